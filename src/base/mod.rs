@@ -1,0 +1,13 @@
+//! What every module needs and no format knows: errors, bytes, guest paths, time, sizes, UUIDs.
+
+pub mod bytes;
+mod error;
+mod path;
+pub mod size;
+mod time;
+mod uuid;
+
+pub use error::{Error, Kind, Result};
+pub use path::{GuestPathBuf, Name, printable};
+pub use time::Timestamp;
+pub use uuid::Uuid;

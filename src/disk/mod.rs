@@ -1,0 +1,174 @@
+//! Virtual disks: the bytes 0..len of a guest's disk, in whatever image file they are kept.
+//!
+//! [`Disk`] is what an image format gives (`raw`, `qcow2`): the committed bytes, a place for fresh data,
+//! and one atomic [`Disk::commit`]. [`BlockDevice`] is what everything above the stage sees.
+
+pub mod lock;
+pub mod memory;
+pub mod qcow2;
+pub mod raw;
+pub mod slice;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::Result;
+
+/// A readable and writable range of bytes: a staged disk, a partition, a piece of memory in tests.
+///
+/// Every access is bounds-checked: outside `0..len` answers `Kind::Io`, whatever a file system asks for.
+pub trait BlockDevice: Send + Sync {
+    /// Size in bytes.
+    fn len(&self) -> u64;
+    /// Whether the device has no byte at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Logical sector size: 512 or 4096.
+    fn sector(&self) -> u32;
+    /// Whether writes are refused (`Kind::ReadOnly`).
+    fn read_only(&self) -> bool;
+    /// Fills `buf` from byte `offset`.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// Writes `data` at byte `offset`; staged, undone by a rollback.
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Writes data to a place that the committed state does not use and that nobody has written since:
+    /// it may go straight to its place, ahead of the commit, and a rollback may leave anything there.
+    /// Only for callers that opened the device while it was [`BlockDevice::pristine`].
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Makes a range read as zeros, as a hole where the image can.
+    fn zero(&self, range: Range<u64>) -> Result<()>;
+    /// Whether nothing in this device is staged: what is read is what is committed.
+    fn pristine(&self) -> bool;
+}
+
+/// A shared device; reads run side by side.
+pub type Device = Arc<dyn BlockDevice>;
+
+/// One change of a commit: bytes to be at an offset, in ascending order and without overlap.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// This many zero bytes; a hole where the image can.
+    Zero(u64),
+}
+
+/// Where a commit takes its changes from: calls `each` once for every change, ascending.
+/// It may be asked more than once and gives the same changes each time.
+pub trait Changes {
+    /// Visits all changes.
+    fn visit(&self, each: &mut dyn FnMut(u64, Change<'_>) -> Result<()>) -> Result<()>;
+}
+
+/// A run of a disk's bytes, for sparse copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes of the disk.
+    pub range: Range<u64>,
+    /// Whether they are known to be zero without reading.
+    pub hole: bool,
+}
+
+/// A virtual disk in an image file: what a format driver implements.
+///
+/// Opened without write permission. The first [`Disk::write_fresh`] or [`Disk::commit`] takes the write
+/// lock and reopens for writing.
+pub trait Disk: Send + Sync {
+    /// Size of the virtual disk in bytes.
+    fn len(&self) -> u64;
+    /// Whether the disk has no byte at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// `raw` or `qcow2`.
+    fn format(&self) -> &'static str;
+    /// Fills `buf`: the committed bytes, or what [`Disk::write_fresh`] put there since.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// The runs that cover `range`, in order, without gaps, from the format's own maps (no data is read).
+    fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
+    /// Writes bytes that the committed state does not use, ahead of the commit. After a crash or
+    /// [`Disk::abandon`] the committed state is as it was, but for these unused bytes.
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Makes everything written fresh, and `changes`, the committed state, at once or not at all.
+    /// On an error before the point of no return nothing has changed; after it the message says what to do.
+    fn commit(&self, changes: &dyn Changes) -> Result<()>;
+    /// Gives back what [`Disk::write_fresh`] used since the last commit (holes, clusters, file length).
+    fn abandon(&self) -> Result<()>;
+    /// The files that the disk is read from: the image, then its backing chain.
+    fn files(&self) -> Vec<PathBuf>;
+}
+
+/// The image formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The bytes of the disk as they are.
+    Raw,
+    /// QEMU copy-on-write, versions 2 and 3.
+    Qcow2,
+}
+
+impl Format {
+    /// From guestfish's word for it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "raw" => Some(Format::Raw),
+            "qcow2" => Some(Format::Qcow2),
+            _ => None,
+        }
+    }
+}
+
+/// How to open an image.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// The format; `None` probes the first bytes.
+    pub format: Option<Format>,
+    /// Never written: a writer elsewhere is still refused, as QEMU does.
+    pub read_only: bool,
+}
+
+/// Opens an image: takes the read lock, finishes an interrupted commit (raw), checks the header.
+///
+/// # Errors
+/// Missing or unreadable file, FIFO or directory, a lock held by another program (`Kind::Busy`), damage,
+/// unsupported features with their names, a backing file that is missing or loops.
+pub fn open(path: &Path, options: OpenOptions) -> Result<Box<dyn Disk>> {
+    let format = match options.format {
+        Some(format) => format,
+        None => raw::probe(path)?,
+    };
+    match format {
+        Format::Raw => Ok(Box::new(raw::Raw::open(path, options.read_only)?)),
+        Format::Qcow2 => Ok(Box::new(qcow2::Qcow2::open(path, options.read_only)?)),
+    }
+}
+
+/// What `disk-create` makes.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// Size in bytes; `None` takes the backing file's (qcow2 only).
+    pub size: Option<u64>,
+    /// qcow2: the backing file's name as it is to stand in the header.
+    pub backing: Option<PathBuf>,
+    /// qcow2: the backing file's format.
+    pub backing_format: Option<Format>,
+    /// `off`/`sparse` (default), `full`; qcow2 also `metadata`.
+    pub preallocation: Option<String>,
+    /// qcow2: `0.10` (version 2) or `1.1` (version 3, default).
+    pub compat: Option<String>,
+    /// qcow2: cluster size in bytes; default 64 KiB.
+    pub cluster_size: Option<u64>,
+}
+
+/// Makes an image file, replacing what is there.
+///
+/// # Errors
+/// Options that the format does not know, a size that is missing, host errors.
+pub fn create(path: &Path, format: Format, options: &CreateOptions) -> Result<()> {
+    match format {
+        Format::Raw => raw::create(path, options),
+        Format::Qcow2 => qcow2::create(path, options),
+    }
+}

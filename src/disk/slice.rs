@@ -1,0 +1,61 @@
+//! A range of a device as a device: a partition.
+
+use std::ops::Range;
+
+use super::{BlockDevice, Device};
+use crate::base::{Error, Kind, Result};
+
+/// Bytes `start..start+len` of another device.
+pub struct Slice {
+    device: Device,
+    start: u64,
+    len: u64,
+}
+
+impl Slice {
+    /// The slice of `range`; the part that lies outside the device is cut off.
+    pub fn new(device: Device, range: Range<u64>) -> Self {
+        let end = range.end.min(device.len());
+        let start = range.start.min(end);
+        Slice { device, start, len: end - start }
+    }
+
+    fn place(&self, offset: u64, len: u64) -> Result<u64> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => Ok(self.start + offset),
+            _ => Err(Error::new(
+                Kind::Io,
+                format!("access to {len} bytes at {offset} is outside the device of {} bytes", self.len),
+            )),
+        }
+    }
+}
+
+impl BlockDevice for Slice {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn sector(&self) -> u32 {
+        self.device.sector()
+    }
+    fn read_only(&self) -> bool {
+        self.device.read_only()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.device.read_at(self.place(offset, buf.len() as u64)?, buf)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.device.write_at(self.place(offset, data.len() as u64)?, data)
+    }
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.device.write_fresh(self.place(offset, data.len() as u64)?, data)
+    }
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        let start = self.place(range.start, len)?;
+        self.device.zero(start..start + len)
+    }
+    fn pristine(&self) -> bool {
+        self.device.pristine()
+    }
+}
