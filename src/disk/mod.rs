@@ -102,6 +102,10 @@ pub trait Disk: Send + Sync {
     fn abandon(&self) -> Result<()>;
     /// The files that the disk is read from: the image, then its backing chain.
     fn files(&self) -> Vec<PathBuf>;
+    /// What the user should know of opening it, a line each: an interrupted commit that was finished.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The image formats.
