@@ -5,6 +5,7 @@ pub mod dirent;
 pub mod extent;
 pub mod features;
 pub mod group;
+pub mod hash;
 pub mod inode;
 pub mod superblock;
 
