@@ -38,8 +38,10 @@ pub struct Record(pub Vec<(&'static str, Field)>);
 pub enum Field {
     /// Signed or unsigned decimal.
     Int(i128),
-    /// Bytes as text.
+    /// Bytes as text, printed as they are.
     Text(Vec<u8>),
+    /// A buffer: printed with `\xhh` for what is not printable ASCII.
+    Bytes(Vec<u8>),
     /// One character.
     Char(char),
     /// A percentage, `-1` and missing print as nothing.
