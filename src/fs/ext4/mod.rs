@@ -1,5 +1,4 @@
 //! TEMPORARY skeleton: replaced by the driver's author.
-pub mod hash;
 pub mod checksum;
 pub mod dirent;
 pub mod extent;
