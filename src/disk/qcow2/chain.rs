@@ -78,10 +78,14 @@ fn open_named(image: &Path, name: &[u8], what: &str, seen: &[FileId]) -> Result<
     let place = resolve(image, name, what)?;
     let file = HostFile::open(&place).map_err(|e| {
         let (kind, text) = (e.kind(), e.to_string());
-        Error::new(kind, format!("{what} {text}")).at(image.display()).hint(format!("the image names it {}", shown(name)))
+        Error::new(kind, format!("{what} {text}"))
+            .at(image.display())
+            .hint(format!("the image names it {}", shown(name)))
     })?;
     if seen.contains(&file.id()) {
-        return Err(Error::corrupt(format!("qcow2: the backing chain loops at {}", place.display())).at(image.display()));
+        return Err(
+            Error::corrupt(format!("qcow2: the backing chain loops at {}", place.display())).at(image.display())
+        );
     }
     Ok(file)
 }
@@ -91,8 +95,9 @@ pub(super) fn resolve(image: &Path, name: &[u8], what: &str) -> Result<PathBuf> 
     let plain = name.strip_prefix(b"file:").unwrap_or(name);
     let before_slash = name.split(|b| *b == b'/').next().unwrap_or_default();
     if before_slash.contains(&b':') && plain.len() == name.len() {
-        return Err(Error::unsupported(format!("qcow2: {what} {}: not a plain file name", shown(name)))
-            .at(image.display()));
+        return Err(
+            Error::unsupported(format!("qcow2: {what} {}: not a plain file name", shown(name))).at(image.display())
+        );
     }
     if plain.is_empty() || plain.contains(&0) {
         return Err(Error::corrupt(format!("qcow2: {what} {}: not a file name", shown(name))).at(image.display()));
@@ -109,12 +114,10 @@ fn open_backing(file: HostFile, format: Option<&[u8]>, seen: &mut Vec<FileId>, o
             Ok(Node::Raw(Arc::new(file)))
         }
         Some(b"qcow2") => Ok(Node::Image(Box::new(open_file(file, seen)?))),
-        Some(other) => Err(Error::unsupported(format!(
-            "qcow2: backing file {}: format {}",
-            file.path().display(),
-            shown(other)
-        ))
-        .at(of.display())),
+        Some(other) => {
+            Err(Error::unsupported(format!("qcow2: backing file {}: format {}", file.path().display(), shown(other)))
+                .at(of.display()))
+        }
         None => {
             let mut start = [0; 8];
             file.read_at(0, &mut start)?;
