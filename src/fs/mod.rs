@@ -6,6 +6,8 @@
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
+#[doc(hidden)]
+pub mod model;
 #[cfg(test)]
 pub mod tests;
 
