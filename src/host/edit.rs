@@ -13,7 +13,8 @@ use crate::base::{Error, Kind, Result};
 pub(super) fn edit(editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
     let failed = |e| Error::io("temporary file", e);
     // The name's end tells editors the language; it is the guest's, so only plain characters are kept.
-    let hint: String = name_hint.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).collect();
+    let hint: String =
+        name_hint.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).collect();
     let mut file = tempfile::Builder::new().prefix("imgsh-").suffix(&format!("-{hint}")).tempfile().map_err(failed)?;
     file.write_all(content).map_err(failed)?;
     file.flush().map_err(failed)?;

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, makedev, mkdirat, mknodat, umask, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, makedev, mkdirat, mknodat, umask, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, mkfifoat, symlinkat, unlinkat};
 
@@ -144,8 +146,7 @@ impl Sink for Folder {
             // A hard link's first name lies below the same root.
             EntryKind::HardLink(first) => {
                 let components = Self::components(first)?;
-                let (name, above) =
-                    components.split_last().ok_or_else(|| Error::from(Kind::IsADirectory).at(first))?;
+                let (name, above) = components.split_last().ok_or_else(|| Error::from(Kind::IsADirectory).at(first))?;
                 let folder = self.folder(path, above)?.try_clone().map_err(|e| Error::io(path, e))?;
                 Some((folder, name.clone()))
             }

@@ -119,9 +119,7 @@ impl Host for RealHost {
 
     fn write(&self, file: &HostFile) -> Result<Box<dyn Write>> {
         match file {
-            HostFile::Path(path) => {
-                Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?))
-            }
+            HostFile::Path(path) => Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?)),
             HostFile::Standard => Ok(Box::new(self.output.clone())),
             HostFile::Inline(_) => Err(Error::usage("a heredoc cannot be written to")),
         }

@@ -138,12 +138,7 @@ fn boolean(word: &[u8]) -> Option<bool> {
     }
 }
 
-fn integer(
-    param: &Param,
-    typed: &str,
-    word: &[u8],
-    range: std::ops::RangeInclusive<i64>,
-) -> Result<i64, Failure> {
+fn integer(param: &Param, typed: &str, word: &[u8], range: std::ops::RangeInclusive<i64>) -> Result<i64, Failure> {
     let name = param.name;
     let number = size::integer(&String::from_utf8_lossy(word)).map_err(|error| {
         let code = error as u8;

@@ -29,7 +29,12 @@ pub fn synopsis(command: &Command) -> String {
 
 /// Help on one command.
 pub fn of(command: &Command) -> String {
-    let mut text = format!("NAME\n    {} - {}\n\nSYNOPSIS\n     {}\n\nDESCRIPTION\n", command.name, command.summary, synopsis(command));
+    let mut text = format!(
+        "NAME\n    {} - {}\n\nSYNOPSIS\n     {}\n\nDESCRIPTION\n",
+        command.name,
+        command.summary,
+        synopsis(command)
+    );
     let body = match command.help {
         "" => {
             let mut chars = command.summary.chars();

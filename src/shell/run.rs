@@ -168,6 +168,15 @@ impl<'a> Shell<'a> {
         Outcome::Done
     }
 
+    /// Runs one command of the program itself (its options), with words as they are.
+    pub fn run_command(&mut self, session: &mut Session, words: &[Vec<u8>]) -> Outcome {
+        let Some((name, arguments)) = words.split_first() else { return Outcome::Done };
+        let any_command = self.any_command;
+        let result = self.named(session, name, arguments.to_vec(), &mut VecDeque::new());
+        self.any_command = any_command;
+        self.reported(false, result)
+    }
+
     /// Writes out what is pending, reports a failure; a line that may fail is done even so.
     fn reported(&mut self, may_fail: bool, result: Result<Outcome, Failure>) -> Outcome {
         let flushed = self.host.flush();
@@ -211,12 +220,7 @@ impl<'a> Shell<'a> {
         }
     }
 
-    fn command_line(
-        &mut self,
-        session: &mut Session,
-        text: &[u8],
-        lines: &mut dyn Lines,
-    ) -> Result<Outcome, Failure> {
+    fn command_line(&mut self, session: &mut Session, text: &[u8], lines: &mut dyn Lines) -> Result<Outcome, Failure> {
         let host = self.host;
         let line = lex::command_line(text, &|user| host.home(user))?;
         let Some(pipe) = &line.pipe else { return self.named(session, &line.name, line.words, lines) };
@@ -248,7 +252,13 @@ impl<'a> Shell<'a> {
     }
 
     /// Runs a bound command through the gate, traced if that was asked for.
-    fn call(&mut self, session: &mut Session, command: &'static Command, args: &Args, label: &str) -> Result<Value, Failure> {
+    fn call(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        args: &Args,
+        label: &str,
+    ) -> Result<Value, Failure> {
         if self.trace {
             let _ = writeln!(self.messages, "{}", trace::call(command, args));
         }
@@ -286,12 +296,7 @@ impl<'a> Shell<'a> {
         Failure::Plain(text)
     }
 
-    fn control(
-        &mut self,
-        session: &mut Session,
-        control: Control,
-        lines: &mut dyn Lines,
-    ) -> Result<Outcome, Failure> {
+    fn control(&mut self, session: &mut Session, control: Control, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
         match control {
             Control::Quit => Ok(Outcome::Quit),
             Control::Time(words) => {
@@ -322,12 +327,7 @@ impl<'a> Shell<'a> {
     }
 
     /// Runs a command for every combination of what its words match; a failure does not stop the rest.
-    fn glob(
-        &mut self,
-        session: &mut Session,
-        words: Vec<Vec<u8>>,
-        lines: &mut dyn Lines,
-    ) -> Result<Outcome, Failure> {
+    fn glob(&mut self, session: &mut Session, words: Vec<Vec<u8>>, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
         let Some((name, patterns)) = words.split_first() else {
             return self.words(session, "glob", words, lines);
         };
@@ -371,7 +371,9 @@ impl<'a> Shell<'a> {
                 None => {
                     let near = help::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));
                     let near = near.unwrap_or_default();
-                    return Err(Failure::Plain(format!("{name}: command not known: use -h to list all commands{near}")));
+                    return Err(Failure::Plain(format!(
+                        "{name}: command not known: use -h to list all commands{near}"
+                    )));
                 }
             },
         };
