@@ -64,6 +64,10 @@ impl Guest {
     pub fn set_umask(&mut self, umask: u32) -> u32 {
         std::mem::replace(&mut self.umask, umask)
     }
+    /// The umask.
+    pub fn umask(&self) -> u32 {
+        self.umask
+    }
 
     // -- mounts ---------------------------------------------------------------------------------
     /// Mounts a file system; it is opened by `open` unless it is open already under that device name.
