@@ -177,7 +177,10 @@ impl Header {
             return Err(Error::unsupported(format!("qcow2: header: incompatible feature bit {bit}")));
         }
         let length = self.length();
-        if length < 72 || length % 8 != 0 || (self.version == 3 && length < 104) || u64::from(length) > self.cluster_size()
+        if length < 72
+            || length % 8 != 0
+            || (self.version == 3 && length < 104)
+            || u64::from(length) > self.cluster_size()
         {
             return Err(Error::corrupt(format!("qcow2: header: header_length {length}")));
         }
