@@ -6,11 +6,12 @@ pub mod features;
 pub mod group;
 pub mod hash;
 pub mod inode;
+pub mod make;
 pub mod superblock;
 
 use crate::base::{Error, Result};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{FileSystem, Identity, MakeOptions};
+use crate::fs::{FileSystem, Identity};
 /// Words of `mkfs`.
 pub const NAMES: &[&str] = &["ext2", "ext3", "ext4"];
 /// See [`crate::fs::Driver::probe`].
@@ -21,7 +22,4 @@ pub fn probe(_device: &dyn BlockDevice) -> Result<Option<Identity>> {
 pub fn open(_device: Device) -> Result<Box<dyn FileSystem>> {
     Err(Error::unsupported("skeleton"))
 }
-/// See [`crate::fs::Driver::make`].
-pub fn make(_device: &Device, _options: &MakeOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
-}
+pub use make::make;

@@ -22,7 +22,7 @@ pub const STATE_ERROR: u16 = 2;
 pub const FLAG_UNSIGNED_HASH: u32 = 2;
 
 /// Byte offsets of the fields.
-mod at {
+pub(super) mod at {
     pub const INODES: usize = 0x00;
     pub const BLOCKS_LO: usize = 0x04;
     pub const RESERVED_LO: usize = 0x08;
