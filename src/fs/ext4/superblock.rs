@@ -56,7 +56,7 @@ pub(super) mod at {
     pub const BLOCKS_HI: usize = 0x150;
     pub const RESERVED_HI: usize = 0x154;
     pub const FREE_BLOCKS_HI: usize = 0x158;
-    pub const WANT_EXTRA_ISIZE: usize = 0x15c;
+    pub const WANT_EXTRA_ISIZE: usize = 0x15e;
     pub const FLAGS: usize = 0x160;
     pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;

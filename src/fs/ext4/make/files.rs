@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::geometry::FIRST_INODE;
+use super::layout::FIRST_INODE;
 use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
 use crate::base::bytes::{put_be32, put_le32};
 use crate::base::{Error, Kind, Result};
@@ -27,7 +27,7 @@ impl Builder<'_> {
     /// Makes all of them. The order decides where they lie; it is mke2fs's.
     pub fn files(&mut self) -> Result<()> {
         let root = self.directory(ROOT, 0o755, 3, 1)?;
-        let lost_found = self.directory(FIRST_INODE, 0o700, 2, self.geometry.lost_found_blocks())?;
+        let lost_found = self.directory(FIRST_INODE, 0o700, 2, self.layout.lost_found_blocks())?;
         self.root_names(root)?;
         self.lost_found_names(&lost_found)?;
         if self.features.has("resize_inode") {
@@ -58,8 +58,8 @@ impl Builder<'_> {
 
     fn directory(&mut self, number: u32, mode: u16, links: u16, blocks: u64) -> Result<Vec<u64>> {
         let mode = FileType::Directory.mode_bits() as u16 | mode;
-        self.inode(number, mode, links, blocks * self.geometry.block_size);
-        let runs = self.map_file(number, self.geometry.first, blocks)?;
+        self.inode(number, mode, links, blocks * self.layout.block_size);
+        let runs = self.map_file(number, self.layout.first, blocks)?;
         Ok(runs.into_iter().flatten().collect())
     }
 
@@ -102,7 +102,7 @@ impl Builder<'_> {
                 physical += u64::from(len);
             }
         }
-        let (block_size, seed) = (self.geometry.block_size, self.seed);
+        let (block_size, seed) = (self.layout.block_size, self.seed);
         let leaf = if entries.len() > extent::ROOT_ENTRIES { Some(self.take_block(goal)?) } else { None };
         let inode = &mut self.inodes[number as usize - 1];
         inode.set_flags(inode.flags() | FLAG_EXTENTS);
@@ -151,14 +151,14 @@ impl Builder<'_> {
         data: &mut Vec<u64>,
         indirect: &mut Vec<(u64, Vec<u32>)>,
     ) -> Result<u32> {
-        let block = self.take_block(self.geometry.first)?;
+        let block = self.take_block(self.layout.first)?;
         if depth == 0 {
             data.push(block);
             return Ok(block as u32);
         }
         let before = data.len() as u64;
         let mut words = Vec::new();
-        while (words.len() as u64) < self.geometry.block_size / 4 && (data.len() as u64) < before + left {
+        while (words.len() as u64) < self.layout.block_size / 4 && (data.len() as u64) < before + left {
             let rest = before + left - data.len() as u64;
             words.push(self.map_below(depth - 1, rest, data, indirect)?);
         }
@@ -167,7 +167,7 @@ impl Builder<'_> {
     }
 
     fn set_block_map(&mut self, number: u32, root: &[u32], blocks: u64) -> Result<()> {
-        let block_size = self.geometry.block_size;
+        let block_size = self.layout.block_size;
         let inode = &mut self.inodes[number as usize - 1];
         inode.set_sectors(blocks * (block_size / 512), block_size, false)?;
         root.iter().enumerate().for_each(|(i, word)| put_le32(inode.area_mut(), 4 * i, *word));
@@ -175,14 +175,14 @@ impl Builder<'_> {
     }
 
     fn write_words(&self, block: u64, words: &[u32]) -> Result<()> {
-        let mut bytes = vec![0; self.geometry.block_size as usize];
+        let mut bytes = vec![0; self.layout.block_size as usize];
         words.iter().enumerate().for_each(|(i, word)| put_le32(&mut bytes, 4 * i, *word));
         self.write_block(block, &bytes)
     }
 
     /// Bytes of a directory block that entries may cover.
     fn leaf_room(&self) -> usize {
-        self.geometry.block_size as usize - if self.features.has("metadata_csum") { checksum::LEAF_TAIL } else { 0 }
+        self.layout.block_size as usize - if self.features.has("metadata_csum") { checksum::LEAF_TAIL } else { 0 }
     }
 
     fn write_leaf(&self, directory: u32, at: u64, mut block: Vec<u8>) -> Result<()> {
@@ -200,7 +200,7 @@ impl Builder<'_> {
     fn root_names(&self, blocks: Vec<u64>) -> Result<()> {
         let (room, kind) = (self.leaf_room(), self.kind());
         for at in blocks {
-            let mut block = vec![0; self.geometry.block_size as usize];
+            let mut block = vec![0; self.layout.block_size as usize];
             dirent::put(&mut block, 0, 12, ROOT, kind, b".");
             dirent::put(&mut block, 12, 12, ROOT, kind, b"..");
             dirent::put(&mut block, 24, room - 24, FIRST_INODE, kind, b"lost+found");
@@ -213,7 +213,7 @@ impl Builder<'_> {
     fn lost_found_names(&self, blocks: &[u64]) -> Result<()> {
         let (room, kind) = (self.leaf_room(), self.kind());
         for (i, at) in blocks.iter().enumerate() {
-            let mut block = vec![0; self.geometry.block_size as usize];
+            let mut block = vec![0; self.layout.block_size as usize];
             if i == 0 {
                 dirent::put(&mut block, 0, 12, FIRST_INODE, kind, b".");
                 dirent::put(&mut block, 12, room - 12, ROOT, kind, b"..");
@@ -228,30 +228,29 @@ impl Builder<'_> {
     /// The resize inode maps every block reserved for descriptors: its double indirect block lists those of the
     /// first group, and each of these lists its twins in the groups with copies (observed in mke2fs's images).
     fn resize_inode(&mut self) -> Result<()> {
-        let geometry = self.geometry.clone();
-        let words = geometry.block_size / 4;
-        let copies: Vec<u64> = (1..geometry.groups).filter(|g| geometry.has_super(*g)).map(u64::from).collect();
-        let double = self.take_block(geometry.first)?;
+        let layout = self.layout.clone();
+        let words = layout.block_size / 4;
+        let copies: Vec<u64> = (1..layout.groups).filter(|g| layout.has_super(*g)).map(u64::from).collect();
+        let double = self.take_block(layout.first)?;
         let mut list = vec![0; words as usize];
-        for i in 0..geometry.reserved_gdt {
-            let block = geometry.first + 1 + geometry.desc_blocks + i;
-            list[((geometry.desc_blocks + i) % words) as usize] = block as u32;
-            let twins: Vec<u32> =
-                copies.iter().map(|group| (block + group * geometry.blocks_per_group) as u32).collect();
+        for i in 0..layout.reserved_gdt {
+            let block = layout.first + 1 + layout.desc_blocks + i;
+            list[((layout.desc_blocks + i) % words) as usize] = block as u32;
+            let twins: Vec<u32> = copies.iter().map(|group| (block + group * layout.blocks_per_group) as u32).collect();
             self.write_words(block, &twins)?;
         }
         self.write_words(double, &list)?;
-        self.system_file(RESIZE_INODE, (DIRECT + words + words * words) * geometry.block_size);
+        self.system_file(RESIZE_INODE, (DIRECT + words + words * words) * layout.block_size);
         let mut root = [0; 15];
         root[DOUBLE] = double as u32;
-        self.set_block_map(RESIZE_INODE, &root, 1 + geometry.reserved_gdt * (1 + copies.len() as u64))
+        self.set_block_map(RESIZE_INODE, &root, 1 + layout.reserved_gdt * (1 + copies.len() as u64))
     }
 
     /// An empty journal: its superblock (kernel documentation, "Journal (jbd2)"; big-endian), then zeros.
     fn journal(&mut self, blocks: u64) -> Result<()> {
-        let block_size = self.geometry.block_size;
+        let block_size = self.layout.block_size;
         let extents = self.features.has("extent");
-        let goal = if extents { self.geometry.journal_goal(&self.space) } else { self.geometry.first };
+        let goal = if extents { self.layout.journal_goal(&self.space) } else { self.layout.first };
         self.system_file(JOURNAL_INODE, blocks * block_size);
         let runs = self.map_file(JOURNAL_INODE, goal, blocks)?;
         for run in &runs {
@@ -274,10 +273,10 @@ impl Builder<'_> {
 
     /// An empty orphan file: blocks of zero words with a magic number and a checksum at the end.
     fn orphan_file(&mut self) -> Result<()> {
-        let (block_size, blocks) = (self.geometry.block_size, self.geometry.orphan_blocks());
+        let (block_size, blocks) = (self.layout.block_size, self.layout.orphan_blocks());
         self.system_file(ORPHAN_INODE, blocks * block_size);
         let seed = checksum::inode_seed(self.seed, ORPHAN_INODE, 0);
-        for at in self.map_file(ORPHAN_INODE, self.geometry.first, blocks)?.into_iter().flatten() {
+        for at in self.map_file(ORPHAN_INODE, self.layout.first, blocks)?.into_iter().flatten() {
             let mut block = vec![0; block_size as usize];
             let tail = block.len() - 8;
             put_le32(&mut block, tail, 0x0b10_ca04);
@@ -292,14 +291,14 @@ impl Builder<'_> {
 
     /// Takes the first free block from `goal` on, else the first of all.
     fn take_block(&mut self, goal: u64) -> Result<u64> {
-        let (first, end) = (self.geometry.first, self.geometry.blocks);
+        let (first, end) = (self.layout.first, self.layout.blocks);
         let found = self.space.first_fit(goal..end, 1).or_else(|| self.space.first_fit(first..end, 1));
         found.ok_or_else(|| Error::new(Kind::NoSpace, "the device is too small for this file system"))
     }
 
     /// Takes `count` blocks in as few runs as lie there, from `goal` on, then from the start.
     fn take_runs(&mut self, goal: u64, count: u64) -> Result<Vec<Range<u64>>> {
-        let (first, end) = (self.geometry.first, self.geometry.blocks);
+        let (first, end) = (self.layout.first, self.layout.blocks);
         let mut left = count;
         let mut runs = Vec::new();
         for run in self.space.free(goal..end).chain(self.space.free(first..goal)) {
@@ -319,7 +318,7 @@ impl Builder<'_> {
     }
 
     fn write_block(&self, block: u64, bytes: &[u8]) -> Result<()> {
-        self.device.write_at(block * self.geometry.block_size, bytes)
+        self.device.write_at(block * self.layout.block_size, bytes)
     }
 
     /// The first inodes as the table of group 0 begins with them, up to the last one in use.
@@ -337,7 +336,7 @@ impl Builder<'_> {
 
     /// Bytes that new inodes use behind the first 128.
     pub fn extra_size(&self) -> u16 {
-        if self.geometry.inode_size > 128 { 32 } else { 0 }
+        if self.layout.inode_size > 128 { 32 } else { 0 }
     }
 
     /// What the superblock remembers of the journal's inode: its map and its size.

@@ -4,7 +4,7 @@
 //! image can hold holes.
 
 mod files;
-mod geometry;
+mod layout;
 mod space;
 mod superblock;
 mod words;
@@ -12,7 +12,7 @@ mod words;
 use std::ops::Range;
 
 use self::files::bitmap;
-use self::geometry::{FIRST_INODE, Geometry, Places};
+use self::layout::{FIRST_INODE, Layout, Places};
 use self::space::Space;
 use self::words::Features;
 use super::inode::{Inode, Time};
@@ -37,7 +37,7 @@ struct Builder<'a> {
     device: &'a dyn BlockDevice,
     options: &'a MakeOptions,
     features: Features,
-    geometry: Geometry,
+    layout: Layout,
     space: Space,
     places: Vec<Places>,
     /// Blocks of the journal, if there is one.
@@ -61,16 +61,16 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         return Err(Error::new(Kind::Invalid, detail));
     }
     let mut features = Features::new(&options.fs_type, options.features.as_deref())?;
-    let geometry = Geometry::new(device.len(), options, &features)?;
-    let mut journal = geometry.journal_blocks().filter(|_| features.has("has_journal"));
+    let layout = Layout::new(device.len(), options, &features)?;
+    let mut journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
     if journal.is_none() {
         features.drop_journal();
         journal = None;
     }
     let mut space = Space::default();
-    let places = geometry.place(&mut space)?;
+    let places = layout.place(&mut space)?;
     let last = if features.has("orphan_file") { ORPHAN_INODE } else { FIRST_INODE };
-    let empty = vec![0; geometry.inode_size as usize];
+    let empty = vec![0; layout.inode_size as usize];
     let mut inodes: Vec<Inode> = (1..=last).map(|number| Inode::new(number, &empty)).collect();
     for time in [Time::Access, Time::Change, Time::Modify] {
         // Inode 1, the list of bad blocks, has these and nothing else.
@@ -78,7 +78,7 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     }
     let seed = checksum::crc32c(!0, &options.uuid.0);
     let mut builder =
-        Builder { device: device.as_ref(), options, features, geometry, space, places, journal, seed, inodes };
+        Builder { device: device.as_ref(), options, features, layout, space, places, journal, seed, inodes };
     builder.clear()?;
     builder.files()?;
     builder.write()
@@ -90,12 +90,12 @@ impl Builder<'_> {
         let len = self.device.len();
         self.device.zero(0..len.min(MARKS_FRONT))?;
         self.device.zero(len.saturating_sub(MARKS_END)..len)?;
-        for number in 0..self.geometry.groups {
-            self.zero(self.geometry.head(number))?;
+        for number in 0..self.layout.groups {
+            self.zero(self.layout.head(number))?;
         }
         let mut tables: Option<Range<u64>> = None;
         for place in &self.places {
-            let table = place.inode_table..place.inode_table + self.geometry.table_blocks;
+            let table = place.inode_table..place.inode_table + self.layout.table_blocks;
             match &mut tables {
                 Some(run) if run.end == table.start => run.end = table.end,
                 _ => {
@@ -112,7 +112,7 @@ impl Builder<'_> {
         if blocks.start >= blocks.end {
             return Ok(());
         }
-        self.device.zero(blocks.start * self.geometry.block_size..blocks.end * self.geometry.block_size)
+        self.device.zero(blocks.start * self.layout.block_size..blocks.end * self.layout.block_size)
     }
 
     /// Whether groups that nobody has used may say so instead of having bitmaps.
@@ -123,17 +123,17 @@ impl Builder<'_> {
     /// Writes inodes, bitmaps, and all copies of descriptors and superblock.
     fn write(&mut self) -> Result<()> {
         let table = self.inode_table();
-        let block_size = self.geometry.block_size;
+        let block_size = self.layout.block_size;
         self.device.write_at(self.places[0].inode_table * block_size, &table)?;
-        let mut descriptors = vec![0; (self.geometry.desc_blocks * block_size) as usize];
-        let desc_size = self.geometry.desc_size as usize;
+        let mut descriptors = vec![0; (self.layout.desc_blocks * block_size) as usize];
+        let desc_size = self.layout.desc_size as usize;
         let mut free_blocks = 0;
-        for (number, desc) in (0..self.geometry.groups).zip(descriptors.chunks_mut(desc_size)) {
+        for (number, desc) in (0..self.layout.groups).zip(descriptors.chunks_mut(desc_size)) {
             free_blocks += self.group(number, desc)?;
         }
         let main = self.superblock(free_blocks)?;
-        for number in (0..self.geometry.groups).filter(|number| self.geometry.has_super(*number)) {
-            let block = self.geometry.group(number).start;
+        for number in (0..self.layout.groups).filter(|number| self.layout.has_super(*number)) {
+            let block = self.layout.group(number).start;
             let at = if number == 0 { super::superblock::SUPERBLOCK_OFFSET } else { block * block_size };
             self.device.write_at(at, self.copy_for(&main, number).bytes())?;
             self.device.write_at((block + 1) * block_size, &descriptors)?;
@@ -143,16 +143,16 @@ impl Builder<'_> {
 
     /// Writes a group's bitmaps and fills in its descriptor; answers its free blocks.
     fn group(&self, number: u32, desc: &mut [u8]) -> Result<u64> {
-        let (geometry, place) = (&self.geometry, self.places[number as usize]);
-        let (range, block_size) = (geometry.group(number), geometry.block_size);
+        let (layout, place) = (&self.layout, self.places[number as usize]);
+        let (range, block_size) = (layout.group(number), layout.block_size);
         let used = self.space.count(range.clone());
         let free = range.end - range.start - used;
         let inodes_used = if number == 0 { self.inodes.len() as u32 } else { 0 };
-        let free_inodes = geometry.inodes_per_group - inodes_used;
+        let free_inodes = layout.inodes_per_group - inodes_used;
         let with_sums = self.features.has("metadata_csum");
-        let head = geometry.head(number);
+        let head = layout.head(number);
         let own = [place.block_bitmap..place.block_bitmap + 1, place.inode_bitmap..place.inode_bitmap + 1];
-        let own = own.into_iter().chain([head, place.inode_table..place.inode_table + geometry.table_blocks]);
+        let own = own.into_iter().chain([head, place.inode_table..place.inode_table + layout.table_blocks]);
         let own: u64 = own.filter(|run| range.contains(&run.start)).map(|run| run.end - run.start).sum();
         let mut flags = 0;
         if self.lazy() {
@@ -161,7 +161,7 @@ impl Builder<'_> {
                 flags |= group::INODE_UNINIT;
             }
             // Nobody has used the group, so its bitmap follows from the layout. The last one has padding to tell.
-            if used == own && number + 1 < geometry.groups {
+            if used == own && number + 1 < layout.groups {
                 flags |= group::BLOCK_UNINIT;
             }
         }
@@ -181,16 +181,16 @@ impl Builder<'_> {
             let bytes = bitmap(block_size, range.end - range.start, runs);
             self.device.write_at(place.block_bitmap * block_size, &bytes)?;
             if with_sums {
-                let covered = &bytes[..(geometry.blocks_per_group / 8) as usize];
+                let covered = &bytes[..(layout.blocks_per_group / 8) as usize];
                 desc.set_block_bitmap_checksum(checksum::crc32c(self.seed, covered));
             }
         }
         if flags & group::INODE_UNINIT == 0 {
             let runs = std::iter::once(0..u64::from(inodes_used));
-            let bytes = bitmap(block_size, u64::from(geometry.inodes_per_group), runs);
+            let bytes = bitmap(block_size, u64::from(layout.inodes_per_group), runs);
             self.device.write_at(place.inode_bitmap * block_size, &bytes)?;
             if with_sums {
-                let covered = &bytes[..geometry.inodes_per_group as usize / 8];
+                let covered = &bytes[..layout.inodes_per_group as usize / 8];
                 desc.set_inode_bitmap_checksum(checksum::crc32c(self.seed, covered));
             }
         }

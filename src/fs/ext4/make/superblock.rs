@@ -1,6 +1,6 @@
 //! The superblock of a new file system and its copies.
 
-use super::geometry::{FIRST_INODE, LOG_FLEX};
+use super::layout::{FIRST_INODE, LOG_FLEX};
 use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
 use crate::base::bytes::{put_le16, put_le32};
 use crate::base::{Error, Result};
@@ -18,7 +18,6 @@ mod also {
     pub const CREATED: usize = 0x108;
     pub const JOURNAL_BACKUP: usize = 0x10c;
     pub const MIN_EXTRA_ISIZE: usize = 0x15c;
-    pub const WANT_EXTRA_ISIZE: usize = 0x15e;
     pub const LAST_WRITE_HIGH: usize = 0x274;
     pub const CREATED_HIGH: usize = 0x276;
     pub const LAST_CHECK_HIGH: usize = 0x277;
@@ -40,24 +39,24 @@ const RESERVED_PART: u64 = 20;
 impl Builder<'_> {
     /// The superblock of group 0, its checksum still to be made.
     pub fn superblock(&self, free_blocks: u64) -> Result<Superblock> {
-        let (geometry, options, features) = (&self.geometry, self.options, &self.features);
+        let (layout, options, features) = (&self.layout, self.options, &self.features);
         let mut b = vec![0; SUPERBLOCK_SIZE];
         let wide = |b: &mut [u8], lo: usize, hi: usize, value: u64| {
             put_le32(b, lo, value as u32);
             put_le32(b, hi, (value >> 32) as u32);
         };
-        put_le32(&mut b, at::INODES, geometry.inodes());
-        wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, geometry.blocks);
-        wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, geometry.blocks / RESERVED_PART);
+        put_le32(&mut b, at::INODES, layout.inodes());
+        wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, layout.blocks);
+        wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
         wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
-        put_le32(&mut b, at::FREE_INODES, geometry.inodes() - self.inodes.len() as u32);
-        put_le32(&mut b, at::FIRST_DATA_BLOCK, geometry.first as u32);
-        let log = geometry.block_size.trailing_zeros() - 10;
+        put_le32(&mut b, at::FREE_INODES, layout.inodes() - self.inodes.len() as u32);
+        put_le32(&mut b, at::FIRST_DATA_BLOCK, layout.first as u32);
+        let log = layout.block_size.trailing_zeros() - 10;
         put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
         put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
-        put_le32(&mut b, at::BLOCKS_PER_GROUP, geometry.blocks_per_group as u32);
-        put_le32(&mut b, at::CLUSTERS_PER_GROUP, geometry.blocks_per_group as u32);
-        put_le32(&mut b, at::INODES_PER_GROUP, geometry.inodes_per_group);
+        put_le32(&mut b, at::BLOCKS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le32(&mut b, at::INODES_PER_GROUP, layout.inodes_per_group);
         put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
         put_le16(&mut b, at::MAGIC, MAGIC);
         put_le16(&mut b, at::STATE, STATE_VALID);
@@ -73,22 +72,22 @@ impl Builder<'_> {
         }
         put_le32(&mut b, at::REVISION, 1);
         put_le32(&mut b, at::FIRST_INODE, FIRST_INODE);
-        put_le16(&mut b, at::INODE_SIZE, geometry.inode_size as u16);
+        put_le16(&mut b, at::INODE_SIZE, layout.inode_size as u16);
         put_le32(&mut b, at::COMPAT, features.compat.0);
         put_le32(&mut b, at::INCOMPAT, features.incompat.0);
         put_le32(&mut b, at::RO_COMPAT, features.ro_compat.0);
         b[at::UUID..at::UUID + 16].copy_from_slice(&options.uuid.0);
         let label = options.label.as_deref().unwrap_or_default().as_bytes();
         b[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
-        put_le16(&mut b, at::RESERVED_GDT, geometry.reserved_gdt as u16);
+        put_le16(&mut b, at::RESERVED_GDT, layout.reserved_gdt as u16);
         b[at::HASH_SEED..at::HASH_SEED + 16].copy_from_slice(&options.seed);
         b[at::HASH_VERSION] = HALF_MD4;
         put_le32(&mut b, also::MOUNT_OPTIONS, MOUNT_OPTIONS);
         put_le32(&mut b, at::FLAGS, SIGNED_HASH);
         put_le16(&mut b, also::MIN_EXTRA_ISIZE, self.extra_size());
-        put_le16(&mut b, also::WANT_EXTRA_ISIZE, self.extra_size());
+        put_le16(&mut b, at::WANT_EXTRA_ISIZE, self.extra_size());
         if features.has("64bit") {
-            put_le16(&mut b, at::DESC_SIZE, geometry.desc_size as u16);
+            put_le16(&mut b, at::DESC_SIZE, layout.desc_size as u16);
         }
         if features.has("flex_bg") {
             b[at::LOG_GROUPS_PER_FLEX] = LOG_FLEX;
@@ -128,8 +127,8 @@ impl Builder<'_> {
 
     /// Blocks that hold no files: in front of the first group, copies of superblock and descriptors, bitmaps, tables.
     fn metadata_blocks(&self) -> u64 {
-        let geometry = &self.geometry;
-        let heads: u64 = (0..geometry.groups).map(|group| geometry.head(group)).map(|head| head.end - head.start).sum();
-        geometry.first + heads + u64::from(geometry.groups) * (2 + geometry.table_blocks)
+        let layout = &self.layout;
+        let heads: u64 = (0..layout.groups).map(|group| layout.head(group)).map(|head| head.end - head.start).sum();
+        layout.first + heads + u64::from(layout.groups) * (2 + layout.table_blocks)
     }
 }

@@ -22,7 +22,7 @@ const LAST_GROUP_ROOM: u64 = 50;
 
 /// Sizes and counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Geometry {
+pub struct Layout {
     /// Bytes of a block.
     pub block_size: u64,
     /// Blocks of the file system.
@@ -78,8 +78,8 @@ fn too_small(bytes: u64) -> Error {
         .hint("make the partition larger, or choose a smaller block size")
 }
 
-impl Geometry {
-    /// The geometry for a device of `bytes` bytes.
+impl Layout {
+    /// The layout for a device of `bytes` bytes.
     ///
     /// # Errors
     /// `Kind::NoSpace` if it is too small, `Kind::Invalid` for impossible sizes in the options,
@@ -102,7 +102,7 @@ impl Geometry {
             let detail = format!("{blocks} blocks of {block_size} bytes: more than 2^32 blocks cannot be laid out");
             return Err(Error::unsupported(detail).hint("choose a larger block size or a smaller device"));
         }
-        let mut geometry = Geometry {
+        let mut layout = Layout {
             block_size,
             blocks,
             first,
@@ -119,9 +119,9 @@ impl Geometry {
         };
         let inodes = blocks * block_size / ratio.max(block_size);
         loop {
-            geometry.divide(inodes, features.has("resize_inode")).ok_or_else(|| too_small(bytes))?;
-            let last = geometry.groups - 1;
-            let (room, needed) = (geometry.group(last), geometry.overhead(last));
+            layout.divide(inodes, features.has("resize_inode")).ok_or_else(|| too_small(bytes))?;
+            let last = layout.groups - 1;
+            let (room, needed) = (layout.group(last), layout.overhead(last));
             let room = room.end - room.start;
             if room >= needed + LAST_GROUP_ROOM || room == blocks_per_group {
                 break;
@@ -132,16 +132,16 @@ impl Geometry {
                 }
                 return Err(too_small(bytes));
             }
-            geometry.blocks -= room;
+            layout.blocks -= room;
         }
-        if geometry.inodes() <= FIRST_INODE + 1 {
+        if layout.inodes() <= FIRST_INODE + 1 {
             return Err(too_small(bytes));
         }
-        if geometry.overhead(0) > blocks_per_group {
+        if layout.overhead(0) > blocks_per_group {
             let detail = format!("block size {block_size} is too small for a device of {bytes} bytes");
             return Err(Error::unsupported(detail).hint("choose a larger block size"));
         }
-        Ok(geometry)
+        Ok(layout)
     }
 
     /// Divides blocks, and at least so many inodes, into groups.
