@@ -17,7 +17,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::{Changes, CreateOptions, Disk, Run};
 use crate::base::{Error, Kind, Result};
-use map::{Fresh, Image, Source};
+use map::{Fresh, Image};
 
 /// An open qcow2 image.
 pub struct Qcow2 {
@@ -60,42 +60,6 @@ pub fn create(_path: &Path, _options: &CreateOptions) -> Result<()> {
     Err(Error::unsupported("skeleton"))
 }
 
-/// Appends a run, merged with the last one where both are the same.
-fn push(runs: &mut Vec<Run>, range: Range<u64>, hole: bool) {
-    match runs.last_mut() {
-        Some(last) if last.hole == hole && last.range.end == range.start => last.range.end = range.end,
-        _ => runs.push(Run { range, hole }),
-    }
-}
-
-fn collect(image: &Image, fresh: &Fresh, range: Range<u64>, runs: &mut Vec<Run>) -> Result<()> {
-    image.pieces(fresh, range, |part, source| {
-        let below = match source {
-            Source::Backing => image.backing.as_ref(),
-            Source::Zero => None,
-            Source::Data(_) | Source::Packed(_) => {
-                push(runs, part, false);
-                return Ok(());
-            }
-        };
-        let Some(node) = below else {
-            push(runs, part, true);
-            return Ok(());
-        };
-        let end = node.len()?.clamp(part.start, part.end);
-        if part.start < end {
-            match node {
-                chain::Node::Raw(_) => push(runs, part.start..end, false),
-                chain::Node::Image(image) => collect(image, &Fresh::new(), part.start..end, runs)?,
-            }
-        }
-        if end < part.end {
-            push(runs, end..part.end, true);
-        }
-        Ok(())
-    })
-}
-
 impl Disk for Qcow2 {
     fn len(&self) -> u64 {
         self.size
@@ -112,7 +76,7 @@ impl Disk for Qcow2 {
         let range = self.inside(range.start, range.end.saturating_sub(range.start))?;
         let mut runs = Vec::new();
         let state = self.state();
-        collect(&state.image, &state.fresh, range, &mut runs)?;
+        state.image.runs(&state.fresh, range, &mut runs)?;
         Ok(runs)
     }
     fn write_fresh(&self, _offset: u64, _data: &[u8]) -> Result<()> {

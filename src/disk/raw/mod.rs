@@ -19,8 +19,8 @@ use std::sync::{Mutex, RwLock};
 
 use nix::libc;
 
-pub(in crate::disk) use self::host::open_image;
 use self::host::{FileStorage, HostPlace};
+pub(in crate::disk) use self::host::{open_image, size};
 use self::journal::Overlay;
 use super::lock::ImageLock;
 use super::{Changes, CreateOptions, Disk, Format, Run};
