@@ -149,6 +149,10 @@ impl Guest {
     pub fn reader(&self, path: &GuestPathBuf) -> Result<Box<dyn Read + '_>> {
         skeleton()
     }
+    /// Up to `count` bytes of a regular file from byte `offset` on, fewer at its end.
+    pub fn read_at(&self, path: &GuestPathBuf, offset: u64, count: u64) -> Result<Vec<u8>> {
+        skeleton()
+    }
     pub fn extents(&self, path: &GuestPathBuf) -> Result<Vec<Extent>> {
         skeleton()
     }

@@ -99,10 +99,7 @@ fn bare_word(text: &[u8]) -> (&[u8], &[u8]) {
 ///
 /// # Errors
 /// Broken quoting, too many words.
-pub fn command_line(
-    text: &[u8],
-    home: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>,
-) -> Result<CommandLine, LexError> {
+pub fn command_line(text: &[u8], home: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<CommandLine, LexError> {
     let (name, rest) = bare_word(text);
     let mut line = CommandLine { name: name.to_vec(), ..CommandLine::default() };
     let mut rest = skip_blanks(rest);
@@ -283,14 +280,10 @@ mod tests {
 
     #[test]
     fn homes() {
-        assert_eq!(words("c ~ ~/x a~ '~' ~root/y ~nobody-here/z"), [
-            "/home/me",
-            "/home/me/x",
-            "a~",
-            "~",
-            "/root/y",
-            "~nobody-here/z"
-        ]);
+        assert_eq!(
+            words("c ~ ~/x a~ '~' ~root/y ~nobody-here/z"),
+            ["/home/me", "/home/me/x", "a~", "~", "/root/y", "~nobody-here/z"]
+        );
     }
 
     #[test]

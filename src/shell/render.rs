@@ -153,7 +153,15 @@ mod tests {
             ("none", Field::Percent(None)),
             ("minus", Field::Percent(Some(-1.0))),
         ]);
-        let lines = ["number: 18446744073709551615", "text: x y", "bytes: x\\x01\\y", "kind: d", "full: 12.5 %", "none: ", "minus: "];
+        let lines = [
+            "number: 18446744073709551615",
+            "text: x y",
+            "bytes: x\\x01\\y",
+            "kind: d",
+            "full: 12.5 %",
+            "none: ",
+            "minus: ",
+        ];
         assert_eq!(shown(Value::Struct(fields.clone())), lines.map(|l| format!("{l}\n")).concat());
         let block = lines.map(|l| format!("  {l}\n")).concat();
         assert_eq!(
