@@ -59,6 +59,15 @@ pub enum Control {
     Time(Vec<Vec<u8>>),
     /// Print help on a command, or the list.
     Help(Option<String>),
+    /// Call a function of the script library with these options (a command written in Rhai).
+    Script {
+        /// `std/vtorque`.
+        module: &'static str,
+        /// A function of one parameter, the map of options.
+        function: &'static str,
+        /// Options as text.
+        options: Vec<(String, String)>,
+    },
 }
 
 impl Value {

@@ -66,7 +66,7 @@ impl BlockDevice for Memory {
         bytes[range].fill(0);
         Ok(())
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _range: Range<u64>) -> bool {
         true
     }
 }

@@ -55,7 +55,9 @@ impl BlockDevice for Slice {
         let start = self.place(range.start, len)?;
         self.device.zero(start..start + len)
     }
-    fn pristine(&self) -> bool {
-        self.device.pristine()
+    fn pristine_range(&self, range: Range<u64>) -> bool {
+        let end = range.end.min(self.len);
+        let start = range.start.min(end);
+        self.device.pristine_range(self.start + start..self.start + end)
     }
 }

@@ -6,6 +6,8 @@
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
+#[doc(hidden)]
+pub mod model;
 #[cfg(test)]
 pub mod tests;
 
@@ -161,6 +163,8 @@ pub struct FsInfo {
     pub read_only: Option<String>,
     /// `f_fsid` as Linux derives it, 0 where unknown.
     pub fsid: u64,
+    /// Whether it keeps owners and permission bits. Where it does not (FAT), a copy onto it leaves them out.
+    pub owners: bool,
 }
 
 /// What to make.

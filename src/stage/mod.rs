@@ -91,7 +91,7 @@ impl BlockDevice for Stage {
     fn zero(&self, _range: Range<u64>) -> Result<()> {
         Ok(())
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _range: Range<u64>) -> bool {
         true
     }
 }
