@@ -1,4 +1,3 @@
-//! TEMPORARY skeleton: replaced by the driver's author.
 //! ext2, ext3 and ext4: one driver, read and write.
 //!
 //! On-disk structures are views over bytes, one file each (`superblock`, `group`, `inode`, `extent`,
@@ -23,7 +22,6 @@ mod state;
 pub mod superblock;
 pub mod xattr;
 
-use crate::base::{Error, Result};
 use std::cell::RefCell;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
