@@ -114,11 +114,6 @@ impl Guest {
         self.umask
     }
 
-    /// The umask.
-    pub fn umask(&self) -> u32 {
-        self.umask
-    }
-
     /// Gives the flag that stops long operations with `Kind::Interrupted` when it is set. Nobody here clears it.
     pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
         self.interrupt = flag;
