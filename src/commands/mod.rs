@@ -15,6 +15,7 @@ mod reading;
 mod rename;
 mod settings;
 mod steps;
+mod vtorque;
 mod writing;
 mod xattrs;
 
@@ -41,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
+    Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },
