@@ -112,7 +112,6 @@ impl Guest {
     pub fn set_umask(&mut self, umask: u32) -> u32 {
         std::mem::replace(&mut self.umask, umask & 0o777)
     }
-
     /// The umask.
     pub fn umask(&self) -> u32 {
         self.umask

@@ -96,6 +96,16 @@ impl Guest {
         self.stream(at, size)
     }
 
+    /// Up to `count` bytes of a regular file from byte `offset` on, fewer at its end.
+    pub fn read_at(&self, path: &GuestPathBuf, offset: u64, count: u64) -> Result<Vec<u8>> {
+        let (at, size) = self.regular(path)?;
+        let stream = Stream { guest: self, fs: self.fs_of(at)?, node: at.node, offset };
+        let mut data = Vec::new();
+        let left = count.min(size.saturating_sub(offset));
+        stream.take(left).read_to_end(&mut data).map_err(|e| Error::from(e).at(path))?;
+        Ok(data)
+    }
+
     fn regular(&self, path: &GuestPathBuf) -> Result<(At, u64)> {
         let at = self.at(path, true)?;
         let metadata = self.fs_of(at)?.metadata(at.node).map_err(|e| e.at(path))?;
