@@ -180,6 +180,8 @@ pub enum Setup {
     Ext4,
     /// A 64 MiB GPT disk: vfat on /dev/sda1, ext4 on /dev/sda2 mounted on `/`.
     EspAndExt4,
+    /// As [`Setup::Ext4`], with the files by which inspection knows a small Debian 12.5 called `box`.
+    Debian,
 }
 
 /// What a handler works with.

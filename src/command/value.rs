@@ -38,7 +38,7 @@ pub struct Record(pub Vec<(&'static str, Field)>);
 pub enum Field {
     /// Signed or unsigned decimal.
     Int(i128),
-    /// Bytes as text, printed as they are.
+    /// Bytes as text.
     Text(Vec<u8>),
     /// Bytes that need not be text (values of extended attributes): others than printable ASCII show as `\xhh`.
     Bytes(Vec<u8>),

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::chain::Node;
+use super::chain::{Node, push};
 use super::compress;
 use super::header::{DATA_FILE, Header};
 use super::storage::{Storage, read_data, read_metadata};
 use crate::base::bytes::be64;
 use crate::base::{Error, Result};
+use crate::disk::{Disk, Run};
 
 /// L1 and L2 entries, bits 9 to 55: a host offset.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -63,8 +64,9 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Reads the L1 table; nothing else is read before it is asked for.
-    pub fn new(storage: Arc<dyn Storage>, header: Header) -> Result<Self> {
+    /// Reads the header and the L1 table; nothing else is read before it is asked for.
+    pub fn new(storage: Arc<dyn Storage>) -> Result<Self> {
+        let header = Header::read(storage.as_ref())?;
         let mut bytes = vec![0; header.l1_size as usize * 8];
         if !bytes.is_empty() {
             read_metadata(storage.as_ref(), header.l1_offset, &mut bytes, "the L1 table")?;
@@ -85,6 +87,12 @@ impl Image {
     pub fn forget(&self) {
         self.tables.clear();
         self.inflated.clear();
+    }
+
+    /// The clusters of the L1 table.
+    pub fn l1_place(&self) -> Range<u64> {
+        let start = self.header.l1_offset >> self.header.cluster_bits;
+        start..start + (u64::from(self.header.l1_size) * 8).div_ceil(self.header.cluster_size())
     }
 
     fn corrupt(&self, what: String) -> Error {
@@ -262,13 +270,35 @@ impl Image {
         Ok(())
     }
 
+    /// Appends the runs of `range`: data and holes, as the maps say.
+    pub fn runs(&self, fresh: &Fresh, range: Range<u64>, runs: &mut Vec<Run>) -> Result<()> {
+        self.pieces(fresh, range, |part, source| {
+            let below = match source {
+                Source::Backing => self.backing.as_ref(),
+                Source::Zero => None,
+                Source::Data(_) | Source::Packed(_) => {
+                    push(runs, Run { range: part, hole: false });
+                    return Ok(());
+                }
+            };
+            let end = below.map_or(0, Node::len).clamp(part.start, part.end);
+            if let Some(node) = below.filter(|_| part.start < end) {
+                node.runs(part.start..end, runs)?;
+            }
+            if end < part.end {
+                push(runs, Run { range: end..part.end, hole: true });
+            }
+            Ok(())
+        })
+    }
+
     /// Names every file of the chain from here down.
     pub fn files(&self, list: &mut Vec<PathBuf>) {
         list.push(self.path.clone());
         list.extend(self.data.as_ref().map(|data| data.path().to_path_buf()));
         match &self.backing {
             Some(Node::Image(image)) => image.files(list),
-            Some(Node::Raw(raw)) => list.push(Path::new(raw.path()).to_path_buf()),
+            Some(Node::Raw(raw)) => list.extend(raw.files()),
             None => {}
         }
     }

@@ -1,14 +1,15 @@
 //! The host file below an image: the one seam between the format and the host.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::libc;
 
 use crate::base::{Error, Kind, Result};
+use crate::disk::lock::ImageLock;
+use crate::disk::raw::{self, open_image};
 
 /// What the format needs of a host file. Tests put a recorder behind it to cut the power at any write.
 pub(super) trait Storage: Send + Sync {
@@ -54,44 +55,33 @@ pub(super) fn read_data(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> R
 pub(super) struct HostFile {
     file: File,
     path: PathBuf,
-    id: FileId,
-    device: bool,
+    lock: Mutex<Option<ImageLock>>,
 }
 
 /// Device and inode: the identity of a host file, however it is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId(u64, u64);
 
+impl FileId {
+    /// Of the file at a path.
+    pub fn of(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
+        Ok(FileId(metadata.dev(), metadata.ino()))
+    }
+}
+
 impl HostFile {
-    /// Opens for reading. `O_NONBLOCK` keeps a FIFO without a writer from blocking for ever; then
-    /// everything but regular files and block devices is refused.
+    /// Opens for reading, under a reader lock.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, false)
+        let file = open_image(path, false)?;
+        let lock = ImageLock::read(&file, path)?;
+        Ok(HostFile { file, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) })
     }
 
-    fn open_with(path: &Path, write: bool) -> Result<Self> {
-        let subject = path.display();
-        let file = File::options()
-            .read(true)
-            .write(write)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(path)
-            .map_err(|e| Error::io(&subject, e))?;
-        let metadata = file.metadata().map_err(|e| Error::io(&subject, e))?;
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            return Err(Error::from(Kind::IsADirectory).at(subject));
-        }
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(Error::new(Kind::Invalid, "neither a regular file nor a block device").at(subject));
-        }
-        let id = FileId(metadata.dev(), metadata.ino());
-        Ok(HostFile { file, path: path.to_path_buf(), id, device: kind.is_block_device() })
-    }
-
-    /// Device and inode.
-    pub fn id(&self) -> FileId {
-        self.id
+    /// Device and inode of the open file.
+    pub fn id(&self) -> Result<FileId> {
+        let metadata = self.file.metadata().map_err(|e| self.io(e))?;
+        Ok(FileId(metadata.dev(), metadata.ino()))
     }
 
     fn io(&self, error: std::io::Error) -> Error {
@@ -104,14 +94,10 @@ impl Storage for HostFile {
         &self.path
     }
     fn len(&self) -> Result<u64> {
-        if self.device {
-            use std::io::{Seek, SeekFrom};
-            return (&self.file).seek(SeekFrom::End(0)).map_err(|e| self.io(e));
-        }
-        Ok(self.file.metadata().map_err(|e| self.io(e))?.len())
+        raw::size(&self.file).map_err(|e| self.io(e))
     }
     fn grows(&self) -> bool {
-        !self.device
+        self.file.metadata().is_ok_and(|metadata| metadata.is_file())
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0;
@@ -140,12 +126,17 @@ impl Storage for HostFile {
         fallocate(&self.file, mode, offset, len).map_err(|e| self.io(e.into()))
     }
     fn writable(&self) -> Result<Arc<dyn Storage>> {
-        let again = Self::open_with(&self.path, true)?;
-        if again.id != self.id {
+        let again = HostFile { file: open_image(&self.path, true)?, path: self.path.clone(), lock: Mutex::default() };
+        if again.id()? != self.id()? {
             return Err(Error::new(Kind::Busy, "was replaced by another file since it was opened")
                 .at(self.path.display())
                 .hint("open it again"));
         }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = lock.as_mut() {
+            lock.upgrade(&again.file, &self.path)?;
+        }
+        *again.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock.take();
         Ok(Arc::new(again))
     }
 }
