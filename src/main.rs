@@ -1,5 +1,5 @@
 //! The program: see [`imgsh::front`].
 
 fn main() -> std::process::ExitCode {
-    imgsh::front::main(None)
+    imgsh::front::main()
 }

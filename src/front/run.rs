@@ -5,10 +5,11 @@ use std::io::{self, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+use std::rc::Rc;
 
-use super::Scripting;
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
+use super::scripting::Scripting;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
@@ -16,11 +17,11 @@ use crate::shell::report::{self, Place};
 use crate::shell::run::{Outcome, ReaderLines, Shell};
 use crate::{commands, shell};
 
-/// The program. `scripting` runs Rhai.
-pub fn main(scripting: Option<Box<dyn Scripting>>) -> ExitCode {
+/// The program.
+pub fn main() -> ExitCode {
     let request = cli::parse(std::env::args_os());
     let good = match request {
-        Request::Run(options) => run(&options, scripting),
+        Request::Run(options) => run(&options),
         Request::Print(text) => print(&text),
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
         Request::Refuse(text) => {
@@ -64,20 +65,23 @@ fn failed(error: &Error) -> bool {
     false
 }
 
-fn run(options: &Options, scripting: Option<Box<dyn Scripting>>) -> bool {
+fn run(options: &Options) -> bool {
     let output = match io::stdout().as_fd().try_clone_to_owned() {
         Ok(output) => File::from(output),
         Err(error) => return failed(&Error::io("standard output", error)),
     };
     let is_terminal = output.is_terminal();
-    let host = RealHost::new(Box::new(output), is_terminal, options.pipe_error);
+    let host = Rc::new(RealHost::new(Box::new(output), is_terminal, options.pipe_error));
     if let Err(error) = host.catch_interrupts() {
         return failed(&error);
     }
     let mut session = Session::new(SessionOptions { dry_run: options.dry_run });
+    session.settings.trace = options.trace;
+    session.settings.verbose = options.verbose;
+    session.settings.autosync = !options.no_sync;
     let mut messages = io::stderr();
-    let mut shell = Shell::new(&host, &mut messages, PROGRAM);
-    shell.set_trace(options.trace);
+    let scripting = Scripting::new(host.clone());
+    let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
     match open(options, &mut session, &mut shell) {
         Ok(Opened::Ready) => {}
         Ok(Opened::Listed) => return true,
@@ -91,7 +95,7 @@ fn run(options: &Options, scripting: Option<Box<dyn Scripting>>) -> bool {
             };
         }
     }
-    let outcome = match batch(options, &mut session, &mut shell, &host, scripting) {
+    let outcome = match batch(options, &mut session, &mut shell, &scripting) {
         Ok(outcome) => outcome,
         Err(error) => {
             failed(&error);
@@ -238,21 +242,13 @@ fn inspect(options: &Options, session: &mut Session) -> Result<()> {
 }
 
 /// Runs what the words, the file or standard input say.
-fn batch(
-    options: &Options,
-    session: &mut Session,
-    shell: &mut Shell,
-    host: &RealHost,
-    scripting: Option<Box<dyn Scripting>>,
-) -> Result<Outcome> {
+fn batch(options: &Options, session: &mut Session, shell: &mut Shell, scripting: &Scripting) -> Result<Outcome> {
     let is_script = |path: &std::path::Path| match options.language {
         Some(language) => language == Language::Rhai,
         None => path.extension().is_some_and(|e| e == "rhai"),
     };
     if let Some(path) = options.file.as_deref().filter(|path| is_script(path)) {
-        let mut scripting =
-            scripting.ok_or_else(|| Error::unsupported("this program was built without Rhai").at(path.display()))?;
-        scripting.run_file(session, host, path, &options.words)?;
+        scripting.run_file(session, path, &options.words)?;
         return Ok(Outcome::Done);
     }
     let (input, name) = match &options.file {
@@ -295,8 +291,10 @@ fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
         }
         return true;
     }
-    if options.no_sync {
-        eprintln!("{PROGRAM}: {steps} not written, as -n asks; 'commit' or 'sync' would have written them");
+    if !session.settings.autosync {
+        eprintln!(
+            "{PROGRAM}: {steps} not written, since autosync is off (-n); 'commit' or 'sync' would have written them"
+        );
         return true;
     }
     match session.commit() {

@@ -33,6 +33,12 @@ pub trait LineHost: Host {
     fn for_commands(&self) -> &dyn Host;
 }
 
+/// Runs functions of the script library, for commands that are written there.
+pub trait Library {
+    /// Calls `function(options)` of a module.
+    fn call(&self, session: &mut Session, module: &str, function: &str, options: &[(String, String)]) -> Result<()>;
+}
+
 /// Where lines come from.
 pub trait Lines {
     /// The next line without its newline, `None` at the end.
@@ -85,22 +91,22 @@ pub enum Outcome {
 /// The state of a run that is neither the session's nor the host's.
 pub struct Shell<'a> {
     host: &'a dyn LineHost,
+    library: &'a dyn Library,
     messages: &'a mut dyn Write,
     program: &'a str,
     place: Place,
-    trace: bool,
     any_command: bool,
 }
 
 impl<'a> Shell<'a> {
     /// A shell that writes its messages (standard error) to `messages`, under the program's name.
-    pub fn new(host: &'a dyn LineHost, messages: &'a mut dyn Write, program: &'a str) -> Self {
-        Shell { host, messages, program, place: Place::Prompt, trace: false, any_command: false }
-    }
-
-    /// `-x`: every command and its answer show among the messages.
-    pub fn set_trace(&mut self, trace: bool) {
-        self.trace = trace;
+    pub fn new(
+        host: &'a dyn LineHost,
+        library: &'a dyn Library,
+        messages: &'a mut dyn Write,
+        program: &'a str,
+    ) -> Self {
+        Shell { host, library, messages, program, place: Place::Prompt, any_command: false }
     }
 
     /// Where the next lines come from, for messages.
@@ -246,7 +252,7 @@ impl<'a> Shell<'a> {
         let args = bind::bind(command, &typed, words, &mut |marker| heredoc(lines, marker))?;
         let value = self.call(session, command, &args, &label)?;
         match value {
-            Value::Control(control) => self.control(session, control, lines),
+            Value::Control(control) => self.control(session, command, control, lines),
             value => self.print(&value),
         }
     }
@@ -259,12 +265,13 @@ impl<'a> Shell<'a> {
         args: &Args,
         label: &str,
     ) -> Result<Value, Failure> {
-        if self.trace {
+        let traced = session.settings.trace;
+        if traced {
             let _ = writeln!(self.messages, "{}", trace::call(command, args));
         }
         let mut context = Context { session, host: self.host.for_commands() };
         let result = command::run(command, &mut context, args, label);
-        if self.trace {
+        if traced {
             let _ = writeln!(self.messages, "{}", trace::result(command, result.as_ref().ok()));
         }
         result.map_err(|error| Failure::command(command, error))
@@ -296,7 +303,13 @@ impl<'a> Shell<'a> {
         Failure::Plain(text)
     }
 
-    fn control(&mut self, session: &mut Session, control: Control, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
+    fn control(
+        &mut self,
+        session: &mut Session,
+        command: &Command,
+        control: Control,
+        lines: &mut dyn Lines,
+    ) -> Result<Outcome, Failure> {
         match control {
             Control::Quit => Ok(Outcome::Quit),
             Control::Time(words) => {
@@ -308,6 +321,10 @@ impl<'a> Shell<'a> {
             }
             Control::Glob(words) => self.glob(session, words, lines),
             Control::Help(topic) => self.help(session, topic.as_deref()),
+            Control::Script { module, function, options } => {
+                let done = self.library.call(session, module, function, &options);
+                done.map(|()| Outcome::Done).map_err(|error| Failure::command(command, error))
+            }
         }
     }
 

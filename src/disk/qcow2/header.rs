@@ -1,8 +1,6 @@
 //! The header: fixed fields, feature words, extensions, backing name; every check that can be made
 //! before any table is followed. Byte tables and sources: `docs/formats/qcow2.md`.
 
-use std::ops::Range;
-
 use super::compress::Codec;
 use super::storage::{Storage, read_metadata};
 use crate::base::bytes::{be32, be64, put_be32, put_be64, u8_at};
@@ -47,8 +45,6 @@ pub(super) struct BitmapExtension {
     pub directory: u64,
     /// Its size in bytes.
     pub size: u64,
-    /// Bytes of the header that hold the extension itself, its eight bytes of type and length included.
-    pub place: Range<usize>,
 }
 
 /// A checked header.
@@ -86,6 +82,8 @@ pub(super) struct Header {
     pub data_file: Option<Vec<u8>>,
     /// The bitmaps extension, if there is one.
     pub bitmaps: Option<BitmapExtension>,
+    /// Where the list of extensions can be ended so that only the bitmaps and feature names are lost.
+    pub end_of_extensions: Option<usize>,
 }
 
 impl Header {
@@ -147,6 +145,7 @@ impl Header {
             backing_format: None,
             data_file: None,
             bitmaps: None,
+            end_of_extensions: None,
             sector,
         })
     }
@@ -272,22 +271,23 @@ impl Header {
                 Error::corrupt(format!("qcow2: header: extension {kind:#010x} of {len} bytes at {pos} overruns"))
             })?;
             let data = first.get(body..stop).unwrap_or_default();
+            let disposable = kind == EXT_BITMAPS || (kind == EXT_FEATURE_NAMES && pos + 8 <= SECTOR);
+            match self.end_of_extensions {
+                // As late as the first sector allows, and not behind the bitmaps.
+                Some(_) if disposable && (pos + 8 > SECTOR || self.bitmaps.is_some()) => {}
+                _ => self.end_of_extensions = disposable.then_some(pos),
+            }
             match kind {
                 EXT_BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
                 EXT_DATA_FILE => self.data_file = Some(data.to_vec()),
                 EXT_ENCRYPTION => return Err(encrypted("full disk encryption header")),
                 EXT_BITMAPS if len == 24 => {
-                    self.bitmaps = Some(BitmapExtension {
-                        count: be32(data, 0),
-                        size: be64(data, 8),
-                        directory: be64(data, 16),
-                        place: pos..stop,
-                    });
+                    self.bitmaps =
+                        Some(BitmapExtension { count: be32(data, 0), size: be64(data, 8), directory: be64(data, 16) });
                 }
                 EXT_BITMAPS => {
                     return Err(Error::corrupt(format!("qcow2: header: bitmaps extension of {len} bytes, not 24")));
                 }
-                EXT_FEATURE_NAMES => {}
                 _ => {}
             }
             pos = stop.next_multiple_of(8);
@@ -298,16 +298,16 @@ impl Header {
         Ok(())
     }
 
-    /// Bytes 0..511 for a commit: new roots, autoclear features cleared that this program does not keep.
-    pub fn switched(&self, l1_offset: u64, table_offset: u64, table_clusters: u32) -> Vec<u8> {
-        let mut sector = self.sector.clone();
-        put_be64(&mut sector, 40, l1_offset);
-        put_be64(&mut sector, 48, table_offset);
-        put_be32(&mut sector, 56, table_clusters);
+    /// Puts the roots into bytes 0..511, and clears all autoclear features: this program keeps none of them
+    /// up to date.
+    pub fn switch(&mut self) {
+        put_be64(&mut self.sector, 40, self.l1_offset);
+        put_be64(&mut self.sector, 48, self.table_offset);
+        put_be32(&mut self.sector, 56, self.table_clusters);
         if self.version == 3 {
-            put_be64(&mut sector, 88, 0);
+            self.autoclear = 0;
+            put_be64(&mut self.sector, 88, 0);
         }
-        sector
     }
 
     /// Why this image cannot be written, if so.

@@ -89,6 +89,12 @@ impl Image {
         self.inflated.clear();
     }
 
+    /// The clusters of the L1 table.
+    pub fn l1_place(&self) -> Range<u64> {
+        let start = self.header.l1_offset >> self.header.cluster_bits;
+        start..start + (u64::from(self.header.l1_size) * 8).div_ceil(self.header.cluster_size())
+    }
+
     fn corrupt(&self, what: String) -> Error {
         Error::corrupt(format!("qcow2: {what}")).at(self.path.display())
     }

@@ -17,6 +17,7 @@ pub mod geometry;
 pub mod group;
 pub mod hash;
 pub mod inode;
+pub mod make;
 mod map;
 mod state;
 pub mod superblock;
@@ -26,7 +27,7 @@ use std::cell::RefCell;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, MakeOptions, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
 use cache::Cache;
 use features::{Compat, Incompat, RoCompat};
 use fresh::Fresh;
@@ -87,10 +88,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Ext4::open(device)?))
 }
 
-/// See [`crate::fs::Driver::make`].
-pub fn make(_device: &Device, _options: &MakeOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
-}
+pub use make::make;
 
 /// Reads and checks the superblock of a file system that can be read.
 fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {
