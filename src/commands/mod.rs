@@ -3,6 +3,7 @@
 mod attributes;
 mod disk_free;
 mod disks;
+mod editing;
 mod filesystems;
 mod inspection;
 mod language;
@@ -15,7 +16,7 @@ mod reading;
 mod rename;
 mod settings;
 mod steps;
-mod vtorque;
+mod transfer;
 mod writing;
 mod xattrs;
 
@@ -38,11 +39,12 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
+    Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
-    Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },
