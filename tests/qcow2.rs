@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use imgsh::base::{Kind, Result};
-use imgsh::disk::qcow2::Qcow2;
-use imgsh::disk::{Change, Changes, Disk};
+use imgsh::disk::qcow2::{self, Qcow2};
+use imgsh::disk::{Change, Changes, CreateOptions, Disk, Format};
 
 fn run(program: &str, args: &[&str], dir: &Path) -> String {
     let out = Command::new(program).args(args).current_dir(dir).output().unwrap();
@@ -312,4 +312,71 @@ fn permission_is_asked_at_the_first_write() {
     fs::rename(&path, dir.join("moved")).unwrap();
     qemu(dir, "create -q -f qcow2 image.qcow2 1M");
     assert_eq!(disk.write_fresh(0, b"x").unwrap_err().kind(), Kind::Busy);
+}
+
+#[test]
+fn created_images_are_qemus_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let bytes = base(dir, "base.raw", SIZE, 20);
+    let path = dir.join("image.qcow2");
+    let sizes = [None, Some(512), Some(4096), Some(2 << 20)];
+    for (seed, (compat, cluster_size)) in
+        [None, Some("0.10")].iter().flat_map(|compat| sizes.map(|size| (*compat, size))).enumerate()
+    {
+        let mut options = CreateOptions {
+            size: Some(SIZE as u64),
+            compat: compat.map(String::from),
+            cluster_size,
+            ..CreateOptions::default()
+        };
+        qcow2::create(&path, &options).unwrap();
+        assert!(qemu(dir, "check image.qcow2").contains("No errors"), "{options:?}");
+        assert!(raw_of(dir, "image.qcow2").iter().all(|b| *b == 0));
+        if seed % 3 == 0 {
+            rounds(dir, "image.qcow2", &[], 21);
+        }
+        options.size = None;
+        options.backing = Some("base.raw".into());
+        options.backing_format = Some(Format::Raw);
+        qcow2::create(&path, &options).unwrap();
+        assert!(qemu(dir, "check image.qcow2").contains("No errors"), "{options:?}");
+        same("over a base", &raw_of(dir, "image.qcow2"), &bytes);
+    }
+    // Big disks need more than one cluster of each table.
+    for (size, cluster) in [(64 << 40, 65_536), (100 << 30, 512), (4 << 40, 4096)] {
+        let options = CreateOptions { size: Some(size), cluster_size: Some(cluster), ..CreateOptions::default() };
+        qcow2::create(&path, &options).unwrap();
+        let check = qemu(dir, "check image.qcow2");
+        assert!(check.contains("No errors"), "{size} {cluster}: {check}");
+        assert_eq!(Qcow2::open(&path, true).unwrap().len(), size);
+    }
+}
+
+#[test]
+fn creating_refuses_what_cannot_be() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    let with = |change: fn(&mut CreateOptions)| {
+        let mut options = CreateOptions { size: Some(1 << 20), ..CreateOptions::default() };
+        change(&mut options);
+        qcow2::create(&path, &options).unwrap_err()
+    };
+    assert_eq!(with(|o| o.size = None).kind(), Kind::Usage);
+    assert_eq!(with(|o| o.cluster_size = Some(3000)).kind(), Kind::Usage);
+    assert_eq!(with(|o| o.cluster_size = Some(4 << 20)).kind(), Kind::Usage);
+    assert_eq!(with(|o| o.compat = Some("1.2".into())).kind(), Kind::Usage);
+    assert_eq!(with(|o| o.preallocation = Some("full".into())).kind(), Kind::Unsupported);
+    assert_eq!(with(|o| o.size = Some(u64::MAX)).kind(), Kind::FileTooBig);
+    assert_eq!(with(|o| o.size = Some(1 << 60)).kind(), Kind::FileTooBig);
+    assert_eq!(with(|o| o.backing = Some("none".into())).kind(), Kind::Usage);
+    let missing = |o: &mut CreateOptions| (o.backing, o.backing_format) = (Some("none".into()), Some(Format::Raw));
+    assert_eq!(with(missing).kind(), Kind::NotFound);
+    assert!(!path.exists(), "nothing is left of a failure");
+    fs::write(&path, [7; 512]).unwrap();
+    let itself =
+        |o: &mut CreateOptions| (o.backing, o.backing_format) = (Some("image.qcow2".into()), Some(Format::Raw));
+    assert_eq!(with(itself).kind(), Kind::Invalid);
+    assert_eq!(fs::read(&path).unwrap(), [7; 512]);
 }
