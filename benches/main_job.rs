@@ -63,7 +63,11 @@ fn real_guest(dir: &Path, image: &Path) {
     let raw = dir.join("guest.raw");
     run("qemu-img", &["convert".as_ref(), "-O".as_ref(), "raw".as_ref(), image.as_ref(), raw.as_ref()]);
     let peer = median(|| run("sfdisk", &["-J".as_ref(), raw.as_ref()]));
-    report("real guest: cat, -i; peer sfdisk -J (reads a table)", median(|| imgsh(&["--ro", "-i", "-a"], image, &["cat", "/etc/os-release"])), peer);
+    report(
+        "real guest: cat, -i; peer sfdisk -J (reads a table)",
+        median(|| imgsh(&["--ro", "-i", "-a"], image, &["cat", "/etc/os-release"])),
+        peer,
+    );
 }
 
 /// copy-in of 20,000 files, 500 MB.
@@ -98,7 +102,18 @@ fn tree(dir: &Path) {
         println!("(no root: the kernel's loop mount is no peer here; mke2fs -d is)");
         let image = fresh("peer.raw");
         let start = Instant::now();
-        run("mke2fs", &["-q".as_ref(), "-F".as_ref(), "-t".as_ref(), "ext4".as_ref(), "-d".as_ref(), source.as_ref(), image.as_ref()]);
+        run(
+            "mke2fs",
+            &[
+                "-q".as_ref(),
+                "-F".as_ref(),
+                "-t".as_ref(),
+                "ext4".as_ref(),
+                "-d".as_ref(),
+                source.as_ref(),
+                image.as_ref(),
+            ],
+        );
         run("sync", &[image.as_ref()]);
         start.elapsed()
     });
@@ -109,7 +124,10 @@ fn tree(dir: &Path) {
         start.elapsed()
     });
     report("copy-in of 20,000 files, 500 MB, raw; peer cp -a + sync", raw, peer);
-    run("qemu-img", &["convert".as_ref(), "-O".as_ref(), "qcow2".as_ref(), empty.as_ref(), dir.join("base.qcow2").as_ref()]);
+    run(
+        "qemu-img",
+        &["convert".as_ref(), "-O".as_ref(), "qcow2".as_ref(), empty.as_ref(), dir.join("base.qcow2").as_ref()],
+    );
     let qcow2 = median_of(3, || {
         let image = dir.join("ours.qcow2");
         run("cp", &[dir.join("base.qcow2").as_ref(), image.as_ref()]);
@@ -132,7 +150,8 @@ fn loop_mount(dir: &Path, source: &Path, fresh: &dyn Fn(&str) -> std::path::Path
     for _ in 0..3 {
         let image = fresh("peer.raw");
         let start = Instant::now();
-        let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount).stderr(Stdio::null()).status().ok()?;
+        let mounted =
+            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount).stderr(Stdio::null()).status().ok()?;
         if !mounted.success() {
             return None;
         }

@@ -1,8 +1,11 @@
 //! Arguments that were read and checked, ready for a handler.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::base::GuestPathBuf;
+use super::{Kind, Param};
+use crate::base::{Error, GuestPathBuf, Result};
+use crate::session::Session;
 
 /// A host file of a FileIn or FileOut argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,34 @@ impl Args {
     /// Values in the order of the parameters.
     pub fn new(params: &'static [super::Param], values: Vec<Option<Arg>>) -> Self {
         Args { names: params.iter().map(|p| p.name).collect(), values }
+    }
+
+    /// The arguments with device names in their canonical form (once there are devices) and guest paths known to
+    /// be absolute.
+    ///
+    /// # Errors
+    /// A device that is not there, a relative path.
+    pub(super) fn resolved(&self, params: &[Param], session: &Session) -> Result<Cow<'_, Args>> {
+        let mut args = Cow::Borrowed(self);
+        for (index, (param, value)) in params.iter().zip(&self.values).enumerate() {
+            match (param.kind, value) {
+                (Kind::Path, Some(Arg::Path(path))) if !path.is_absolute() => {
+                    return Err(Error::usage("path must start with a / character").at(path));
+                }
+                (Kind::Device | Kind::Mountable | Kind::DeviceOrPath, Some(Arg::Bytes(name)))
+                    if session.is_launched() && name.starts_with(b"/dev/") =>
+                {
+                    let canonical = session.canonical(&String::from_utf8_lossy(name))?;
+                    args.to_mut().values[index] = Some(Arg::Bytes(canonical.into_bytes()));
+                }
+                (Kind::Device, Some(Arg::Bytes(name))) if !name.starts_with(b"/dev/") => {
+                    let name = GuestPathBuf(name.clone());
+                    return Err(Error::usage("device name must start with /dev/").at(name));
+                }
+                _ => {}
+            }
+        }
+        Ok(args)
     }
 
     /// The value of a parameter by name, if it was given.

@@ -44,6 +44,33 @@ pub struct Param {
     pub need: Need,
 }
 
+impl Param {
+    /// Exactly one word.
+    pub const fn required(name: &'static str, kind: Kind) -> Self {
+        Param { name, kind, need: Need::Required }
+    }
+
+    /// One or more words.
+    pub const fn many(name: &'static str, kind: Kind) -> Self {
+        Param { name, kind, need: Need::Many }
+    }
+
+    /// Zero or more words.
+    pub const fn any(name: &'static str, kind: Kind) -> Self {
+        Param { name, kind, need: Need::Any }
+    }
+
+    /// A word that may be left out.
+    pub const fn maybe(name: &'static str, kind: Kind) -> Self {
+        Param { name, kind, need: Need::Maybe }
+    }
+
+    /// `name:value`.
+    pub const fn optional(name: &'static str, kind: Kind) -> Self {
+        Param { name, kind, need: Need::Optional }
+    }
+}
+
 /// Whether an argument must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -122,7 +149,7 @@ pub enum Returns {
 /// What a command may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// Nothing: looks at the guest's disks.
     Reads,
     /// The guest's disks: runs inside a transaction, becomes a step.
     Writes,
@@ -153,6 +180,8 @@ pub enum Setup {
     Ext4,
     /// A 64 MiB GPT disk: vfat on /dev/sda1, ext4 on /dev/sda2 mounted on `/`.
     EspAndExt4,
+    /// As [`Setup::Ext4`], with the files by which inspection knows a small Debian 12.5 called `box`.
+    Debian,
 }
 
 /// What a handler works with.
@@ -175,14 +204,18 @@ impl Context<'_> {
 }
 
 /// Runs a command: the one way in for every front end. A command that writes runs in a transaction under `label`
-/// (the line as it was given).
+/// (the line as it was given). A command that reads or writes the guest's disks needs `run` first.
 ///
 /// # Errors
 /// What the handler said; after an error nothing has changed.
 pub fn run(command: &Command, context: &mut Context, args: &Args, label: &str) -> Result<Value> {
     let host = context.host;
     let now = host.now();
+    let args = &*args.resolved(command.params, context.session)?;
     context.session.guest.set_now(now);
+    if matches!(command.effect, Effect::Reads | Effect::Writes) {
+        context.launched()?;
+    }
     match command.effect {
         Effect::Writes => {
             context.session.transact(label, now, |session| (command.run)(&mut Context { session, host }, args))

@@ -40,6 +40,8 @@ pub enum Field {
     Int(i128),
     /// Bytes as text.
     Text(Vec<u8>),
+    /// Bytes that need not be text (values of extended attributes): others than printable ASCII show as `\xhh`.
+    Bytes(Vec<u8>),
     /// One character.
     Char(char),
     /// A percentage, `-1` and missing print as nothing.

@@ -1,5 +1,23 @@
 //! All commands, grouped by subject: one slice a file, listed in [`GROUPS`].
 
+mod attributes;
+mod disk_free;
+mod disks;
+mod filesystems;
+mod inspection;
+mod language;
+mod links;
+mod long_listing;
+mod looking;
+mod mounts;
+mod partitions;
+mod reading;
+mod rename;
+mod settings;
+mod steps;
+mod writing;
+mod xattrs;
+
 use crate::command::Command;
 
 /// A subject and its commands.
@@ -11,7 +29,22 @@ pub struct Group {
 }
 
 /// Every group.
-pub const GROUPS: &[Group] = &[];
+pub const GROUPS: &[Group] = &[
+    Group { title: "Disks and images", commands: disks::COMMANDS },
+    Group { title: "Partitions", commands: partitions::COMMANDS },
+    Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Mounts", commands: mounts::COMMANDS },
+    Group { title: "Looking", commands: looking::COMMANDS },
+    Group { title: "Reading files", commands: reading::COMMANDS },
+    Group { title: "Making, changing, removing", commands: writing::COMMANDS },
+    Group { title: "Links", commands: links::COMMANDS },
+    Group { title: "Attributes", commands: attributes::COMMANDS },
+    Group { title: "Extended attributes", commands: xattrs::COMMANDS },
+    Group { title: "Inspection", commands: inspection::COMMANDS },
+    Group { title: "Steps", commands: steps::COMMANDS },
+    Group { title: "The language", commands: language::COMMANDS },
+    Group { title: "Settings", commands: settings::COMMANDS },
+];
 
 /// All commands.
 pub fn all() -> impl Iterator<Item = &'static Command> {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::Result;
+use crate::base::{Error, Kind, Result};
 
 /// A readable and writable range of bytes: a staged disk, a partition, a piece of memory in tests.
 ///
@@ -44,6 +44,17 @@ pub trait BlockDevice: Send + Sync {
     /// Whether nothing in this device is staged.
     fn pristine(&self) -> bool {
         self.pristine_range(0..self.len())
+    }
+}
+
+/// Answers `Kind::Io` unless `len` bytes at `offset` are inside a device of `size` bytes.
+pub fn check_bounds(offset: u64, len: u64, size: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= size => Ok(()),
+        _ => {
+            let words = format!("access to {len} bytes at {offset} is outside the device of {size} bytes");
+            Err(Error::new(Kind::Io, words))
+        }
     }
 }
 

@@ -65,12 +65,12 @@ fn call(
     if given.first().is_some_and(|a| a.is::<Handle>()) {
         drop(given.remove(0));
     }
-    let (bound, label) = bind(shared, command, given).map_err(thrown)?;
+    let (bound, label) = bind(command, given).map_err(thrown)?;
     run(shared, command, &bound, &label).map_err(thrown)
 }
 
 /// Arguments by parameter, and the step's label.
-fn bind(shared: &Shared, command: &'static Command, mut given: Vec<Dynamic>) -> crate::base::Result<(Args, String)> {
+fn bind(command: &'static Command, mut given: Vec<Dynamic>) -> crate::base::Result<(Args, String)> {
     let has_options = command.params.iter().any(|p| p.need == Need::Optional);
     let options = match given.last() {
         Some(last) if last.is_map() && has_options => given.pop().map(Dynamic::cast::<rhai::Map>).unwrap_or_default(),
@@ -86,7 +86,6 @@ fn bind(shared: &Shared, command: &'static Command, mut given: Vec<Dynamic>) -> 
         return Err(crate::base::Error::usage(format!("has no option \"{unknown}\"")));
     }
     let mut label = command.name.to_string();
-    let session = shared.session.borrow();
     let mut values = Vec::with_capacity(command.params.len());
     // Arguments that may be left out are filled from the left, once the required ones are served.
     let mut spare = given.len() - plain().filter(|p| matches!(p.need, Need::Required | Need::Many)).count();
@@ -105,7 +104,7 @@ fn bind(shared: &Shared, command: &'static Command, mut given: Vec<Dynamic>) -> 
             Some(value) => {
                 label.push(' ');
                 label.push_str(&convert::short(&value));
-                Some(convert::to_arg(&session, param, value)?)
+                Some(convert::to_arg(param, value)?)
             }
             None => None,
         });

@@ -4,24 +4,14 @@ use rhai::{Array, Blob, Dynamic, Map};
 
 use crate::base::{Error, GuestPathBuf, Result, printable};
 use crate::command::{Arg, Field, HostFile, Kind, Need, Param, Record, Value};
-use crate::session::Session;
 
 /// Reads a Rhai value as the parameter wants it.
-pub fn to_arg(session: &Session, param: &Param, value: Dynamic) -> Result<Arg> {
+pub fn to_arg(param: &Param, value: Dynamic) -> Result<Arg> {
     if matches!(param.need, Need::Many | Need::Any) || param.kind == Kind::List {
         return list(param, value).map(Arg::List);
     }
     Ok(match param.kind {
-        Kind::Path => Arg::Path(path(param, value)?),
-        Kind::Device | Kind::Mountable => Arg::Bytes(session.canonical(&text(param, value)?)?.into_bytes()),
-        Kind::DeviceOrPath => {
-            let text = text(param, value)?;
-            if text.starts_with("/dev/") {
-                Arg::Bytes(session.canonical(&text)?.into_bytes())
-            } else {
-                Arg::Bytes(text.into_bytes())
-            }
-        }
+        Kind::Path => Arg::Path(GuestPathBuf(bytes(param, value)?)),
         Kind::FileIn if value.is_blob() => Arg::File(HostFile::Inline(bytes(param, value)?)),
         Kind::FileIn | Kind::FileOut => Arg::File(match text(param, value)?.as_str() {
             "-" => HostFile::Standard,
@@ -31,7 +21,10 @@ pub fn to_arg(session: &Session, param: &Param, value: Dynamic) -> Result<Arg> {
         Kind::Bool => Arg::Bool(value.as_bool().map_err(|found| wrong(param, "a boolean", found))?),
         Kind::Int | Kind::Int64 => Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?),
         Kind::Mode => Arg::Int(mode(param, value)?),
-        Kind::Text | Kind::Bytes | Kind::Command | Kind::List => Arg::Bytes(bytes(param, value)?),
+        // Device names are resolved in the gate.
+        Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::List => {
+            Arg::Bytes(bytes(param, value)?)
+        }
     })
 }
 
@@ -51,14 +44,6 @@ fn bytes(param: &Param, value: Dynamic) -> Result<Vec<u8>> {
         return Ok(value.cast::<Blob>());
     }
     text(param, value).map(String::into_bytes)
-}
-
-fn path(param: &Param, value: Dynamic) -> Result<GuestPathBuf> {
-    let path = GuestPathBuf(bytes(param, value)?);
-    if path.is_absolute() {
-        return Ok(path);
-    }
-    Err(Error::usage("path must start with a / character").at(path))
 }
 
 fn list(param: &Param, value: Dynamic) -> Result<Vec<Vec<u8>>> {
@@ -123,7 +108,7 @@ fn from_bytes(bytes: Vec<u8>) -> Dynamic {
 fn from_record(record: Record) -> Dynamic {
     let field = |field| match field {
         Field::Int(n) => Dynamic::from_int(i64::try_from(n).unwrap_or(i64::MAX)),
-        Field::Text(bytes) => from_bytes(bytes),
+        Field::Text(bytes) | Field::Bytes(bytes) => from_bytes(bytes),
         Field::Char(c) => c.to_string().into(),
         Field::Percent(Some(p)) => Dynamic::from_float(p),
         Field::Percent(None) => Dynamic::UNIT,

@@ -2,6 +2,8 @@
 //!
 //! TEMPORARY skeleton: signatures stand, bodies are to be written (undo.rs, changes.rs, volumes.rs, inspection ...).
 
+mod settings;
+
 use std::path::PathBuf;
 
 use crate::base::{Error, GuestPathBuf, Result, Timestamp};
@@ -9,6 +11,8 @@ use crate::disk::{Device, Format};
 use crate::fs::Identity;
 use crate::guest::Guest;
 use crate::volume::Table;
+
+pub use settings::Settings;
 
 /// A disk to attach.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +57,8 @@ pub struct DiskChanges {
 pub struct Session {
     /// The mounted guest.
     pub guest: Guest,
+    /// What the `set-` commands keep.
+    pub settings: Settings,
     options: SessionOptions,
     launched: bool,
 }

@@ -23,7 +23,7 @@ use self::host::{FileStorage, HostPlace};
 pub(in crate::disk) use self::host::{open_image, size};
 use self::journal::Overlay;
 use super::lock::ImageLock;
-use super::{Changes, CreateOptions, Disk, Format, Run};
+use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds};
 use crate::base::bytes::be32;
 use crate::base::{Error, Kind, Result};
 
@@ -158,16 +158,6 @@ impl Raw {
         *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = None;
         Ok(())
     }
-
-    fn check(&self, offset: u64, len: u64) -> Result<()> {
-        match offset.checked_add(len) {
-            Some(end) if end <= self.len => Ok(()),
-            _ => Err(Error::new(
-                Kind::Io,
-                format!("access to {len} bytes at {offset} is outside the disk of {} bytes", self.len),
-            )),
-        }
-    }
 }
 
 impl State {
@@ -195,7 +185,7 @@ impl Disk for Raw {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.check(offset, buf.len() as u64)?;
+        check_bounds(offset, buf.len() as u64, self.len)?;
         let overlay = self.overlay.read().unwrap_or_else(|e| e.into_inner());
         self.place.image().read_at(offset, buf)?;
         match overlay.as_ref() {
@@ -205,7 +195,7 @@ impl Disk for Raw {
     }
 
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
-        self.check(range.start, range.end.saturating_sub(range.start))?;
+        check_bounds(range.start, range.end.saturating_sub(range.start), self.len)?;
         if self.overlay.read().unwrap_or_else(|e| e.into_inner()).is_some() && !range.is_empty() {
             return Ok(vec![Run { range, hole: false }]);
         }
@@ -213,7 +203,7 @@ impl Disk for Raw {
     }
 
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.check(offset, data.len() as u64)?;
+        check_bounds(offset, data.len() as u64, self.len)?;
         {
             let mut state = self.state();
             self.make_writable(&mut state)?;

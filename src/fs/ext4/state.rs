@@ -1,0 +1,145 @@
+//! What a file system says of itself, and whether it may be written.
+
+use super::Ext4;
+use super::cache::Role;
+use super::features::{self, Compat, Incompat, RoCompat};
+use super::group::Group;
+use super::inode::Inode;
+use super::superblock::{STATE_ERROR, STATE_VALID};
+use super::{dirent, type_name};
+use crate::base::bytes::{be32, le64};
+use crate::base::{Error, Result};
+use crate::fs::FsInfo;
+
+/// First word of a journal (kernel documentation, "Journal (jbd2)").
+const JOURNAL_MAGIC: u32 = 0xc03b_3998;
+
+const REPLAY: &str = "the journal must be replayed: boot or mount it once, or run e2fsck";
+
+impl Ext4 {
+    /// An inode's bytes, their checksum checked.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` for a number that does not exist or a wrong checksum.
+    pub(super) fn inode(&self, number: u32) -> Result<Inode> {
+        let (block, range) = self.inode_slot(number)?;
+        let bytes = self.block(block, Role::Inodes)?;
+        let inode = Inode::new(number, bytes.get(range).unwrap_or_default());
+        if self.geometry.has_checksums() && !super::checksum::inode_is_good(self.geometry.seed, number, inode.bytes()) {
+            return Err(Error::corrupt(format!("ext4: inode {number}: its checksum is wrong")));
+        }
+        Ok(inode)
+    }
+
+    /// The block of an inode and its bytes in there.
+    pub(super) fn inode_slot(&self, number: u32) -> Result<(u64, std::ops::Range<usize>)> {
+        let geometry = &self.geometry;
+        let (group, index) = geometry.inode_place(number)?;
+        let desc = self.group(group)?;
+        let byte = u64::from(index) * geometry.inode_size as u64;
+        let at = (byte % geometry.bs()) as usize;
+        // Wraps only for a table outside of the file system, which `block` refuses.
+        Ok((Group(&desc).inode_table().wrapping_add(byte / geometry.bs()), at..at + geometry.inode_size))
+    }
+
+    /// The journal's superblock says that there is nothing to replay; else why not.
+    fn journal_trouble(&self) -> Result<Option<String>> {
+        let number = self.superblock.journal_inode();
+        if number == 0 || self.superblock.journal_device() != 0 {
+            return Ok(Some("its journal is on another device".into()));
+        }
+        let inode = self.inode(number)?;
+        let Some(block) = self.span_at(&inode, 0)?.physical else {
+            return Ok(Some("its journal has no first block".into()));
+        };
+        let block = self.block(block, Role::Plain)?;
+        Ok(if be32(&block, 0) != JOURNAL_MAGIC {
+            Some(format!("its journal has magic {:#010x}", be32(&block, 0)))
+        } else if be32(&block, 0x1c) != 0 {
+            Some(REPLAY.into())
+        } else if be32(&block, 0x20) != 0 {
+            Some(format!("its journal recorded error {}; run e2fsck", be32(&block, 0x20) as i32))
+        } else {
+            None
+        })
+    }
+
+    /// Why this file system is not written, if it is not.
+    pub(super) fn why_read_only(&self) -> Result<Option<String>> {
+        let superblock = &self.superblock;
+        let (compat, incompat, ro_compat) = (superblock.compat(), superblock.incompat(), superblock.ro_compat());
+        if let Some(feature) = features::unwritable(compat, incompat, ro_compat) {
+            return Ok(Some(format!("{feature} is not handled for writing yet")));
+        }
+        if incompat.has(Incompat::RECOVER) {
+            return Ok(Some(REPLAY.into()));
+        }
+        if !incompat.has(Incompat::EXTENTS) {
+            return Ok(Some("files mapped by block lists (no feature 'extents') are not written yet".into()));
+        }
+        if ro_compat.has(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM) {
+            return Ok(Some("both 'metadata_csum' and 'uninit_bg' are set".into()));
+        }
+        if superblock.creator_os() != 0 {
+            return Ok(Some(format!("s_creator_os is {}, not Linux (0)", superblock.creator_os())));
+        }
+        if superblock.state() & STATE_ERROR != 0 || superblock.error_count() != 0 {
+            return Ok(Some("it is marked as having errors (s_state, s_error_count); run e2fsck".into()));
+        }
+        if superblock.state() & STATE_VALID == 0 {
+            return Ok(Some("it was not unmounted cleanly (s_state); run e2fsck".into()));
+        }
+        if superblock.last_orphan() != 0 || ro_compat.has(RoCompat::ORPHAN_PRESENT) {
+            return Ok(Some(
+                "deleted files wait to be cleaned up (orphan list): boot or mount it once, or run e2fsck".into(),
+            ));
+        }
+        if compat.has(Compat::HAS_JOURNAL) {
+            return self.journal_trouble();
+        }
+        Ok(None)
+    }
+
+    /// See [`crate::fs::FileSystem::info`]. The sizes are those of statfs(2) on Linux: of all blocks the
+    /// metadata is taken off, of the free ones those kept for root and for delayed allocation.
+    pub(super) fn describe(&self) -> Result<FsInfo> {
+        let superblock = &self.superblock;
+        let geometry = &self.geometry;
+        let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
+        let free = superblock.free_blocks().saturating_mul(ratio);
+        let delayed =
+            if geometry.incompat.has(Incompat::EXTENTS) { (geometry.blocks / ratio / 50).min(4096) * ratio } else { 0 };
+        let uuid = superblock.uuid().0;
+        Ok(FsInfo {
+            fs_type: type_name(superblock).into(),
+            label: String::from_utf8_lossy(superblock.label()).into_owned(),
+            uuid: if superblock.uuid().is_nil() { String::new() } else { superblock.uuid().to_string() },
+            block_size: geometry.bs(),
+            blocks: geometry.blocks.saturating_sub(self.overhead()?),
+            free_blocks: free,
+            available_blocks: free.saturating_sub(superblock.reserved_blocks().saturating_add(delayed)),
+            inodes: superblock.inodes().into(),
+            free_inodes: superblock.free_inodes().into(),
+            name_max: dirent::NAME_MAX as u64,
+            read_only: self.why_read_only()?,
+            owners: true,
+            fsid: le64(&uuid, 0) ^ le64(&uuid, 8),
+        })
+    }
+
+    /// Blocks that hold metadata and the journal, as Linux counts them for statfs.
+    fn overhead(&self) -> Result<u64> {
+        let geometry = &self.geometry;
+        if geometry.ro_compat.has(RoCompat::BIGALLOC) && self.superblock.overhead() != 0 {
+            let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
+            return Ok(u64::from(self.superblock.overhead()) * ratio);
+        }
+        let heads: u64 = (0..geometry.groups).map(|group| geometry.head_blocks(group)).sum();
+        let mut blocks = geometry.first_block + heads + u64::from(geometry.groups) * (geometry.table_blocks() + 2);
+        let journal = self.superblock.journal_inode();
+        if geometry.compat.has(Compat::HAS_JOURNAL) && journal != 0 {
+            blocks += self.inode(journal)?.size() / geometry.bs();
+        }
+        Ok(blocks)
+    }
+}

@@ -1,0 +1,118 @@
+//! Help from the command table.
+
+use std::fmt::Write;
+
+use crate::command::{Command, Kind, Need};
+use crate::commands::GROUPS;
+
+/// Name and arguments, as usage lines show them.
+pub fn synopsis(command: &Command) -> String {
+    let mut text = command.name.to_string();
+    for param in command.params {
+        let name = param.name;
+        text.push(' ');
+        // A String takes all that is written to it.
+        let _ = match param.need {
+            Need::Required => write!(text, "{name}"),
+            Need::Many => write!(text, "{name} [{name}...]"),
+            Need::Any => write!(text, "[{name}...]"),
+            Need::Maybe => write!(text, "[{name}]"),
+            Need::Optional => match param.kind {
+                Kind::Bool => write!(text, "[{name}:true|false]"),
+                Kind::Int | Kind::Int64 | Kind::Mode => write!(text, "[{name}:N]"),
+                _ => write!(text, "[{name}:..]"),
+            },
+        };
+    }
+    text
+}
+
+/// Help on one command.
+pub fn of(command: &Command) -> String {
+    let mut text = format!(
+        "NAME\n    {} - {}\n\nSYNOPSIS\n     {}\n\nDESCRIPTION\n",
+        command.name,
+        command.summary,
+        synopsis(command)
+    );
+    let body = match command.help {
+        "" => {
+            let mut chars = command.summary.chars();
+            let first = chars.next().map(|c| c.to_ascii_uppercase()).unwrap_or_default();
+            format!("{first}{}.", chars.as_str())
+        }
+        help => help.to_string(),
+    };
+    indented(&mut text, &body);
+    if !command.aliases.is_empty() {
+        let _ = write!(text, "\nALIASES\n    {}\n", command.aliases.join(", "));
+    }
+    for (index, example) in command.examples.iter().enumerate() {
+        if index == 0 {
+            text.push_str("\nEXAMPLES\n");
+        } else {
+            text.push('\n');
+        }
+        indented(&mut text, example.lines);
+        if !example.output.is_empty() {
+            text.push_str("    prints:\n");
+            for line in example.output.lines() {
+                let _ = writeln!(text, "        {line}");
+            }
+        }
+    }
+    text
+}
+
+fn indented(text: &mut String, body: &str) {
+    for line in body.trim_end().lines() {
+        let _ = match line {
+            "" => writeln!(text),
+            line => writeln!(text, "    {line}"),
+        };
+    }
+}
+
+/// All commands by subject, a line each.
+pub fn list() -> String {
+    let mut text = String::new();
+    for group in GROUPS {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "{}:", group.title);
+        for command in group.commands {
+            let _ = writeln!(text, "{:<20} {}", command.name, command.summary);
+        }
+    }
+    text
+}
+
+/// What a new user needs first.
+pub fn general(launched: bool) -> &'static str {
+    if launched {
+        "\
+ls /, cat FILE, edit FILE, upload LOCAL FILE, copy-in LOCAL... DIR, copy-out PATH... LOCALDIR
+changes shows what is staged, undo takes back the last step, commit writes, rollback forgets.
+help CMD explains one command, help --list names all.
+"
+    } else {
+        "\
+add IMAGE opens a disk image, run makes its devices available,
+list-filesystems shows them, mount DEVICE / mounts one.
+From the host: imgsh -a IMAGE -i does all of this for a system it finds.
+help CMD explains one command, help --list names all.
+"
+    }
+}
+
+/// The command name nearest to a mistyped one.
+pub fn nearest(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    crate::commands::all()
+        .flat_map(|c| std::iter::once(&c.name).chain(c.aliases))
+        .map(|name| (strsim::damerau_levenshtein(&word, name), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(word.len()) / 4)
+        .min()
+        .map(|(_, name)| name)
+}
