@@ -3,6 +3,7 @@
 mod attributes;
 mod disk_free;
 mod disks;
+mod editing;
 mod filesystems;
 mod inspection;
 mod language;
@@ -15,6 +16,7 @@ mod reading;
 mod rename;
 mod settings;
 mod steps;
+mod transfer;
 mod writing;
 mod xattrs;
 
@@ -37,6 +39,8 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
+    Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::command::{Command, Kind, Need};
+use crate::command::{Command, Kind, Need, Param};
 use crate::commands::GROUPS;
 
 /// Name and arguments, as usage lines show them.
@@ -17,14 +17,20 @@ pub fn synopsis(command: &Command) -> String {
             Need::Many => write!(text, "{name} [{name}...]"),
             Need::Any => write!(text, "[{name}...]"),
             Need::Maybe => write!(text, "[{name}]"),
-            Need::Optional => match param.kind {
-                Kind::Bool => write!(text, "[{name}:true|false]"),
-                Kind::Int | Kind::Int64 | Kind::Mode => write!(text, "[{name}:N]"),
-                _ => write!(text, "[{name}:..]"),
-            },
+            Need::Optional => write!(text, "[{}]", option(param)),
         };
     }
     text
+}
+
+/// An option as usage lines show it: `name:true|false`, `name:N`, `name:..`.
+pub fn option(param: &Param) -> String {
+    let value = match param.kind {
+        Kind::Bool => "true|false",
+        Kind::Int | Kind::Int64 | Kind::Mode => "N",
+        _ => "..",
+    };
+    format!("{}:{value}", param.name)
 }
 
 /// Help on one command.
