@@ -51,11 +51,7 @@ impl Command {
                 Need::Many => write!(text, "{name} [{name}...]"),
                 Need::Any => write!(text, "[{name}...]"),
                 Need::Maybe => write!(text, "[{name}]"),
-                Need::Optional => match param.kind {
-                    Kind::Bool => write!(text, "[{name}:true|false]"),
-                    Kind::Int | Kind::Int64 | Kind::Mode => write!(text, "[{name}:N]"),
-                    _ => write!(text, "[{name}:..]"),
-                },
+                Need::Optional => write!(text, "[{}]", param.option_usage()),
             };
         }
         text
@@ -96,6 +92,16 @@ impl Param {
     /// `name:value`.
     pub const fn optional(name: &'static str, kind: Kind) -> Self {
         Param { name, kind, need: Need::Optional }
+    }
+
+    /// An option as usage lines show it: `name:true|false`, `name:N`, `name:..`.
+    pub fn option_usage(&self) -> String {
+        let value = match self.kind {
+            Kind::Bool => "true|false",
+            Kind::Int | Kind::Int64 | Kind::Mode => "N",
+            _ => "..",
+        };
+        format!("{}:{value}", self.name)
     }
 }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
+use super::repl;
 use super::scripting::Scripting;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::host::{self, RealHost};
@@ -95,7 +96,12 @@ fn run(options: &Options) -> bool {
             };
         }
     }
-    let outcome = match batch(options, &mut session, &mut shell, &scripting) {
+    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    let done = match interactive {
+        true => repl::run(options, &mut session, &mut shell, &host, &scripting),
+        false => batch(options, &mut session, &mut shell, &scripting),
+    };
+    let outcome = match done {
         Ok(outcome) => outcome,
         Err(error) => {
             failed(&error);

@@ -6,6 +6,9 @@
 //!
 //! After an error of a writing method the caller rolls the stages back and calls [`Guest::reload`].
 
+pub mod archive;
+mod copy;
+mod export;
 pub mod glob;
 mod import;
 mod mounts;

@@ -110,6 +110,11 @@ impl Guest {
     /// Walks a path. Only the last component may be missing; a link there is followed if `follow`, or if a
     /// slash comes after it. Errors are without subject.
     pub(super) fn walk_path(&self, path: &[u8], follow: bool) -> Result<Walked> {
+        self.walk_path_through(path, follow, &|_| true)
+    }
+
+    /// As `walk_path`, but only through links that `may` allows (`Kind::Denied`).
+    pub(super) fn walk_path_through(&self, path: &[u8], follow: bool, may: &dyn Fn(Place) -> bool) -> Result<Walked> {
         let root = self.root_at()?;
         if path.is_empty() {
             return Err(Kind::NotFound.into());
@@ -148,6 +153,9 @@ impl Guest {
                     links += 1;
                     if links > LINKS_MAX {
                         return Err(Kind::TooManyLinks.into());
+                    }
+                    if !may(self.place(at)?) {
+                        return Err(Error::new(Kind::Denied, "the way leads through a symbolic link just unpacked"));
                     }
                     let target = self.fs_of(at)?.read_link(at.node)?;
                     if target.is_empty() {

@@ -260,3 +260,65 @@ fn globs_find_paths() {
     assert_eq!(glob("/", true), ["/"]);
     assert_eq!(glob("/none/*", true), [""; 0]);
 }
+
+/// One of everything that a tree can hold.
+pub(super) fn fill_with_everything(g: &mut Guest) {
+    g.mkdir_p(&path("/dir/sub"), 0o755).unwrap();
+    let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    g.write_file(&path("/dir/big"), &content).unwrap();
+    g.write_file(&path("/dir/empty"), b"").unwrap();
+    g.write_file(&path("/hard1"), b"two names").unwrap();
+    g.link(&path("/hard1"), &path("/hard2")).unwrap();
+    g.symlink(&path("dir/none"), &path("/link")).unwrap();
+    g.symlink(&path(&"t/".repeat(100)), &path("/long-link")).unwrap();
+    for (name, kind) in [
+        ("/null", NewKind::CharDevice(1, 3)),
+        ("/sda", NewKind::BlockDevice(259, 1_000_000)),
+        ("/fifo", NewKind::Fifo),
+    ] {
+        g.make(&path(name), &NewNode { kind, mode: 0o640, uid: 0, gid: 6 }).unwrap();
+    }
+    let long = format!("/long/{}/{}", "n".repeat(200), "m".repeat(255));
+    g.mkdir_p(&path(&long), 0o700).unwrap();
+    g.write_file(&GuestPathBuf([long.as_bytes(), b"/\xff\xfe"].concat()), b"bytes").unwrap();
+    let set = SetAttributes {
+        mode: Some(0o6755),
+        uid: Some(4_000_000_000),
+        gid: Some(3_000_000),
+        accessed: None,
+        modified: Some(Timestamp { seconds: -5, nanos: 250_000_000 }),
+    };
+    g.set_attributes(&path("/dir/empty"), true, &set).unwrap();
+    let late = Timestamp { seconds: 1 << 34, nanos: 999_999_999 };
+    g.set_attributes(&path("/dir"), true, &SetAttributes { modified: Some(late), ..SetAttributes::default() }).unwrap();
+    g.set_xattr(&path("/dir"), true, b"user.text", Some(b"a=b\nc")).unwrap();
+    g.set_xattr(&path("/hard1"), true, b"security.capability", Some(&[0, 1, 2, 255])).unwrap();
+}
+
+/// Every node with all that a copy must keep.
+pub(super) fn listing(g: &Guest) -> Vec<String> {
+    let mut lines = Vec::new();
+    g.walk(&GuestPathBuf::root(), &mut |entry| {
+        let m = &entry.metadata;
+        let whole = path("/").join(&entry.path);
+        let content = match m.file_type {
+            FileType::Regular => format!("{:x}", crc32fast::hash(&g.read_file(&whole, 1 << 24)?)),
+            FileType::Symlink => g.read_link(&whole)?.to_string(),
+            _ => format!("{:?}", m.device),
+        };
+        let size = if m.file_type == FileType::Directory { 0 } else { m.size };
+        lines.push(format!(
+            "{whole} {:?} {:o} {}:{} {size} {:?} {} {content} {:?}",
+            m.file_type,
+            m.mode,
+            m.uid,
+            m.gid,
+            m.modified,
+            m.links,
+            g.xattrs(&whole, false)?
+        ));
+        Ok(true)
+    })
+    .unwrap();
+    lines
+}

@@ -60,8 +60,13 @@ pub trait Source {
 pub trait Sink {
     /// Takes one.
     fn put(&mut self, entry: Entry<'_>) -> Result<()>;
-    /// After the last one: directory times, trailers, flushes.
+    /// After the last one: directory times, trailers, flushes. Called by whoever made the sink, so that several
+    /// exports can go into one.
     fn finish(&mut self) -> Result<()>;
+    /// Whether it wants [`Entry::xattrs`]; they are left empty otherwise.
+    fn wants_xattrs(&self) -> bool {
+        true
+    }
 }
 
 /// How [`super::Guest::import`] treats what it gets.

@@ -51,7 +51,7 @@ impl Guest {
         }
     }
 
-    fn create_at(&mut self, parent: At, name: &Name, new: &NewNode) -> Result<At> {
+    pub(super) fn create_at(&mut self, parent: At, name: &Name, new: &NewNode) -> Result<At> {
         let node = self.edit(parent)?.create(parent.node, name, new)?;
         Ok(At { mount: parent.mount, node })
     }

@@ -9,6 +9,7 @@ mod cache;
 mod chain;
 mod commit;
 mod compress;
+mod create;
 mod header;
 mod map;
 mod refcount;
@@ -19,9 +20,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
-use super::{Changes, CreateOptions, Disk, Run};
+use super::{Changes, Disk, Run};
 use crate::base::{Error, Kind, Result};
 use commit::Broken;
+pub use create::create;
 use map::{Fresh, Image};
 use write::Writer;
 
@@ -93,11 +95,6 @@ impl Qcow2 {
             )),
         }
     }
-}
-
-/// Makes an image.
-pub fn create(_path: &Path, _options: &CreateOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
 }
 
 impl Disk for Qcow2 {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::header::Header;
+use super::header::{Header, TABLE_LIMIT};
 use super::map::{Image, OFFSET, entries, to_bytes};
 use super::storage::{Storage, read_metadata};
 use super::write::RunWriter;
@@ -17,7 +17,6 @@ const BLOCK_CACHE: usize = 8 << 20;
 const WORTHWHILE: u64 = 32;
 /// So many clusters past the end of the file may be marked used before the refcounts count as damaged.
 const PAST_END: u64 = 1 << 24;
-const TABLE_LIMIT: u64 = 8 << 20;
 
 /// The refcounts on disk, and the clusters taken since the last commit.
 pub(super) struct Refcounts {
