@@ -2,36 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::command::{Command, Kind, Need, Param};
+use crate::command::Command;
 use crate::commands::GROUPS;
-
-/// Name and arguments, as usage lines show them.
-pub fn synopsis(command: &Command) -> String {
-    let mut text = command.name.to_string();
-    for param in command.params {
-        let name = param.name;
-        text.push(' ');
-        // A String takes all that is written to it.
-        let _ = match param.need {
-            Need::Required => write!(text, "{name}"),
-            Need::Many => write!(text, "{name} [{name}...]"),
-            Need::Any => write!(text, "[{name}...]"),
-            Need::Maybe => write!(text, "[{name}]"),
-            Need::Optional => write!(text, "[{}]", option(param)),
-        };
-    }
-    text
-}
-
-/// An option as usage lines show it: `name:true|false`, `name:N`, `name:..`.
-pub fn option(param: &Param) -> String {
-    let value = match param.kind {
-        Kind::Bool => "true|false",
-        Kind::Int | Kind::Int64 | Kind::Mode => "N",
-        _ => "..",
-    };
-    format!("{}:{value}", param.name)
-}
 
 /// Help on one command.
 pub fn of(command: &Command) -> String {
@@ -39,7 +11,7 @@ pub fn of(command: &Command) -> String {
         "NAME\n    {} - {}\n\nSYNOPSIS\n     {}\n\nDESCRIPTION\n",
         command.name,
         command.summary,
-        synopsis(command)
+        command.synopsis()
     );
     let body = match command.help {
         "" => {
