@@ -1,7 +1,9 @@
 //! Volumes that we make and files in them, read back by others.
 
+use std::collections::BTreeMap;
+
 use imgsh::base::Uuid;
-use imgsh::fs::{self, MakeOptions};
+use imgsh::fs::{self, FileSystem, FileType, MakeOptions, NodeId};
 
 use crate::tools::*;
 
@@ -82,4 +84,53 @@ fn made_volumes_are_clean_in_every_size() {
         scratch.check();
         assert_eq!(scratch.mtype("Some Long Name.txt"), pattern(20_000, 1), "{kib}");
     }
+}
+
+/// Every file and directory (with a slash) with its size.
+fn sizes(fs: &dyn FileSystem, dir: NodeId, path: &str, found: &mut BTreeMap<String, u64>) {
+    for entry in fs.read_dir(dir).unwrap() {
+        let name = format!("{path}/{}", entry.name);
+        let about = fs.metadata(entry.node).unwrap();
+        if about.file_type == FileType::Directory {
+            sizes(fs, entry.node, &name, found);
+            found.insert(format!("{name}/"), 0);
+        } else {
+            found.insert(name, about.size);
+        }
+    }
+}
+
+#[test]
+fn what_mtools_wrote_is_read() {
+    let scratch = Scratch::mkfs(70_000, &["-F", "32", "-s", "1", "-n", "SEED"]);
+    let image = scratch.file();
+    let tree = tempfile::tempdir().unwrap();
+    let long = "x".repeat(200);
+    let mut wanted = BTreeMap::new();
+    for (i, name) in ["lower.txt", "UPPER.TXT", "Mixed.Txt", "with space", "кириллица.txt", "no-extension", &long]
+        .into_iter()
+        .enumerate()
+    {
+        let file = tree.path().join(name);
+        std::fs::write(&file, pattern(i * 2222, i as u8)).unwrap();
+        run("mmd", &["-D", "s", "-i", &image, &format!("::/Dir{i}")]);
+        run("mcopy", &["-i", &image, file.to_str().unwrap(), &format!("::/Dir{i}/")]);
+        wanted.insert(format!("/Dir{i}/"), 0);
+        wanted.insert(format!("/Dir{i}/{name}"), i as u64 * 2222);
+    }
+    run("mdel", &["-i", &image, "::/Dir0/lower.txt"]);
+    wanted.remove("/Dir0/lower.txt");
+    let scratch = scratch.with(std::fs::read(&image).unwrap());
+    let fs = scratch.open();
+    let mut found = BTreeMap::new();
+    sizes(fs.as_ref(), fs.root(), "", &mut found);
+    assert_eq!(found, wanted);
+    for (path, size) in wanted.iter().filter(|(path, _)| !path.ends_with('/')) {
+        let mut node = fs.root();
+        for name in path.split('/').skip(1) {
+            node = fs.lookup(node, name.to_lowercase().as_bytes()).unwrap().unwrap();
+        }
+        assert_eq!(content(fs.as_ref(), node), pattern(*size as usize, (size / 2222) as u8), "{path}");
+    }
+    assert_eq!(fs.info().unwrap().label, "SEED");
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod files;
+mod fresh;
 mod hostile;
 mod random;
 mod tools;
