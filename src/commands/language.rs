@@ -21,7 +21,7 @@ pub(super) const COMMANDS: &[Command] = &[
         help: "Every word that begins with `/` is matched against guest paths, one that begins with `/dev/` against \
                devices. The command runs for every combination; a pattern without a match stays as it is. A failure \
                does not stop the rest.",
-        params: &[Param::required("command", Kind::Command), Param::any("args", Kind::Bytes)],
+        params: &[Param::any("command", Kind::Command)],
         returns: Returns::Control,
         effect: Effect::Host,
         examples: &[Example {
@@ -29,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "touch /a1\ntouch /a2\nglob rm /a*\nls /\n",
             output: "lost+found\n",
         }],
-        run: |_, args| Ok(Value::Control(Control::Glob(command_line(args)))),
+        run: |_, args| Ok(Value::Control(Control::Glob(args.list("command").to_vec()))),
     },
     Command {
         name: "help",
@@ -74,7 +74,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "run a command and print how long it took",
         help: "",
-        params: &[Param::required("command", Kind::Command), Param::any("args", Kind::Bytes)],
+        params: &[Param::any("command", Kind::Command)],
         returns: Returns::Control,
         effect: Effect::Host,
         examples: &[Example {
@@ -82,13 +82,6 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "time echo a | sed 's/[0-9]/N/g'\n",
             output: "a\nelapsed time: N.NN seconds\n",
         }],
-        run: |_, args| Ok(Value::Control(Control::Time(command_line(args)))),
+        run: |_, args| Ok(Value::Control(Control::Time(args.list("command").to_vec()))),
     },
 ];
-
-/// The words of a command that another one runs.
-fn command_line(args: &crate::command::Args) -> Vec<Vec<u8>> {
-    let mut words = vec![args.bytes("command").to_vec()];
-    words.extend_from_slice(args.list("args"));
-    words
-}

@@ -1,8 +1,10 @@
 //! All commands, grouped by subject: one slice a file, listed in [`GROUPS`].
 
+mod archives;
 mod attributes;
 mod disk_free;
 mod disks;
+mod editing;
 mod filesystems;
 mod inspection;
 mod language;
@@ -15,6 +17,8 @@ mod reading;
 mod rename;
 mod settings;
 mod steps;
+mod transfer;
+mod vtorque;
 mod writing;
 mod xattrs;
 
@@ -37,10 +41,14 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
+    Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Archives", commands: archives::COMMANDS },
+    Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
+    Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },

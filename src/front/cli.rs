@@ -402,7 +402,7 @@ mod tests {
         let tail = "\nTry ‘imgsh --help’ for more information.";
         assert_eq!(refused(&["--bogus"]), format!("imgsh: unrecognized option '--bogus'{tail}"));
         assert_eq!(refused(&["-Z"]), format!("imgsh: invalid option -- 'Z'{tail}"));
-        assert_eq!(refused(&["-a"]), format!("imgsh: option requires an argument -- 'a'{tail}"));
+        assert_eq!(refused(&["-a"]), format!("imgsh: option '--add' requires an argument{tail}"));
         assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");
         assert!(refused(&["-f", "a", "-f", "b"]).contains("only one -f"));
         assert!(refused(&["-d", "guest"]).contains("libvirt"));

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod prepare;
+pub mod repl;
 pub mod run;
 pub mod scripting;
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
+use super::repl;
 use super::scripting::Scripting;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::host::{self, RealHost};
@@ -95,14 +96,28 @@ fn run(options: &Options) -> bool {
             };
         }
     }
-    let outcome = match batch(options, &mut session, &mut shell, &scripting) {
+    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    let done = match interactive {
+        true => repl::run(options, &mut session, &mut shell, &host, &scripting),
+        false => batch(options, &mut session, &mut shell, &scripting),
+    };
+    let outcome = match done {
         Ok(outcome) => outcome,
         Err(error) => {
             failed(&error);
             Outcome::Failed
         }
     };
-    finish(&mut session, options, outcome)
+    let traced = session.settings.trace;
+    if traced {
+        eprintln!("libguestfs: trace: shutdown");
+    }
+    let good = finish(&mut session, options, outcome);
+    if traced {
+        eprintln!("libguestfs: trace: shutdown = {}", if good { "0" } else { "-1 (error)" });
+        eprintln!("libguestfs: trace: close");
+    }
+    good
 }
 
 /// How the opening of the disks ended.
@@ -297,8 +312,12 @@ fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
         );
         return true;
     }
-    match session.commit() {
-        Ok(()) => true,
-        Err(error) => failed(&error),
+    let sizes = if session.settings.verbose { session.changes() } else { Ok(Vec::new()) };
+    if let Err(error) = session.commit() {
+        return failed(&error);
     }
+    for change in sizes.unwrap_or_default() {
+        eprintln!("{PROGRAM}: {} ({}): {} bytes written", change.device, change.path.display(), change.bytes);
+    }
+    true
 }

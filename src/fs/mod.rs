@@ -8,8 +8,6 @@ pub mod fat;
 pub mod foreign;
 #[doc(hidden)]
 pub mod model;
-#[cfg(test)]
-pub mod tests;
 
 use std::io::Read;
 use std::ops::Range;

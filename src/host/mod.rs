@@ -55,6 +55,11 @@ impl RealHost {
         Ok(())
     }
 
+    /// Whether what was written last to the program's own standard output ended its line.
+    pub fn at_line_start(&self) -> bool {
+        self.output.at_line_start()
+    }
+
     fn shell(command: &[u8]) -> Command {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(std::ffi::OsStr::from_bytes(command));

@@ -15,6 +15,7 @@ struct State {
     own: BufWriter<Box<dyn Write>>,
     target: Target,
     pipe_errors: bool,
+    at_line_start: bool,
 }
 
 /// A handle on standard output; all handles write to the same place.
@@ -24,13 +25,17 @@ pub(super) struct Output(Rc<RefCell<State>>);
 impl Output {
     pub(super) fn new(own: Box<dyn Write>, pipe_errors: bool) -> Self {
         let own = BufWriter::with_capacity(1 << 16, own);
-        Output(Rc::new(RefCell::new(State { own, target: Target::Own, pipe_errors })))
+        Output(Rc::new(RefCell::new(State { own, target: Target::Own, pipe_errors, at_line_start: true })))
     }
 
     pub(super) fn to_pipe(&self, mut child: Child) {
         if let Some(input) = child.stdin.take() {
             self.0.borrow_mut().target = Target::Pipe(child, BufWriter::with_capacity(1 << 16, input));
         }
+    }
+
+    pub(super) fn at_line_start(&self) -> bool {
+        self.0.borrow().at_line_start
     }
 
     pub(super) fn is_pipe(&self) -> bool {
@@ -64,7 +69,10 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let state = &mut *self.0.borrow_mut();
         let result = match &mut state.target {
-            Target::Own => state.own.write(bytes),
+            Target::Own => {
+                state.at_line_start = bytes.last().map_or(state.at_line_start, |last| *last == b'\n');
+                state.own.write(bytes)
+            }
             Target::Pipe(_, input) => input.write(bytes),
         };
         state.tolerated(result, bytes.len())

@@ -96,6 +96,11 @@ impl Interpreter {
         Ok((!value.is_unit()).then(|| value.to_string()))
     }
 
+    /// Whether a word is a variable of the prompt.
+    pub fn knows(&self, name: &str) -> bool {
+        self.scope.contains(name)
+    }
+
     /// Whether text is the beginning of something longer (open bracket or string): the prompt asks for more.
     pub fn is_incomplete(&self, text: &str) -> bool {
         use rhai::{LexError, ParseErrorType as P};

@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod classify;
+pub mod complete;
 pub mod help;
 pub mod lex;
 pub mod render;

@@ -120,7 +120,7 @@ impl BlockDevice for Sparse {
         partial.iter().for_each(|page| _ = pages.remove(page));
         if range.end > self.len { Err(Kind::Io.into()) } else { Ok(()) }
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _: Range<u64>) -> bool {
         true
     }
 }
@@ -132,6 +132,7 @@ pub fn tool(name: &str, args: &[&str]) -> (i32, String) {
     let output = Command::new(program)
         .args(args)
         .env("E2FSPROGS_FAKE_TIME", "1700000000")
+        .env("MKE2FS_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/mke2fs.conf"))
         .env("TZ", "UTC")
         .env("LC_ALL", "C")
         .output()

@@ -117,7 +117,7 @@ pub(super) fn resolve(image: &Path, name: &[u8], what: &str) -> Result<PathBuf> 
 
 /// Without a format in the header a backing file is taken as qcow2 if it starts so, and refused else: a raw
 /// base cannot be told from something else, and QEMU no longer guesses when it makes an overlay.
-fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<FileId>) -> Result<Node> {
+pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<FileId>) -> Result<Node> {
     if seen.contains(&FileId::of(place)?) {
         return Err(Error::corrupt("qcow2: the backing chain loops").at(place.display()));
     }

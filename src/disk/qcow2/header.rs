@@ -25,15 +25,19 @@ const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 /// Autoclear feature 0: the bitmaps extension agrees with the data.
 pub(super) const BITMAPS: u64 = 1;
 
-const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Header extension: the backing file's format.
+pub(super) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
 const EXT_BITMAPS: u32 = 0x2385_2875;
 const EXT_ENCRYPTION: u32 = 0x0537_be77;
 const EXT_DATA_FILE: u32 = 0x4441_5441;
 
-const L1_LIMIT: u64 = 32 << 20;
-const TABLE_LIMIT: u64 = 8 << 20;
-const NAME_LIMIT: u32 = 1023;
+/// Most bytes of an L1 table, as in QEMU.
+pub(super) const L1_LIMIT: u64 = 32 << 20;
+/// Most bytes of a refcount table, as in QEMU.
+pub(super) const TABLE_LIMIT: u64 = 8 << 20;
+/// Most bytes of a backing file's name.
+pub(super) const NAME_LIMIT: u32 = 1023;
 const SNAPSHOT_LIMIT: u32 = 65_536;
 
 /// The bitmaps extension: where the directory of bitmaps is.

@@ -9,19 +9,23 @@ mod cache;
 mod chain;
 mod commit;
 mod compress;
+mod create;
 mod header;
 mod map;
 mod refcount;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
-use super::{Changes, CreateOptions, Disk, Run};
+use super::{Changes, Disk, Run};
 use crate::base::{Error, Kind, Result};
 use commit::Broken;
+pub use create::create;
 use map::{Fresh, Image};
 use write::Writer;
 
@@ -93,11 +97,6 @@ impl Qcow2 {
             )),
         }
     }
-}
-
-/// Makes an image.
-pub fn create(_path: &Path, _options: &CreateOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
 }
 
 impl Disk for Qcow2 {

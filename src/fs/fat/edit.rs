@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::boot::SLOT;
 use super::directory::{self, Directory};
+use super::name;
 use super::table::Run;
 use super::time;
 use super::volume::{Node, ROOT, Volume};
@@ -249,6 +250,7 @@ impl Edit for Volume {
         let (from_key, to_key) = (self.dir(from_dir)?, self.dir(to_dir)?);
         let (slot, id) = self.find(from_key, from)?.ok_or(Kind::NotFound)?;
         let node = self.node(id)?;
+        name::check(to)?;
         if node.is_dir() && self.is_below(to_key, node.first)? {
             return Err(Kind::Invalid.into());
         }

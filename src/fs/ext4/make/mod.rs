@@ -62,10 +62,9 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     }
     let mut features = Features::new(&options.fs_type, options.features.as_deref())?;
     let layout = Layout::new(device.len(), options, &features)?;
-    let mut journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
+    let journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
     if journal.is_none() {
         features.drop_journal();
-        journal = None;
     }
     let mut space = Space::default();
     let places = layout.place(&mut space)?;
@@ -154,9 +153,8 @@ impl Builder<'_> {
         let own = [place.block_bitmap..place.block_bitmap + 1, place.inode_bitmap..place.inode_bitmap + 1];
         let own = own.into_iter().chain([head, place.inode_table..place.inode_table + layout.table_blocks]);
         let own: u64 = own.filter(|run| range.contains(&run.start)).map(|run| run.end - run.start).sum();
-        let mut flags = 0;
+        let mut flags = group::INODE_ZEROED;
         if self.lazy() {
-            flags = group::INODE_ZEROED;
             if number > 0 {
                 flags |= group::INODE_UNINIT;
             }

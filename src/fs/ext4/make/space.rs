@@ -68,10 +68,10 @@ mod tests {
         space.take(30..40);
         assert_eq!(space.first_fit(0..50, 10), Some(0));
         assert_eq!(space.first_fit(0..50, 10), Some(20));
-        assert_eq!(space.used(0..100).collect::<Vec<_>>(), [0..40]);
-        assert_eq!(space.used(5..7).collect::<Vec<_>>(), [5..7]);
+        assert!(space.used(0..100).eq(std::iter::once(0..40)));
+        assert!(space.used(5..7).eq(std::iter::once(5..7)));
         assert_eq!(space.count(35..60), 5);
         assert_eq!(space.first_fit(0..50, 11), None);
-        assert_eq!(space.free(38..50).collect::<Vec<_>>(), [40..50]);
+        assert!(space.free(38..50).eq(std::iter::once(40..50)));
     }
 }
