@@ -3,11 +3,15 @@
 
 pub mod args;
 pub mod host;
+mod reference;
 pub mod value;
 
 pub use args::{Arg, Args, HostFile};
 pub use host::Host;
+pub use reference::reference;
 pub use value::{Control, Field, Record, Value};
+
+use std::fmt::Write;
 
 use crate::base::{Error, Result};
 use crate::session::Session;
@@ -32,6 +36,26 @@ pub struct Command {
     pub examples: &'static [Example],
     /// The work. Errors carry path and reason, not the command's name.
     pub run: fn(&mut Context, &Args) -> Result<Value>,
+}
+
+impl Command {
+    /// Name and arguments, as usage lines show them.
+    pub fn synopsis(&self) -> String {
+        let mut text = self.name.to_string();
+        for param in self.params {
+            let name = param.name;
+            text.push(' ');
+            // A String takes all that is written to it.
+            let _ = match param.need {
+                Need::Required => write!(text, "{name}"),
+                Need::Many => write!(text, "{name} [{name}...]"),
+                Need::Any => write!(text, "[{name}...]"),
+                Need::Maybe => write!(text, "[{name}]"),
+                Need::Optional => write!(text, "[{}]", param.option_usage()),
+            };
+        }
+        text
+    }
 }
 
 /// One argument.
@@ -68,6 +92,16 @@ impl Param {
     /// `name:value`.
     pub const fn optional(name: &'static str, kind: Kind) -> Self {
         Param { name, kind, need: Need::Optional }
+    }
+
+    /// An option as usage lines show it: `name:true|false`, `name:N`, `name:..`.
+    pub fn option_usage(&self) -> String {
+        let value = match self.kind {
+            Kind::Bool => "true|false",
+            Kind::Int | Kind::Int64 | Kind::Mode => "N",
+            _ => "..",
+        };
+        format!("{}:{value}", self.name)
     }
 }
 

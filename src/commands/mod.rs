@@ -1,5 +1,6 @@
 //! All commands, grouped by subject: one slice a file, listed in [`GROUPS`].
 
+mod archives;
 mod attributes;
 mod disk_free;
 mod disks;
@@ -17,6 +18,7 @@ mod rename;
 mod settings;
 mod steps;
 mod transfer;
+mod vtorque;
 mod writing;
 mod xattrs;
 
@@ -40,11 +42,13 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
     Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
+    Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::help;
 use crate::base::GuestPathBuf;
 use crate::command::{Command, Kind, Need, Param};
 use crate::commands;
@@ -139,7 +138,7 @@ fn option(session: &Session, host: HostFolder<'_>, param: &Param, last: &Word, f
                 .map(|c| Candidate { display: c.display, replacement: format!("{name}{}", c.replacement) }),
         );
     } else if name.starts_with(&last.text) {
-        found.push(Candidate { display: help::option(param), replacement: name });
+        found.push(Candidate { display: param.option_usage(), replacement: name });
     }
 }
 
@@ -246,7 +245,7 @@ pub fn hint(line: &str) -> Option<String> {
     let words = words(text);
     let command = commands::lookup(&words.first()?.text)?;
     let given = words.len().checked_sub(2)?;
-    let usage = help::synopsis(command);
+    let usage = command.synopsis();
     let rest = usage.split(' ').skip(1 + given).collect::<Vec<_>>().join(" ");
     let repeated = command.params.iter().any(|p| matches!(p.need, Need::Many | Need::Any));
     (!rest.is_empty() && !(repeated && given > 0)).then_some(rest)

@@ -293,7 +293,8 @@ impl Gpt {
     fn grow(&mut self) {
         let there = if self.from_backup { le64(&self.header, 24) } else { le64(&self.header, 32) };
         if there != self.total - 1 {
-            put_le64(&mut self.header, 48, self.total - 2 - self.array_sectors());
+            let last = self.total - 2 - self.array_sectors();
+            put_le64(&mut self.header, 48, last);
             let slot = mbr::protective_slot(&self.protective);
             mbr::put_protective(&mut self.protective, slot, self.total);
         }

@@ -346,17 +346,15 @@ impl Mbr {
             put_entry(&mut bytes, 0, LINUX, &wanted, extended.start)?;
             return device.write_at(extended.start * self.sector, &bytes);
         }
-        // The others in the free sectors before them, linked from the end of the chain, so that the numbers
-        // of the older ones stay.
-        let gap = self.inside().map(|(_, r)| r.end).filter(|end| *end <= wanted.start).max();
-        let gap = gap.unwrap_or(extended.start + 1).max(extended.start + 1);
-        if gap >= wanted.start {
+        // The others in the sector before them, linked from the end of the chain, so that the numbers of the
+        // older ones stay.
+        let table = wanted.start - 1;
+        if table <= extended.start || self.inside().any(|(_, r)| r.contains(&table)) {
             return Err(Error::new(
                 Kind::Invalid,
                 format!("the sector before {} must be free for the table of a logical partition", wanted.start),
             ));
         }
-        let table = gap.max(wanted.start.saturating_sub(2048));
         let mut bytes = new_sector();
         put_entry(&mut bytes, 0, LINUX, &wanted, table)?;
         let sector = self.sector;

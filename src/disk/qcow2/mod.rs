@@ -14,6 +14,8 @@ mod header;
 mod map;
 mod refcount;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::ops::Range;

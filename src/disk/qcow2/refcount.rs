@@ -15,8 +15,8 @@ use crate::base::{Error, Kind, Result};
 const BLOCK_CACHE: usize = 8 << 20;
 /// A big write skips free runs shorter than this, so that it does not end up in crumbs.
 const WORTHWHILE: u64 = 32;
-/// So many clusters past the end of the file may be marked used before the refcounts count as damaged.
-const PAST_END: u64 = 1 << 24;
+/// So many bytes past the end of the file may be marked used before the refcounts count as damaged.
+const PAST_END: u64 = 64 << 20;
 
 /// The refcounts on disk, and the clusters taken since the last commit.
 pub(super) struct Refcounts {
@@ -185,7 +185,7 @@ impl Refcounts {
                 Some(_) if run.end - run.start >= enough => break,
                 Some(next) => {
                     past_end += if cluster >= file_end { next - cluster } else { 0 };
-                    if past_end > PAST_END {
+                    if past_end > PAST_END >> self.cluster_bits {
                         return Err(self.corrupt("refcounts: no free cluster near the end of the file".into()));
                     }
                     run = next..next;
