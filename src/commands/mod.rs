@@ -18,6 +18,7 @@ mod rename;
 mod settings;
 mod steps;
 mod transfer;
+mod vtorque;
 mod writing;
 mod xattrs;
 
@@ -47,6 +48,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
+    Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },

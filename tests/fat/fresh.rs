@@ -48,7 +48,7 @@ impl BlockDevice for Recorder {
         self.log.lock().unwrap().staged.push(range.clone());
         self.inner.zero(range)
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _: std::ops::Range<u64>) -> bool {
         self.pristine
     }
 }
