@@ -95,7 +95,7 @@ impl ImageLock {
         let mut own_bytes = READER.unshared.iter();
         if let Some(own) = own {
             // Letting go of a lock does not fail; if it did, the questions below would answer "busy".
-            own_bytes.clone().for_each(|p| drop(set(own, UNSHARED + p, libc::F_UNLCK)));
+            own_bytes.clone().try_for_each(|p| set(own, UNSHARED + p, libc::F_UNLCK)).ok();
         }
         let asked = wanted.used.iter().map(|p| (*p, UNSHARED)).chain(wanted.unshared.iter().map(|p| (*p, USED)));
         for (p, base) in asked {

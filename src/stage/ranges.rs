@@ -61,10 +61,6 @@ impl Ranges {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 #[cfg(test)]
@@ -79,7 +75,7 @@ mod tests {
         set.add(20..25);
         assert_eq!(set.iter().collect::<Vec<_>>(), [10..25, 30..40]);
         set.add(5..35);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [5..40]);
+        assert!(set.iter().eq(std::iter::once(5..40)));
         set.remove(10..12);
         assert_eq!(set.within(&(8..14)).collect::<Vec<_>>(), [8..10, 12..14]);
         assert_eq!(set.within(&(9..9)).count(), 0);

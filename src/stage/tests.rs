@@ -174,9 +174,9 @@ fn a_terabyte_of_zeros_costs_nothing() {
     stage.write_at(1 << 30, &[1; 4096]).unwrap();
     let mark = stage.savepoint();
     stage.zero(0..1 << 40).unwrap();
-    assert_eq!(stage.changed_ranges(), [0..1 << 40]);
+    assert!(stage.changed_ranges().into_iter().eq(std::iter::once(0..1 << 40)));
     stage.rollback(mark).unwrap();
-    assert_eq!(stage.changed_ranges(), [1 << 30..(1 << 30) + 4096]);
+    assert!(stage.changed_ranges().into_iter().eq(std::iter::once(1 << 30..(1 << 30) + 4096)));
     stage.zero(100..(1 << 40) - 100).unwrap();
     stage.commit().unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() == 1 << 40);

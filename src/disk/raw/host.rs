@@ -18,7 +18,7 @@ use crate::disk::Run;
 use crate::disk::lock::ImageLock;
 
 /// Bytes written at once where zeros have to be written out.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Opens a file that is to be an image: a regular file or a block device, without waiting for a FIFO.
 pub(in crate::disk) fn open_image(path: &Path, write: bool) -> Result<File> {
@@ -237,7 +237,11 @@ impl Place for HostPlace {
         let path = self.journal_path();
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
-        Ok(Box::new(FileStorage::new(file.map_err(|e| Error::io(path.display(), e))?, &path)))
+        let file = file.map_err(|e| {
+            Error::io(path.display(), e)
+                .hint("a commit to a raw image needs a journal in the image's folder while it runs")
+        })?;
+        Ok(Box::new(FileStorage::new(file, &path)))
     }
 
     fn open_journal(&self) -> Result<Option<Box<dyn Storage>>> {

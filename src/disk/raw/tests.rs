@@ -103,3 +103,90 @@ fn create_kinds() {
     let _open = Raw::open(&path, false).unwrap();
     assert_eq!(create(&path, &options("off")).unwrap_err().kind(), Kind::Busy);
 }
+
+/// Leaves an image as a crash right after the commit point does.
+fn crash(path: &Path, changes: &List) {
+    let place = HostPlace::open(path).unwrap();
+    place.make_writable().unwrap();
+    let len = place.image().len().unwrap();
+    assert!(journal::write(&place, len, changes).unwrap().is_some());
+}
+
+#[test]
+fn an_interrupted_commit_is_finished() {
+    let (dir, path) = image(&[7; 64 * 1024]);
+    let journal = dir.path().join("disk.img.imgsh-journal");
+    crash(&path, &List(vec![(1000, Some(vec![1; 3000]), 0), (8192, None, 10_000)]));
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(before, [7; 64 * 1024]);
+    let mut expected = before.clone();
+    expected[1000..4000].fill(1);
+    expected[8192..18192].fill(0);
+    // Through a link, which lies in another folder.
+    let other = tempfile::tempdir().unwrap();
+    let link = other.path().join("link.img");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let reader = Raw::open(&link, true).unwrap();
+    assert_eq!(read(&reader), expected);
+    let mut part = [0; 700];
+    reader.read_at(3500, &mut part).unwrap();
+    assert_eq!(part, expected[3500..4200]);
+    assert_eq!(reader.runs(0..4096).unwrap().len(), 1);
+    assert!(reader.notices()[0].contains("interrupted"));
+    assert_eq!(reader.write_fresh(0, &[1]).unwrap_err().kind(), Kind::ReadOnly);
+    // Somebody else reads: it is not finished under his eyes, and shown as finished.
+    let second = Raw::open(&path, false).unwrap();
+    assert_eq!(read(&second), expected);
+    assert!(journal.exists() && std::fs::read(&path).unwrap() == before);
+    // Then the first write finishes it.
+    drop(reader);
+    second.write_fresh(60_000, &[9; 10]).unwrap();
+    expected[60_000..60_010].fill(9);
+    assert!(!journal.exists() && std::fs::read(&path).unwrap() == expected && read(&second) == expected);
+    drop(second);
+    // The usual way.
+    crash(&path, &List::data(0, &[3; 512]));
+    let third = Raw::open(&link, false).unwrap();
+    assert!(!journal.exists() && third.notices()[0].contains("finished a commit"));
+    assert_eq!(std::fs::read(&path).unwrap()[..513], [[3; 512].as_slice(), &[expected[512]]].concat());
+}
+
+#[test]
+fn what_is_no_journal() {
+    let (dir, path) = image(&[7; 64 * 1024]);
+    let journal = dir.path().join("disk.img.imgsh-journal");
+    // Cut off: does not count and goes away, but not for a reader.
+    crash(&path, &List::data(0, &[3; 512]));
+    std::fs::File::options().write(true).open(&journal).unwrap().set_len(200).unwrap();
+    drop(Raw::open(&path, true).unwrap());
+    assert!(journal.exists());
+    drop(Raw::open(&path, false).unwrap());
+    assert!(!journal.exists() && std::fs::read(&path).unwrap() == [7; 64 * 1024]);
+    // A link or a folder in its place.
+    std::os::unix::fs::symlink("/etc/passwd", &journal).unwrap();
+    assert!(Raw::open(&path, false).is_err());
+    std::fs::remove_file(&journal).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    assert_eq!(Raw::open(&path, false).err().unwrap().kind(), Kind::Denied);
+    std::fs::remove_dir(&journal).unwrap();
+    // A new image does not inherit the old one's.
+    crash(&path, &List::data(0, &[3; 512]));
+    create(&path, &CreateOptions { size: Some(64 * 1024), ..CreateOptions::default() }).unwrap();
+    assert!(!journal.exists());
+}
+
+#[test]
+fn space_for_holes_is_reserved_before_the_commit_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sparse.img");
+    std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let hole = |path: &Path| std::fs::metadata(path).unwrap().blocks() == 0;
+    let place = HostPlace::open(&path).unwrap();
+    place.make_writable().unwrap();
+    // A commit that fails half-way gives it back.
+    let failing = List(vec![(0, Some(vec![1; 65536]), 0), (1 << 20, Some(vec![1]), 0)]);
+    assert!(journal::write(&place, 1 << 20, &failing).is_err());
+    assert!(hole(&path) && !place.journal_path().exists());
+    journal::write(&place, 1 << 20, &List::data(0, &[1; 65536])).unwrap();
+    assert!(!hole(&path) && std::fs::read(&path).unwrap() == vec![0; 1 << 20]);
+}
