@@ -6,8 +6,8 @@
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
-#[cfg(test)]
-pub mod tests;
+#[doc(hidden)]
+pub mod model;
 
 use std::io::Read;
 use std::ops::Range;

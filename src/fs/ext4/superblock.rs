@@ -22,7 +22,7 @@ pub const STATE_ERROR: u16 = 2;
 pub const FLAG_UNSIGNED_HASH: u32 = 2;
 
 /// Byte offsets of the fields.
-mod at {
+pub(super) mod at {
     pub const INODES: usize = 0x00;
     pub const BLOCKS_LO: usize = 0x04;
     pub const RESERVED_LO: usize = 0x08;
@@ -56,7 +56,7 @@ mod at {
     pub const BLOCKS_HI: usize = 0x150;
     pub const RESERVED_HI: usize = 0x154;
     pub const FREE_BLOCKS_HI: usize = 0x158;
-    pub const WANT_EXTRA_ISIZE: usize = 0x15c;
+    pub const WANT_EXTRA_ISIZE: usize = 0x15e;
     pub const FLAGS: usize = 0x160;
     pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;

@@ -1,0 +1,134 @@
+//! The superblock of a new file system and its copies.
+
+use super::layout::{FIRST_INODE, LOG_FLEX};
+use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
+use crate::base::bytes::{put_le16, put_le32};
+use crate::base::{Error, Result};
+use crate::fs::ext4::superblock::{MAGIC, STATE_VALID, SUPERBLOCK_SIZE, Superblock, at};
+
+/// Fields that only a maker writes.
+mod also {
+    pub const LAST_WRITE: usize = 0x30;
+    pub const MAX_MOUNTS: usize = 0x36;
+    pub const ERRORS: usize = 0x3c;
+    pub const LAST_CHECK: usize = 0x40;
+    pub const GROUP: usize = 0x5a;
+    pub const JOURNAL_BACKUP_TYPE: usize = 0xfd;
+    pub const MOUNT_OPTIONS: usize = 0x100;
+    pub const CREATED: usize = 0x108;
+    pub const JOURNAL_BACKUP: usize = 0x10c;
+    pub const MIN_EXTRA_ISIZE: usize = 0x15c;
+    pub const LAST_WRITE_HIGH: usize = 0x274;
+    pub const CREATED_HIGH: usize = 0x276;
+    pub const LAST_CHECK_HIGH: usize = 0x277;
+}
+
+/// `s_errors`: carry on.
+const ERRORS_CONTINUE: u16 = 1;
+/// `s_default_mount_opts`: user_xattr and acl.
+const MOUNT_OPTIONS: u32 = 0xc;
+/// `s_flags`: hashes take characters as signed, as on the machines most guests run on.
+const SIGNED_HASH: u32 = 1;
+/// `s_def_hash_version`.
+const HALF_MD4: u8 = 1;
+/// `s_checksum_type`.
+const CRC32C: u8 = 1;
+/// Blocks kept for root: one of 20.
+const RESERVED_PART: u64 = 20;
+
+impl Builder<'_> {
+    /// The superblock of group 0, its checksum still to be made.
+    pub fn superblock(&self, free_blocks: u64) -> Result<Superblock> {
+        let (layout, options, features) = (&self.layout, self.options, &self.features);
+        let mut b = vec![0; SUPERBLOCK_SIZE];
+        let wide = |b: &mut [u8], lo: usize, hi: usize, value: u64| {
+            put_le32(b, lo, value as u32);
+            put_le32(b, hi, (value >> 32) as u32);
+        };
+        put_le32(&mut b, at::INODES, layout.inodes());
+        wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, layout.blocks);
+        wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
+        wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
+        put_le32(&mut b, at::FREE_INODES, layout.inodes() - self.inodes.len() as u32);
+        put_le32(&mut b, at::FIRST_DATA_BLOCK, layout.first as u32);
+        let log = layout.block_size.trailing_zeros() - 10;
+        put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
+        put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
+        put_le32(&mut b, at::BLOCKS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le32(&mut b, at::INODES_PER_GROUP, layout.inodes_per_group);
+        put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
+        put_le16(&mut b, at::MAGIC, MAGIC);
+        put_le16(&mut b, at::STATE, STATE_VALID);
+        put_le16(&mut b, also::ERRORS, ERRORS_CONTINUE);
+        let times = [
+            (also::LAST_WRITE, also::LAST_WRITE_HIGH),
+            (also::LAST_CHECK, also::LAST_CHECK_HIGH),
+            (also::CREATED, also::CREATED_HIGH),
+        ];
+        for (low, high) in times {
+            put_le32(&mut b, low, options.now.seconds as u32);
+            b[high] = (options.now.seconds >> 32) as u8;
+        }
+        put_le32(&mut b, at::REVISION, 1);
+        put_le32(&mut b, at::FIRST_INODE, FIRST_INODE);
+        put_le16(&mut b, at::INODE_SIZE, layout.inode_size as u16);
+        put_le32(&mut b, at::COMPAT, features.compat.0);
+        put_le32(&mut b, at::INCOMPAT, features.incompat.0);
+        put_le32(&mut b, at::RO_COMPAT, features.ro_compat.0);
+        b[at::UUID..at::UUID + 16].copy_from_slice(&options.uuid.0);
+        let label = options.label.as_deref().unwrap_or_default().as_bytes();
+        b[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
+        put_le16(&mut b, at::RESERVED_GDT, layout.reserved_gdt as u16);
+        b[at::HASH_SEED..at::HASH_SEED + 16].copy_from_slice(&options.seed);
+        b[at::HASH_VERSION] = HALF_MD4;
+        put_le32(&mut b, also::MOUNT_OPTIONS, MOUNT_OPTIONS);
+        put_le32(&mut b, at::FLAGS, SIGNED_HASH);
+        put_le16(&mut b, also::MIN_EXTRA_ISIZE, self.extra_size());
+        put_le16(&mut b, at::WANT_EXTRA_ISIZE, self.extra_size());
+        if features.has("64bit") {
+            put_le16(&mut b, at::DESC_SIZE, layout.desc_size as u16);
+        }
+        if features.has("flex_bg") {
+            b[at::LOG_GROUPS_PER_FLEX] = LOG_FLEX;
+        }
+        if features.has("metadata_csum") {
+            b[at::CHECKSUM_TYPE] = CRC32C;
+        }
+        if features.has("metadata_csum_seed") {
+            put_le32(&mut b, at::CHECKSUM_SEED, self.seed);
+        }
+        if let Some(blocks) = self.journal {
+            put_le32(&mut b, at::JOURNAL_INODE, JOURNAL_INODE);
+            b[also::JOURNAL_BACKUP_TYPE] = 1;
+            b[also::JOURNAL_BACKUP..also::JOURNAL_BACKUP + 68].copy_from_slice(&self.journal_backup());
+            put_le32(&mut b, at::OVERHEAD, (self.metadata_blocks() + blocks) as u32);
+        } else {
+            put_le32(&mut b, at::OVERHEAD, self.metadata_blocks() as u32);
+        }
+        if features.has("orphan_file") {
+            put_le32(&mut b, at::ORPHAN_FILE, ORPHAN_INODE);
+        }
+        Superblock::from_bytes(&b)
+            .ok_or_else(|| Error::corrupt("ext4: the superblock that was made has no magic number"))
+    }
+
+    /// The superblock as it stands in a group: its own number, and only the first one says that all is well.
+    pub fn copy_for(&self, main: &Superblock, group: u32) -> Superblock {
+        let mut b = main.bytes().to_vec();
+        put_le16(&mut b, also::GROUP, group as u16);
+        if group > 0 {
+            put_le16(&mut b, at::STATE, 0);
+        }
+        let mut copy = Superblock::from_bytes(&b).unwrap_or_else(|| main.clone());
+        copy.stamp();
+        copy
+    }
+
+    /// Blocks that hold no files: in front of the first group, copies of superblock and descriptors, bitmaps, tables.
+    fn metadata_blocks(&self) -> u64 {
+        let layout = &self.layout;
+        let heads: u64 = (0..layout.groups).map(|group| layout.head(group)).map(|head| head.end - head.start).sum();
+        layout.first + heads + u64::from(layout.groups) * (2 + layout.table_blocks)
+    }
+}

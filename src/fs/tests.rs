@@ -1,1 +1,0 @@
-//! The contract every driver keeps, and a model file system to test against.
