@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: see [`imgsh::front`].
+
+fn main() -> std::process::ExitCode {
+    imgsh::front::main()
+}

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::RwLock;
 
-use super::BlockDevice;
-use crate::base::{Error, Kind, Result};
+use super::{BlockDevice, check_bounds};
+use crate::base::Result;
 
 /// A block device over a vector, 512-byte sectors, always writable.
 #[derive(Debug)]
@@ -29,10 +29,9 @@ impl From<Vec<u8>> for Memory {
 }
 
 fn range_of(offset: u64, len: usize, size: usize) -> Result<Range<usize>> {
-    let start = usize::try_from(offset).ok();
-    start.and_then(|s| Some(s..s.checked_add(len)?)).filter(|r| r.end <= size).ok_or_else(|| {
-        Error::new(Kind::Io, format!("access to {len} bytes at {offset} is outside the device of {size} bytes"))
-    })
+    check_bounds(offset, len as u64, size as u64)?;
+    // Inside a vector, so it fits.
+    Ok(offset as usize..offset as usize + len)
 }
 
 impl BlockDevice for Memory {
@@ -66,7 +65,7 @@ impl BlockDevice for Memory {
         bytes[range].fill(0);
         Ok(())
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _range: Range<u64>) -> bool {
         true
     }
 }

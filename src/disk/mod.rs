@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::Result;
+use crate::base::{Error, Kind, Result};
 
 /// A readable and writable range of bytes: a staged disk, a partition, a piece of memory in tests.
 ///
@@ -39,8 +39,23 @@ pub trait BlockDevice: Send + Sync {
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
     /// Makes a range read as zeros, as a hole where the image can.
     fn zero(&self, range: Range<u64>) -> Result<()>;
-    /// Whether nothing in this device is staged: what is read is what is committed.
-    fn pristine(&self) -> bool;
+    /// Whether nothing in a range is staged: what is read there is what is committed.
+    fn pristine_range(&self, range: Range<u64>) -> bool;
+    /// Whether nothing in this device is staged.
+    fn pristine(&self) -> bool {
+        self.pristine_range(0..self.len())
+    }
+}
+
+/// Answers `Kind::Io` unless `len` bytes at `offset` are inside a device of `size` bytes.
+pub fn check_bounds(offset: u64, len: u64, size: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= size => Ok(()),
+        _ => {
+            let words = format!("access to {len} bytes at {offset} is outside the device of {size} bytes");
+            Err(Error::new(Kind::Io, words))
+        }
+    }
 }
 
 /// A shared device; reads run side by side.
@@ -98,6 +113,10 @@ pub trait Disk: Send + Sync {
     fn abandon(&self) -> Result<()>;
     /// The files that the disk is read from: the image, then its backing chain.
     fn files(&self) -> Vec<PathBuf>;
+    /// What the user should know of opening it, a line each: an interrupted commit that was finished.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The image formats.

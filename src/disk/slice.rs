@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{BlockDevice, Device};
-use crate::base::{Error, Kind, Result};
+use super::{BlockDevice, Device, check_bounds};
+use crate::base::Result;
 
 /// Bytes `start..start+len` of another device.
 pub struct Slice {
@@ -21,13 +21,8 @@ impl Slice {
     }
 
     fn place(&self, offset: u64, len: u64) -> Result<u64> {
-        match offset.checked_add(len) {
-            Some(end) if end <= self.len => Ok(self.start + offset),
-            _ => Err(Error::new(
-                Kind::Io,
-                format!("access to {len} bytes at {offset} is outside the device of {} bytes", self.len),
-            )),
-        }
+        check_bounds(offset, len, self.len)?;
+        Ok(self.start + offset)
     }
 }
 
@@ -55,7 +50,9 @@ impl BlockDevice for Slice {
         let start = self.place(range.start, len)?;
         self.device.zero(start..start + len)
     }
-    fn pristine(&self) -> bool {
-        self.device.pristine()
+    fn pristine_range(&self, range: Range<u64>) -> bool {
+        let end = range.end.min(self.len);
+        let start = range.start.min(end);
+        self.device.pristine_range(self.start + start..self.start + end)
     }
 }

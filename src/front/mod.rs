@@ -1,1 +1,9 @@
-//! TEMPORARY skeleton.
+//! The front ends: one command line, a script, the prompt. Only here is anything written to standard output or error.
+
+pub mod cli;
+pub mod prepare;
+pub mod repl;
+pub mod run;
+pub mod scripting;
+
+pub use run::main;

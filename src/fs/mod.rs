@@ -161,6 +161,8 @@ pub struct FsInfo {
     pub read_only: Option<String>,
     /// `f_fsid` as Linux derives it, 0 where unknown.
     pub fsid: u64,
+    /// Whether it keeps owners and permission bits. Where it does not (FAT), a copy onto it leaves them out.
+    pub owners: bool,
 }
 
 /// What to make.

@@ -179,6 +179,7 @@ impl FileSystem for Model {
             free_blocks: blocks,
             available_blocks: blocks,
             name_max: NAME_MAX as u64,
+            owners: true,
             ..FsInfo::default()
         })
     }

@@ -1,1 +1,241 @@
-//! TEMPORARY skeleton.
+//! The real host: its files, its clock, its programs. Only the front ends know it; commands see the trait.
+
+mod edit;
+mod folder;
+mod output;
+mod tree;
+
+use std::cell::Cell;
+use std::env;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::base::{Error, Kind, Result, Timestamp};
+use crate::command::{Host, HostFile};
+use crate::guest::transfer::{Sink, Source};
+use crate::shell::run::LineHost;
+
+/// The host that the program runs on.
+pub struct RealHost {
+    output: output::Output,
+    output_is_terminal: bool,
+    interrupted: Arc<AtomicBool>,
+    /// `SOURCE_DATE_EPOCH`: the clock stands there, and random bytes are a fixed sequence.
+    epoch: Option<i64>,
+    drawn: Cell<u64>,
+}
+
+impl RealHost {
+    /// A host whose standard output is `output`. `pipe_errors`: a host command that stops reading its pipe is an error.
+    pub fn new(output: Box<dyn Write>, output_is_terminal: bool, pipe_errors: bool) -> Self {
+        RealHost {
+            output: output::Output::new(output, pipe_errors),
+            output_is_terminal,
+            interrupted: Arc::new(AtomicBool::new(false)),
+            epoch: env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
+            drawn: Cell::new(0),
+        }
+    }
+
+    /// Makes Ctrl-C stop the running command instead of the program; a second one before anybody has asked ends it.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn catch_interrupts(&self) -> Result<()> {
+        use signal_hook::{consts::SIGINT, flag};
+        flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&self.interrupted))?;
+        flag::register(SIGINT, Arc::clone(&self.interrupted))?;
+        Ok(())
+    }
+
+    /// Whether what was written last to the program's own standard output ended its line.
+    pub fn at_line_start(&self) -> bool {
+        self.output.at_line_start()
+    }
+
+    fn shell(command: &[u8]) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(std::ffi::OsStr::from_bytes(command));
+        shell
+    }
+}
+
+/// The program's standard input as a file of its own, without a buffer.
+///
+/// # Errors
+/// The host's.
+pub fn standard_input() -> Result<File> {
+    Ok(File::from(std::io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+impl Host for RealHost {
+    fn now(&self) -> Timestamp {
+        if let Some(seconds) = self.epoch {
+            return Timestamp::from_seconds(seconds);
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let read = |bytes: &mut [u8]| File::open("/dev/urandom")?.read_exact(bytes);
+        if self.epoch.is_some() || read(&mut bytes).is_err() {
+            let now = self.now();
+            let seed = (now.seconds as u64).rotate_left(32) ^ u64::from(now.nanos);
+            for half in bytes.chunks_exact_mut(8) {
+                self.drawn.set(self.drawn.get().wrapping_add(1));
+                half.copy_from_slice(&splitmix(seed, self.drawn.get()).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        env::var(name).ok()
+    }
+
+    fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)> {
+        match file {
+            HostFile::Path(path) => {
+                let failed = |e| Error::io(path.display(), e);
+                let file = File::open(path).map_err(failed)?;
+                let found = file.metadata().map_err(failed)?;
+                if found.is_dir() {
+                    return Err(Error::from(Kind::IsADirectory).at(path.display()));
+                }
+                let size = found.is_file().then_some(found.len());
+                Ok((Box::new(file), size))
+            }
+            HostFile::Standard => Ok((Box::new(standard_input()?), None)),
+            HostFile::Inline(bytes) => {
+                let size = bytes.len() as u64;
+                Ok((Box::new(std::io::Cursor::new(bytes.clone())), Some(size)))
+            }
+        }
+    }
+
+    fn write(&self, file: &HostFile) -> Result<Box<dyn Write>> {
+        match file {
+            HostFile::Path(path) => Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?)),
+            HostFile::Standard => Ok(Box::new(self.output.clone())),
+            HostFile::Inline(_) => Err(Error::usage("a heredoc cannot be written to")),
+        }
+    }
+
+    fn spool(&self, source: &mut dyn Read) -> Result<(Box<dyn Read>, u64)> {
+        let mut file = tempfile::tempfile().map_err(|e| Error::io("temporary file", e))?;
+        let size = std::io::copy(source, &mut file)?;
+        file.seek(SeekFrom::Start(0)).map_err(|e| Error::io("temporary file", e))?;
+        Ok((Box::new(file), size))
+    }
+
+    fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
+        Ok(Box::new(tree::Tree::new(path)?))
+    }
+
+    fn folder(&self, path: &Path) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(folder::Folder::new(path)?))
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+    }
+
+    fn change_folder(&self, path: &Path) -> Result<()> {
+        env::set_current_dir(path).map_err(|e| Error::io(path.display(), e))
+    }
+
+    fn edit(&self, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
+        LineHost::flush(self)?;
+        edit::edit(editor, name_hint, content)
+    }
+
+    fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
+        LineHost::flush(self)?;
+        let failed = |e| Error::io(command, e);
+        let mut child = Self::shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
+        if let Some(mut pipe) = child.stdin.take() {
+            match pipe.write_all(input) {
+                // Left before the end, as pagers are.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        match child.wait().map_err(failed)?.success() {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Io, "the program failed").at(command)),
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl LineHost for RealHost {
+    fn system(&self, command: &[u8]) -> Result<bool> {
+        let status = Self::shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
+        // Ctrl-C was for the host command.
+        self.interrupted.store(false, Ordering::Relaxed);
+        Ok(status.success())
+    }
+
+    fn generate(&self, command: &[u8]) -> Result<(Vec<u8>, bool)> {
+        let done = Self::shell(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+        let done = done.map_err(|e| Error::io("/bin/sh", e))?;
+        Ok((done.stdout, done.status.success()))
+    }
+
+    fn open_pipe(&self, command: &[u8]) -> Result<()> {
+        let child = Self::shell(command).stdin(Stdio::piped()).spawn().map_err(|e| Error::io("/bin/sh", e))?;
+        self.output.to_pipe(child);
+        Ok(())
+    }
+
+    fn close_pipe(&self) -> Result<()> {
+        Ok(self.output.to_own()?)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.output.clone().flush()?)
+    }
+
+    fn output_is_terminal(&self) -> bool {
+        self.output_is_terminal && !self.output.is_pipe()
+    }
+
+    fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>> {
+        let found = match user {
+            None => match env::var_os("HOME") {
+                Some(home) => return Some(home.into_vec()),
+                None => nix::unistd::User::from_uid(nix::unistd::Uid::current()),
+            },
+            Some(name) => nix::unistd::User::from_name(std::str::from_utf8(name).ok()?),
+        };
+        found.ok().flatten().map(|user| user.dir.into_os_string().into_vec())
+    }
+
+    fn for_commands(&self) -> &dyn Host {
+        self
+    }
+}
+
+/// One number of a fixed sequence (S. Vigna's splitmix64).
+fn splitmix(seed: u64, index: u64) -> u64 {
+    let mut z = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

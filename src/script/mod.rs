@@ -1,1 +1,163 @@
-//! TEMPORARY skeleton.
+//! Rhai: every command as a function, scripts from files, lines from the prompt, the standard library.
+//!
+//! Only this module names `rhai`. It knows the command table, not the grammar of the guestfish language.
+
+mod bind;
+mod convert;
+mod error;
+mod modules;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use rhai::{AST, Dynamic, Engine, Scope};
+
+use crate::base::{Error, Kind, Result};
+use crate::command::{Host, HostFile};
+use crate::session::Session;
+
+pub use modules::LIBRARY;
+
+/// The largest script file that is read, in bytes.
+const SCRIPT_LIMIT: u64 = 16 << 20;
+/// How often Ctrl-C is looked at, in Rhai operations (about every tenth of a millisecond).
+const OPERATIONS_PER_POLL: u64 = 4096;
+
+/// What the registered functions share: the session while a script runs, and the host.
+struct Shared {
+    session: RefCell<Session>,
+    host: Rc<dyn Host>,
+}
+
+/// A Rhai engine with the commands bound, and what the prompt has defined so far.
+pub struct Interpreter {
+    engine: Engine,
+    scope: Scope<'static>,
+    functions: AST,
+    shared: Rc<Shared>,
+}
+
+impl Interpreter {
+    /// An engine for one host. Costs under a millisecond.
+    pub fn new(host: Rc<dyn Host>) -> Self {
+        let shared = Rc::new(Shared { session: RefCell::default(), host });
+        let mut engine = Engine::new();
+        engine.set_max_expr_depths(256, 256);
+        engine.set_max_call_levels(128);
+        engine.set_module_resolver(modules::Resolver::new(shared.host.clone()));
+        let host = shared.host.clone();
+        engine.on_print(move |line| say(host.as_ref(), line));
+        let host = shared.host.clone();
+        engine.on_debug(move |line, source, position| {
+            say(host.as_ref(), &format!("{}:{position:?}: {line}", source.unwrap_or("")));
+        });
+        let host = shared.host.clone();
+        engine.on_progress(move |count| {
+            (count.is_multiple_of(OPERATIONS_PER_POLL) && host.interrupted()).then(|| Dynamic::from("interrupted"))
+        });
+        error::register(&mut engine);
+        bind::register(&mut engine, &shared);
+        Interpreter { engine, scope: Scope::new(), functions: AST::empty(), shared }
+    }
+
+    /// Runs a script file; `args` are its `ARGS` array.
+    ///
+    /// # Errors
+    /// A file that cannot be read; the script's own error with file, line and column.
+    pub fn run_file(&mut self, session: &mut Session, path: &Path, args: &[String]) -> Result<()> {
+        let name = path.display().to_string();
+        let text = modules::read_source(self.shared.host.as_ref(), path)?;
+        let mut ast = self.engine.compile(without_shebang(&text)).map_err(|e| error::from_parse(&e, &name))?;
+        ast.set_source(&name);
+        let mut scope = Scope::new();
+        scope.push_constant("ARGS", args.iter().map(|a| Dynamic::from(a.clone())).collect::<rhai::Array>());
+        self.lend(session, |this| {
+            this.engine.run_ast_with_scope(&mut scope, &ast).map_err(|e| error::from_eval(*e, &name))
+        })
+    }
+
+    /// Evaluates one entry of the prompt. Variables and functions stay for the next one. Answers the value as
+    /// text, `None` for `()`.
+    ///
+    /// # Errors
+    /// The script's error with line and column.
+    pub fn evaluate(&mut self, session: &mut Session, text: &str, source: &str) -> Result<Option<String>> {
+        let mut ast = self.engine.compile_with_scope(&self.scope, text).map_err(|e| error::from_parse(&e, source))?;
+        ast.set_source(source);
+        let whole = self.functions.merge(&ast);
+        let value = self.lend(session, |this| {
+            let mut scope = std::mem::take(&mut this.scope);
+            let value = this.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &whole);
+            this.scope = scope;
+            value.map_err(|e| error::from_eval(*e, source))
+        })?;
+        self.functions = self.functions.merge(&ast.clone_functions_only());
+        Ok((!value.is_unit()).then(|| value.to_string()))
+    }
+
+    /// Whether a word is a variable of the prompt.
+    pub fn knows(&self, name: &str) -> bool {
+        self.scope.contains(name)
+    }
+
+    /// Whether text is the beginning of something longer (open bracket or string): the prompt asks for more.
+    pub fn is_incomplete(&self, text: &str) -> bool {
+        use rhai::{LexError, ParseErrorType as P};
+        match self.engine.compile(text) {
+            Ok(_) => false,
+            Err(e) => matches!(
+                e.err_type(),
+                P::UnexpectedEOF | P::MissingToken(..) | P::BadInput(LexError::UnterminatedString)
+            ),
+        }
+    }
+
+    /// Calls `function(options)` of a library module, for commands that are written in Rhai.
+    ///
+    /// # Errors
+    /// What the function threw.
+    pub fn call(
+        &mut self,
+        session: &mut Session,
+        module: &str,
+        function: &str,
+        options: &[(String, String)],
+    ) -> Result<()> {
+        let text = format!("import \"{module}\" as library; library::{function}(OPTIONS)");
+        let ast = self.engine.compile(text).map_err(|e| error::from_parse(&e, module))?;
+        let mut scope = Scope::new();
+        let options: rhai::Map = options.iter().map(|(k, v)| (k.as_str().into(), Dynamic::from(v.clone()))).collect();
+        scope.push_constant("OPTIONS", options);
+        self.lend(session, |this| {
+            this.engine.run_ast_with_scope(&mut scope, &ast).map_err(|e| error::from_eval(*e, module))
+        })
+    }
+
+    /// Lends the session to the bound functions while `work` runs.
+    fn lend<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        std::mem::swap(session, &mut *self.shared.session.borrow_mut());
+        let result = work(self);
+        std::mem::swap(session, &mut *self.shared.session.borrow_mut());
+        result
+    }
+}
+
+/// Prints one line to the host's standard output; a closed pipe is not the script's error.
+fn say(host: &dyn Host, line: &str) {
+    if let Ok(mut out) = host.write(&HostFile::Standard) {
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    }
+}
+
+fn without_shebang(text: &str) -> &str {
+    match text.strip_prefix("#!") {
+        Some(rest) => rest.find('\n').map_or("", |end| &rest[end..]),
+        None => text,
+    }
+}
+
+/// A script that is no UTF-8, or too large.
+fn unreadable(path: &Path, why: &str) -> Error {
+    Error::new(Kind::Usage, why.to_string()).at(path.display())
+}

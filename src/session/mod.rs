@@ -1,1 +1,136 @@
-//! TEMPORARY skeleton.
+//! A session: disks, their volumes, what is mounted, and the steps that were taken.
+
+mod inspection;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod undo;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::{Error, Result};
+use crate::disk::{self, Disk, Format, OpenOptions};
+use crate::guest::Guest;
+use crate::stage::{Savepoint, Stage, StageOptions};
+
+pub use inspection::Root;
+pub use settings::Settings;
+
+/// A disk to attach.
+#[derive(Debug, Clone, Default)]
+pub struct AddDisk {
+    /// The image file.
+    pub path: PathBuf,
+    /// Its format; `None` probes.
+    pub format: Option<Format>,
+    /// Never written: every write is refused.
+    pub read_only: bool,
+    /// Name under /dev/disk/guestfs/.
+    pub label: Option<String>,
+}
+
+/// What a session may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionOptions {
+    /// Nothing is ever committed; the images are not touched.
+    pub dry_run: bool,
+}
+
+/// One writing command that changed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The command as it was given, for `changes` and `undo`.
+    pub label: String,
+}
+
+/// What a commit would write to one disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskChanges {
+    /// `/dev/sda`.
+    pub device: String,
+    /// The image file.
+    pub path: PathBuf,
+    /// Bytes staged.
+    pub bytes: u64,
+}
+
+/// A disk of the session.
+struct Attached {
+    path: PathBuf,
+    label: Option<String>,
+    stage: Arc<Stage>,
+}
+
+/// Disks, volumes, mounts, steps.
+#[derive(Default)]
+pub struct Session {
+    /// The mounted guest.
+    pub guest: Guest,
+    /// What the `set-` commands keep.
+    pub settings: Settings,
+    options: SessionOptions,
+    launched: bool,
+    disks: Vec<Attached>,
+    tables: volumes::Tables,
+    /// Where on its disk the device of each open file system was when it was opened.
+    opened: BTreeMap<String, std::ops::Range<u64>>,
+    steps: Vec<Step>,
+    /// Where each step began, by disk.
+    savepoints: Vec<Vec<Savepoint>>,
+    /// Whether a transaction runs.
+    inside: bool,
+    notices: Vec<String>,
+}
+
+impl Session {
+    /// A session without disks.
+    pub fn new(options: SessionOptions) -> Self {
+        Session { options, ..Session::default() }
+    }
+
+    /// Attaches an image; it is opened at once (errors show here), its devices appear with [`Session::launch`].
+    pub fn add(&mut self, add: AddDisk) -> Result<()> {
+        let options = OpenOptions { format: add.format, read_only: add.read_only };
+        let disk = disk::open(&add.path, options).map_err(|e| e.at(add.path.display()))?;
+        self.attach(disk, add);
+        Ok(())
+    }
+
+    /// Attaches a disk that is open already; `add` says how to treat it.
+    pub fn attach(&mut self, disk: Box<dyn Disk>, add: AddDisk) {
+        let options = StageOptions { read_only: add.read_only, dry_run: self.options.dry_run };
+        self.disks.push(Attached { path: add.path, label: add.label, stage: Stage::new(disk, options) });
+    }
+
+    /// `run`: makes the devices available.
+    ///
+    /// # Errors
+    /// `Kind::Usage` without any drive.
+    pub fn launch(&mut self) -> Result<()> {
+        if self.disks.is_empty() {
+            return Err(Error::usage("you must call guestfs_add_drive before guestfs_launch")
+                .hint("give a disk image: add FILE, or the option -a FILE"));
+        }
+        self.launched = true;
+        Ok(())
+    }
+
+    /// Whether [`Session::launch`] was done.
+    pub fn is_launched(&self) -> bool {
+        self.launched
+    }
+
+    /// Whether any drive was added.
+    pub fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
+    }
+
+    /// What the user should know although nothing failed: file systems that had to be unmounted because an undo
+    /// took them away. Each is given once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+}

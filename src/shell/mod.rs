@@ -1,1 +1,11 @@
-//! TEMPORARY skeleton.
+//! The guestfish language: from lines to commands, from answers to bytes.
+
+pub mod bind;
+pub mod classify;
+pub mod complete;
+pub mod help;
+pub mod lex;
+pub mod render;
+pub mod report;
+pub mod run;
+pub mod trace;

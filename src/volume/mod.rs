@@ -1,8 +1,14 @@
 //! Partition tables: where the volumes of a disk begin and end.
 //!
-//! TEMPORARY skeleton: signatures stand, bodies are to be written in `gpt.rs` and `mbr.rs`.
+//! Tables are edited in place: bytes that an edit does not concern (boot code, disk signature, attribute
+//! bits, what stands in reserved fields) stay as they are.
 
-use crate::base::{Error, Result, Uuid};
+mod gpt;
+mod mbr;
+
+use std::ops::Range;
+
+use crate::base::{Error, Kind, Result, Uuid};
 use crate::disk::Device;
 
 /// The kind of a partition table.
@@ -53,7 +59,8 @@ pub struct Partition {
     pub name: String,
     /// GPT: attribute bits.
     pub attributes: u64,
-    /// MBR active flag; GPT: attribute bit 2 (legacy BIOS bootable).
+    /// MBR: the active flag. GPT: whether it is an EFI system partition, which is what parted's `boot` flag
+    /// and so guestfish mean there.
     pub bootable: bool,
 }
 
@@ -70,43 +77,207 @@ pub struct Table {
     pub partitions: Vec<Partition>,
 }
 
-/// A change to a partition table. Sectors are logical sectors.
+/// A change to a partition table. Sectors are logical sectors; a negative one counts from the end of the
+/// disk, -1 being the last.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TableEdit {
-    /// `part-add`: first and last sector; a negative last one counts from the end of the disk.
-    Add { role: Role, start_sector: i64, end_sector: i64, guid: Uuid },
-    /// `part-del`.
-    Delete { number: u32 },
-    /// `part-set-bootable`.
-    SetBootable { number: u32, bootable: bool },
+    /// `part-add`. In a GPT the role only gives the partition its name, as parted does.
+    Add {
+        /// Where it goes in an MBR.
+        role: Role,
+        /// First sector.
+        start_sector: i64,
+        /// Last sector.
+        end_sector: i64,
+        /// GPT: the partition's own GUID.
+        guid: Uuid,
+    },
+    /// `part-del`. The logical partitions behind a deleted one move up by a number.
+    Delete {
+        /// Which.
+        number: u32,
+    },
+    /// `part-resize`.
+    Resize {
+        /// Which.
+        number: u32,
+        /// New last sector.
+        end_sector: i64,
+    },
+    /// `part-set-bootable`; in a GPT it makes the partition an EFI system partition or a plain Linux one.
+    SetBootable {
+        /// Which.
+        number: u32,
+        /// On or off.
+        bootable: bool,
+    },
     /// `part-set-gpt-type`.
-    SetGptType { number: u32, kind: Uuid },
+    SetGptType {
+        /// Which.
+        number: u32,
+        /// Type GUID.
+        kind: Uuid,
+    },
     /// `part-set-gpt-guid`.
-    SetGptGuid { number: u32, guid: Uuid },
+    SetGptGuid {
+        /// Which.
+        number: u32,
+        /// Its own GUID.
+        guid: Uuid,
+    },
     /// `part-set-gpt-attributes`.
-    SetGptAttributes { number: u32, attributes: u64 },
+    SetGptAttributes {
+        /// Which.
+        number: u32,
+        /// All 64 bits.
+        attributes: u64,
+    },
     /// `part-set-name`.
-    SetName { number: u32, name: String },
+    SetName {
+        /// Which.
+        number: u32,
+        /// At most 36 UTF-16 units.
+        name: String,
+    },
     /// `part-set-mbr-id`.
-    SetMbrId { number: u32, id: u8 },
+    SetMbrId {
+        /// Which.
+        number: u32,
+        /// System id.
+        id: u8,
+    },
+    /// `part-set-disk-guid`.
+    SetDiskGuid {
+        /// The GUID of the disk.
+        guid: Uuid,
+    },
+    /// `part-expand-gpt`: the backup to the end of a grown disk. Every other edit of a GPT does it too.
+    ExpandGpt,
 }
 
 /// Reads the partition table; `None` if there is none (a file system may begin at byte 0).
-pub fn read(_device: &Device) -> Result<Option<Table>> {
-    Ok(None)
+///
+/// A GPT counts if its protective MBR is there, as for Linux; a damaged primary GPT is read from its backup.
+///
+/// # Errors
+/// A GPT of which neither copy is whole.
+pub fn read(device: &Device) -> Result<Option<Table>> {
+    Ok(match Found::on(device)? {
+        Found::Gpt(gpt) => Some(gpt.table()),
+        Found::Mbr(mbr) => Some(mbr.table()),
+        Found::Nothing => None,
+    })
 }
 
 /// `part-init`: an empty table; `guid` for the disk (GPT) or, its first four bytes, the disk signature (MBR).
-pub fn init(_device: &Device, _kind: TableKind, _guid: Uuid) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
+/// The boot code of an older table stays. What another kind of content had at the start of the disk goes.
+///
+/// # Errors
+/// A disk too small for a table.
+pub fn init(device: &Device, kind: TableKind, guid: Uuid) -> Result<()> {
+    let found = Found::on(device).unwrap_or(Found::Nothing);
+    if let Found::Gpt(gpt) = &found {
+        gpt.erase(device)?;
+    }
+    if matches!(found, Found::Nothing) {
+        // The signatures of a file system or volume that had the whole disk.
+        device.zero(0..device.len().min(64 * 1024))?;
+    }
+    match kind {
+        TableKind::Gpt => gpt::Gpt::create(device, guid),
+        TableKind::Mbr => mbr::Mbr::create(device, guid),
+    }
 }
 
-/// `part-disk`: a new table with one partition over the whole disk, aligned as parted does.
-pub fn whole_disk(_device: &Device, _kind: TableKind, _disk_guid: Uuid, _partition_guid: Uuid) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
+/// `part-disk`: a new table with one partition over the whole disk, aligned as guestfish does: from sector
+/// 128 to the 128th sector from the end.
+///
+/// # Errors
+/// A disk too small for it.
+pub fn whole_disk(device: &Device, kind: TableKind, disk_guid: Uuid, partition_guid: Uuid) -> Result<()> {
+    init(device, kind, disk_guid)?;
+    edit(device, &TableEdit::Add { role: Role::Primary, start_sector: 128, end_sector: -128, guid: partition_guid })?;
+    match kind {
+        TableKind::Gpt => edit(device, &TableEdit::SetName { number: 1, name: "p1".to_string() }),
+        TableKind::Mbr => Ok(()),
+    }
 }
 
 /// Changes the table in place; every byte that the edit does not concern stays.
-pub fn edit(_device: &Device, _edit: &TableEdit) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
+///
+/// # Errors
+/// No table; a partition that does not exist, overlaps, or lies outside; no free entry; a table of the other
+/// kind; a hybrid GPT, which is only read.
+pub fn edit(device: &Device, edit: &TableEdit) -> Result<()> {
+    match Found::on(device)? {
+        Found::Gpt(gpt) => gpt.edit(device, edit),
+        Found::Mbr(mbr) => mbr.edit(device, edit),
+        Found::Nothing => Err(Error::new(Kind::Invalid, "unrecognised disk label").hint("make a table with part-init")),
+    }
+}
+
+/// The table that a disk has.
+enum Found {
+    Gpt(gpt::Gpt),
+    Mbr(mbr::Mbr),
+    Nothing,
+}
+
+impl Found {
+    fn on(device: &Device) -> Result<Self> {
+        let first = read_bytes(device, 0, 512.min(device.len()))?;
+        if mbr::is_protective(&first)
+            && let Some(gpt) = gpt::Gpt::read(device, &first)?
+        {
+            return Ok(Found::Gpt(gpt));
+        }
+        Ok(mbr::Mbr::read(device, first)?.map_or(Found::Nothing, Found::Mbr))
+    }
+}
+
+/// Bytes of the device; only for lengths that are bounded.
+fn read_bytes(device: &Device, offset: u64, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| Error::from(Kind::FileTooBig))?];
+    device.read_at(offset, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The sectors that an edit asks for, first and last, both inside `total` sectors.
+fn wanted(total: u64, start: i64, end: i64) -> Result<Range<u64>> {
+    let place = |sector: i64| {
+        let place = if sector < 0 { total.checked_sub(sector.unsigned_abs()) } else { u64::try_from(sector).ok() };
+        place.filter(|place| *place < total).ok_or_else(|| {
+            Error::new(Kind::Invalid, format!("sector {sector} is outside of the disk, which has {total} sectors"))
+        })
+    };
+    let (start, end) = (place(start)?, place(end)?);
+    if start > end {
+        return Err(Error::new(Kind::Invalid, format!("the start sector {start} is after the end sector {end}")));
+    }
+    Ok(start..end + 1)
+}
+
+/// Refuses sectors that one of `taken` has already.
+fn no_overlap(wanted: &Range<u64>, taken: impl IntoIterator<Item = (u32, Range<u64>)>) -> Result<()> {
+    match taken.into_iter().find(|(_, other)| other.start < wanted.end && wanted.start < other.end) {
+        None => Ok(()),
+        Some((number, other)) => Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "sectors {} to {} overlap partition {number}, which has {} to {}",
+                wanted.start,
+                wanted.end - 1,
+                other.start,
+                other.end - 1
+            ),
+        )),
+    }
+}
+
+fn no_partition(number: u32) -> Error {
+    Error::new(Kind::Invalid, format!("partition {number} does not exist"))
+}
+
+fn no_entry() -> Error {
+    Error::new(Kind::NoSpace, "the partition table has no free entry")
 }

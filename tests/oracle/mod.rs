@@ -141,7 +141,7 @@ impl BlockDevice for Sparse {
         partial.iter().for_each(|page| _ = pages.remove(page));
         if range.end > self.len { Err(Kind::Io.into()) } else { Ok(()) }
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _: Range<u64>) -> bool {
         true
     }
 }

@@ -1,43 +1,145 @@
-//! TEMPORARY skeleton: QEMU copy-on-write images, versions 2 and 3.
-use super::{Changes, CreateOptions, Disk, Run};
-use crate::base::{Error, Result};
+//! QEMU copy-on-write images, versions 2 and 3.
+//!
+//! Reading follows L1 and L2 tables lazily. Writing is shadow paging: everything goes to clusters that are
+//! free on disk, and one commit switches the header sector, which holds all roots of the format. The byte
+//! tables, their sources and the commit protocol are in `docs/formats/qcow2.md`.
+
+mod bitmaps;
+mod cache;
+mod chain;
+mod commit;
+mod compress;
+mod create;
+mod header;
+mod map;
+mod refcount;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod write;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
+
+use super::{Changes, Disk, Run};
+use crate::base::{Error, Kind, Result};
+use commit::Broken;
+pub use create::create;
+use map::{Fresh, Image};
+use write::Writer;
+
 /// An open qcow2 image.
-pub struct Qcow2;
+pub struct Qcow2 {
+    size: u64,
+    read_only: bool,
+    state: RwLock<State>,
+}
+
+struct State {
+    image: Image,
+    /// Written since the last commit.
+    fresh: Fresh,
+    /// There since the first write.
+    writer: Option<Writer>,
+    broken: Option<Broken>,
+}
+
 impl Qcow2 {
     /// Opens an image and its backing chain.
-    pub fn open(_path: &Path, _read_only: bool) -> Result<Self> {
-        Err(Error::unsupported("skeleton"))
+    ///
+    /// # Errors
+    /// A missing, damaged, encrypted or unknown image, here or below; see [`super::open`].
+    pub fn open(path: &Path, read_only: bool) -> Result<Self> {
+        Ok(Self::over(chain::open(path)?, read_only))
+    }
+
+    fn over(image: Image, read_only: bool) -> Self {
+        let state = State { image, fresh: Fresh::new(), writer: None, broken: None };
+        Qcow2 { size: state.image.header.size, read_only, state: RwLock::new(state) }
+    }
+
+    /// The state for writing; the first time the image is locked and reopened.
+    fn writing(&self) -> Result<RwLockWriteGuard<'_, State>> {
+        let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        let path = state.image.path.display();
+        if self.read_only {
+            return Err(Error::from(Kind::ReadOnly).at(path));
+        }
+        match state.broken {
+            Some(Broken::Failed) => {
+                return Err(Error::new(Kind::Io, "a commit has failed and what was written for it is gone").at(path));
+            }
+            Some(Broken::Unknown) => {
+                return Err(Error::new(Kind::Io, "the last write of a commit has failed")
+                    .at(path)
+                    .hint("open it again"));
+            }
+            None => {}
+        }
+        if state.writer.is_none() {
+            state.writer = Some(Writer::new(&mut state.image)?);
+        }
+        Ok(guard)
+    }
+
+    fn state(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inside(&self, offset: u64, len: u64) -> Result<Range<u64>> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size => Ok(offset..end),
+            _ => Err(Error::new(
+                Kind::Io,
+                format!("access to {len} bytes at {offset} is outside the disk of {} bytes", self.size),
+            )),
+        }
     }
 }
-/// Makes an image.
-pub fn create(_path: &Path, _options: &CreateOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
-}
+
 impl Disk for Qcow2 {
     fn len(&self) -> u64 {
-        0
+        self.size
     }
     fn format(&self) -> &'static str {
         "qcow2"
     }
-    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.inside(offset, buf.len() as u64)?;
+        let state = self.state();
+        state.image.read(&state.fresh, offset, buf)
     }
-    fn runs(&self, _range: Range<u64>) -> Result<Vec<Run>> {
-        Err(Error::unsupported("skeleton"))
+    fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
+        let range = self.inside(range.start, range.end.saturating_sub(range.start))?;
+        let mut runs = Vec::new();
+        let state = self.state();
+        state.image.runs(&state.fresh, range, &mut runs)?;
+        Ok(runs)
     }
-    fn write_fresh(&self, _offset: u64, _data: &[u8]) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.inside(offset, data.len() as u64)?;
+        let mut state = self.writing()?;
+        let State { image, fresh, writer: Some(writer), .. } = &mut *state else { return Ok(()) };
+        writer.write(image, fresh, offset, data)
     }
-    fn commit(&self, _changes: &dyn Changes) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+    fn commit(&self, changes: &dyn Changes) -> Result<()> {
+        commit::commit(&mut *self.writing()?, changes)
     }
     fn abandon(&self) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let State { image, fresh, writer: Some(writer), broken } = &mut *state else { return Ok(()) };
+        // In an unknown state the file may need all that was written.
+        if *broken == Some(Broken::Unknown) {
+            return Ok(());
+        }
+        *broken = None;
+        writer.abandon(image, fresh)
     }
     fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+        let mut list = Vec::new();
+        self.state().image.files(&mut list);
+        list
     }
 }

@@ -1,47 +1,347 @@
-//! TEMPORARY skeleton: raw images.
-use super::{Changes, CreateOptions, Disk, Run};
-use crate::base::{Error, Result};
+//! Raw images: the bytes of the disk as they are, in a file or on a block device.
+//!
+//! Fresh data goes straight to its place. All other changes of a commit go through a redo journal beside the
+//! image ([`journal`]), so that a crash leaves the old or the new state once this program has opened the
+//! image again. A file whose length is no multiple of 512 bytes is served as QEMU does: rounded up, the
+//! bytes past its end read as zeros, and writing them makes the file longer.
+
+mod host;
+mod journal;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
 use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, RwLock};
+
+use nix::libc;
+
+use self::host::{FileStorage, HostPlace};
+pub(in crate::disk) use self::host::{open_image, size};
+use self::journal::Overlay;
+use super::lock::ImageLock;
+use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds};
+use crate::base::bytes::be32;
+use crate::base::{Error, Kind, Result};
+
+/// One file of an image; the seam at which tests cut the power.
+trait Storage: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> Result<u64>;
+    /// Fills `buf`; past the end there are zeros.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Zeros, as a hole if possible.
+    fn zero(&self, range: Range<u64>) -> Result<()>;
+    /// Makes sure that there is space for a range, without changing what it reads as.
+    fn reserve(&self, range: Range<u64>) -> Result<()>;
+    /// Data and holes, without gaps.
+    fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
+    /// Everything written is durable.
+    fn sync(&self) -> Result<()>;
+}
+
+/// An image and its journal in their folder.
+trait Place: Send + Sync {
+    fn path(&self) -> &Path;
+    fn journal_path(&self) -> PathBuf;
+    fn image(&self) -> &dyn Storage;
+    fn writable(&self) -> bool;
+    /// Takes the write lock and reopens the image for writing.
+    fn make_writable(&self) -> Result<()>;
+    fn create_journal(&self) -> Result<Box<dyn Storage>>;
+    fn open_journal(&self) -> Result<Option<Box<dyn Storage>>>;
+    /// Removes the journal for good.
+    fn remove_journal(&self) -> Result<()>;
+    fn sync_folder(&self) -> Result<()>;
+}
+
 /// An open raw image.
-pub struct Raw;
+pub struct Raw {
+    place: Box<dyn Place>,
+    len: u64,
+    read_only: bool,
+    /// A finished journal that could not be applied yet.
+    overlay: RwLock<Option<Overlay>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Written fresh since the last commit: start to end.
+    fresh: BTreeMap<u64, u64>,
+    notices: Vec<String>,
+    /// A commit failed after its journal was durable: what to say to everyone from now on.
+    broken: Option<String>,
+}
+
 impl Raw {
-    /// Opens an image and its backing chain.
-    pub fn open(_path: &Path, _read_only: bool) -> Result<Self> {
-        Err(Error::unsupported("skeleton"))
+    /// Opens an image under a reader lock. A finished journal of an interrupted commit is applied now if the
+    /// image can be written, else (or if `read_only`) it is laid over what is read.
+    ///
+    /// # Errors
+    /// No image there, an image in use, a journal that does not fit the image.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self> {
+        Self::over(Box::new(HostPlace::open(path)?), read_only)
+    }
+
+    fn over(place: Box<dyn Place>, read_only: bool) -> Result<Self> {
+        let size = place.image().len()?;
+        let len = size.checked_next_multiple_of(512).ok_or_else(|| Error::from(Kind::FileTooBig))?;
+        let raw = Raw { place, len, read_only, overlay: RwLock::new(None), state: Mutex::default() };
+        let Some(file) = raw.place.open_journal()? else { return Ok(raw) };
+        if !read_only {
+            let opened = raw.make_writable(&mut raw.state());
+            match opened {
+                Ok(()) => return Ok(raw),
+                // Then the image is only read for now.
+                Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly | Kind::Busy) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let journal = raw.place.journal_path();
+        if let Some(records) = journal::records(file.as_ref(), len).map_err(|e| raw.explain(e))? {
+            journal::verify(raw.place.image(), file.as_ref(), &records).map_err(|e| raw.explain(e))?;
+            *raw.overlay.write().unwrap_or_else(|e| e.into_inner()) = Some(Overlay::new(file, records));
+            raw.state().notices.push(format!(
+                "{}: an interrupted commit is kept in {}; it is shown as finished here, open the image for writing to finish it",
+                raw.place.path().display(),
+                journal.display()
+            ));
+        }
+        Ok(raw)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Words for a journal that cannot be applied.
+    fn explain(&self, error: Error) -> Error {
+        let journal = self.place.journal_path();
+        error.at(self.place.path().display()).hint(format!(
+            "{} holds the rest of a commit that was interrupted; restore the image from a backup, or remove that file \
+             to use the image as it is",
+            journal.display()
+        ))
+    }
+
+    /// The first write: locks, reopens, and finishes an interrupted commit.
+    fn make_writable(&self, state: &mut State) -> Result<()> {
+        if self.read_only {
+            return Err(Error::from(Kind::ReadOnly).at(self.place.path().display()));
+        }
+        if let Some(words) = &state.broken {
+            return Err(Error::new(Kind::Io, words.clone()));
+        }
+        if self.place.writable() {
+            return Ok(());
+        }
+        self.place.make_writable()?;
+        let Some(file) = self.place.open_journal()? else { return Ok(()) };
+        let path = self.place.path().display();
+        match journal::records(file.as_ref(), self.len).map_err(|e| self.explain(e))? {
+            None => state
+                .notices
+                .push(format!("{path}: a commit was interrupted before it began to write; nothing was changed")),
+            Some(records) => {
+                let image = self.place.image();
+                journal::verify(image, file.as_ref(), &records).map_err(|e| self.explain(e))?;
+                journal::apply(image, file.as_ref(), &records)?;
+                state.notices.push(format!("{path}: finished a commit that was interrupted"));
+            }
+        }
+        self.place.remove_journal()?;
+        *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = None;
+        Ok(())
     }
 }
-/// Makes an image.
-pub fn create(_path: &Path, _options: &CreateOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
+
+impl State {
+    fn add_fresh(&mut self, mut range: Range<u64>) {
+        if let Some((start, end)) = self.fresh.range(..=range.start).next_back().map(|(s, e)| (*s, *e))
+            && end >= range.start
+        {
+            range = start..range.end.max(end);
+        }
+        while let Some((start, end)) = self.fresh.range(range.start..=range.end).next().map(|(s, e)| (*s, *e)) {
+            self.fresh.remove(&start);
+            range.end = range.end.max(end);
+        }
+        self.fresh.insert(range.start, range.end);
+    }
 }
+
 impl Disk for Raw {
     fn len(&self) -> u64 {
-        0
+        self.len
     }
+
     fn format(&self) -> &'static str {
         "raw"
     }
-    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        check_bounds(offset, buf.len() as u64, self.len)?;
+        let overlay = self.overlay.read().unwrap_or_else(|e| e.into_inner());
+        self.place.image().read_at(offset, buf)?;
+        match overlay.as_ref() {
+            Some(overlay) => overlay.patch(offset, buf),
+            None => Ok(()),
+        }
     }
-    fn runs(&self, _range: Range<u64>) -> Result<Vec<Run>> {
-        Err(Error::unsupported("skeleton"))
+
+    fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
+        check_bounds(range.start, range.end.saturating_sub(range.start), self.len)?;
+        if self.overlay.read().unwrap_or_else(|e| e.into_inner()).is_some() && !range.is_empty() {
+            return Ok(vec![Run { range, hole: false }]);
+        }
+        self.place.image().runs(range)
     }
-    fn write_fresh(&self, _offset: u64, _data: &[u8]) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
+        check_bounds(offset, data.len() as u64, self.len)?;
+        {
+            let mut state = self.state();
+            self.make_writable(&mut state)?;
+            // Before the write, which may fail half-way.
+            state.add_fresh(offset..offset + data.len() as u64);
+        }
+        self.place.image().write_at(offset, data)
     }
-    fn commit(&self, _changes: &dyn Changes) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+
+    fn commit(&self, changes: &dyn Changes) -> Result<()> {
+        let mut state = self.state();
+        self.make_writable(&mut state)?;
+        let image = self.place.image();
+        if !state.fresh.is_empty() {
+            image.sync()?;
+        }
+        let committed = journal::write(self.place.as_ref(), self.len, changes)?;
+        state.fresh.clear();
+        let Some(file) = committed else { return Ok(()) };
+        let finish = |file: &dyn Storage| {
+            let records = journal::records(file, self.len)?;
+            let records = records.ok_or_else(|| Error::corrupt("the journal does not read back as it was written"))?;
+            journal::apply(image, file, &records)
+        };
+        let applied = finish(file.as_ref());
+        let complete = applied.is_ok();
+        applied.and_then(|()| self.place.remove_journal()).map_err(|error| {
+            let (path, journal) = (self.place.path().display(), self.place.journal_path());
+            let journal = journal.display();
+            let (words, hint) = if complete {
+                (
+                    format!("the commit is complete, but its journal may still be there: {error}"),
+                    format!("remove {journal} before you start the guest"),
+                )
+            } else {
+                (
+                    format!("the changes are saved in {journal} but not yet all in the image: {error}"),
+                    "do not start the guest; mend the cause and open the image with imgsh again, which finishes the \
+                     commit"
+                        .to_string(),
+                )
+            };
+            state.broken = Some(words.clone());
+            // From here on reads see the new state, however much of it has arrived.
+            if let Ok(Some(records)) = journal::records(file.as_ref(), self.len) {
+                *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = Some(Overlay::new(file, records));
+            }
+            Error::new(error.kind(), words).at(path).hint(hint)
+        })
     }
+
     fn abandon(&self) -> Result<()> {
-        Err(Error::unsupported("skeleton"))
+        let fresh = std::mem::take(&mut self.state().fresh);
+        for (start, end) in fresh {
+            self.place.image().zero(start..end)?;
+        }
+        Ok(())
     }
+
     fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+        vec![self.place.path().to_path_buf()]
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.state().notices.clone()
     }
 }
+
+/// Makes an image file of zeros: sparse, or with all its space reserved (`preallocation` `full`).
+///
+/// # Errors
+/// A size that is missing, options that raw images do not have, a file that another program uses.
+pub fn create(path: &Path, options: &CreateOptions) -> Result<()> {
+    let given = [
+        ("backingfile", options.backing.is_some()),
+        ("backingformat", options.backing_format.is_some()),
+        ("compat", options.compat.is_some()),
+        ("clustersize", options.cluster_size.is_some()),
+    ];
+    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Error::usage(format!("a raw image has no {name}")));
+    }
+    let full = match options.preallocation.as_deref() {
+        None | Some("off" | "sparse") => false,
+        Some("full") => true,
+        Some(other) => {
+            return Err(
+                Error::usage(format!("a raw image has no preallocation '{other}'")).hint("use off, sparse or full")
+            );
+        }
+    };
+    let size = options.size.ok_or_else(|| Error::usage("a raw image needs a size"))?;
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::new(Kind::Invalid, "exists and is not a regular file").at(path.display()));
+    }
+    let new = !path.exists();
+    let at = |e: std::io::Error| Error::io(path.display(), e);
+    let mut opening = OpenOptions::new();
+    let opening = opening.read(true).write(true).create(true).truncate(false);
+    let file = opening.custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
+    // Not while a guest uses the old image.
+    let _lock = ImageLock::write(&file, path)?;
+    fill(&file, path, size, full).inspect_err(|_| {
+        if new {
+            // The first error is the one to tell.
+            std::fs::remove_file(path).ok();
+        }
+    })
+}
+
+fn fill(file: &File, path: &Path, size: u64, full: bool) -> Result<()> {
+    let at = |e: std::io::Error| Error::io(path.display(), e);
+    // What the old image's commit left does not belong to the new one.
+    let journal = host::journal_path(&path.canonicalize().map_err(at)?);
+    match std::fs::remove_file(&journal) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(journal.display(), e)),
+        _ => {}
+    }
+    file.set_len(0).and_then(|()| file.set_len(size)).map_err(at)?;
+    if full {
+        let storage = FileStorage::new(file.try_clone().map_err(at)?, path);
+        storage.reserve(0..size)?;
+        // Where the host cannot reserve, zeros are written out.
+        if file.metadata().map_err(at)?.blocks().saturating_mul(512) < size {
+            storage.write_zeros(0..size)?;
+        }
+    }
+    Ok(())
+}
+
 /// The format of a file from its first bytes: the qcow2 magic, else raw.
-pub fn probe(_path: &Path) -> Result<super::Format> {
-    Ok(super::Format::Raw)
+///
+/// # Errors
+/// A file that is missing, unreadable, or neither a regular file nor a block device.
+pub fn probe(path: &Path) -> Result<Format> {
+    let mut magic = [0; 4];
+    FileStorage::new(open_image(path, false)?, path).read_at(0, &mut magic)?;
+    Ok(if be32(&magic, 0) == 0x5146_49fb { Format::Qcow2 } else { Format::Raw })
 }

@@ -27,8 +27,6 @@ mod map;
 mod names;
 mod state;
 pub mod superblock;
-#[cfg(test)]
-mod tests;
 mod tree;
 pub mod xattr;
 
@@ -38,6 +36,8 @@ use std::collections::HashMap;
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
+pub use make::make;
+
 use alloc::Allocator;
 use cache::Cache;
 use features::{Compat, Incompat, RoCompat};
@@ -106,8 +106,6 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Ext4::open(device)?))
 }
-
-pub use make::make;
 
 /// Reads and checks the superblock of a file system that can be read.
 fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {

@@ -122,6 +122,7 @@ impl Ext4 {
             free_inodes: superblock.free_inodes().into(),
             name_max: dirent::NAME_MAX as u64,
             read_only: self.why_read_only()?,
+            owners: true,
             fsid: le64(&uuid, 0) ^ le64(&uuid, 8),
         })
     }

@@ -1,0 +1,345 @@
+//! Commands on disk images and on the session's devices.
+
+use std::path::Path;
+
+use crate::base::{Error, Kind as ErrorKind, Result, size};
+use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::disk::{self, CreateOptions, Format, OpenOptions};
+use crate::session::AddDisk;
+
+const FILENAME: Param = Param::required("filename", Kind::HostPath);
+const DEVICE: Param = Param::required("device", Kind::Device);
+const SIZE: Param = Param::required("size", Kind::Text);
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "add-drive",
+        aliases: &["add", "add-drive-opts"],
+        summary: "attach a disk image",
+        help: "Attaches a raw or qcow2 image; its devices appear with `run`, the first disk as /dev/sda. Without \
+               `format` the first bytes decide; give `format:raw` for images of unknown origin. With `readonly:true` \
+               it is never written. `label` gives the disk the name /dev/disk/guestfs/LABEL.\n\n\
+               Options of guestfish that only matter to its virtual machine (iface, name, cachemode, discard, \
+               copyonread) are read and have no effect. Network disks (protocol, server, username, secret) and \
+               blocks of 4096 bytes are refused.",
+        params: &[
+            FILENAME,
+            Param::optional("readonly", Kind::Bool),
+            Param::optional("format", Kind::Text),
+            Param::optional("iface", Kind::Text),
+            Param::optional("name", Kind::Text),
+            Param::optional("label", Kind::Text),
+            Param::optional("protocol", Kind::Text),
+            Param::optional("server", Kind::List),
+            Param::optional("username", Kind::Text),
+            Param::optional("secret", Kind::Text),
+            Param::optional("cachemode", Kind::Text),
+            Param::optional("discard", Kind::Text),
+            Param::optional("copyonread", Kind::Bool),
+            Param::optional("blocksize", Kind::Int),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.img raw 1M\nadd disk.img format:raw\nrun\nlist-devices\n",
+            output: "/dev/sda\n",
+        }],
+        run: add_drive,
+    },
+    Command {
+        name: "add-drive-ro",
+        aliases: &["add-ro"],
+        summary: "attach a disk image that is never written",
+        help: "",
+        params: &[FILENAME],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.img raw 1M\nadd-ro disk.img\nrun\nblockdev-getro /dev/sda\n",
+            output: "true\n",
+        }],
+        run: |cx, args| {
+            let path = cx.host.absolute(args.host("filename"));
+            cx.session.add(AddDisk { path, read_only: true, ..AddDisk::default() })?;
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "alloc",
+        aliases: &["allocate"],
+        summary: "make a raw image that takes all its space at once, and attach it",
+        help: "Replaces an existing file. The size is a number with a suffix as `512M` or `10G`.",
+        params: &[FILENAME, SIZE],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "alloc disk.img 1M\nrun\nblockdev-getsize64 /dev/sda\n",
+            output: "1048576\n",
+        }],
+        run: |cx, args| make_and_add(cx, args, Some("full")),
+    },
+    Command {
+        name: "blockdev-getro",
+        aliases: &[],
+        summary: "whether a device cannot be written",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Bool,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-getro /dev/sda\n", output: "false\n" }],
+        run: |cx, args| Ok(Value::Bool(cx.session.device(&args.text("device"))?.read_only())),
+    },
+    Command {
+        name: "blockdev-getsize64",
+        aliases: &[],
+        summary: "size of a device in bytes",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Int,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-getsize64 /dev/sda\n", output: "67108864\n" }],
+        run: |cx, args| Ok(Value::Int(device_size(cx, args)?)),
+    },
+    Command {
+        name: "blockdev-getss",
+        aliases: &[],
+        summary: "sector size of a device in bytes",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Int,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-getss /dev/sda\n", output: "512\n" }],
+        run: |cx, args| Ok(Value::Int(cx.session.device(&args.text("device"))?.sector().into())),
+    },
+    Command {
+        name: "blockdev-getsz",
+        aliases: &[],
+        summary: "size of a device in units of 512 bytes",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Int,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-getsz /dev/sda\n", output: "131072\n" }],
+        run: |cx, args| Ok(Value::Int(device_size(cx, args)? / 512)),
+    },
+    Command {
+        name: "disk-create",
+        aliases: &[],
+        summary: "make a disk image",
+        help: "Makes a `raw` or `qcow2` image of SIZE bytes, replacing an existing file; it is not attached. With a \
+               `backingfile` (qcow2) the image holds only the differences; size -1 then takes the size of the \
+               backing file. `preallocation` is off, sparse, full or (qcow2) metadata; `compat` 0.10 or 1.1; \
+               `clustersize` a power of two.",
+        params: &[
+            FILENAME,
+            Param::required("format", Kind::Text),
+            Param::required("size", Kind::Int64),
+            Param::optional("backingfile", Kind::HostPath),
+            Param::optional("backingformat", Kind::Text),
+            Param::optional("preallocation", Kind::Text),
+            Param::optional("compat", Kind::Text),
+            Param::optional("clustersize", Kind::Int),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create base.img raw 1M\n\
+                    disk-create top.qcow2 qcow2 -1 backingfile:base.img backingformat:raw\n\
+                    disk-virtual-size top.qcow2\n",
+            output: "1048576\n",
+        }],
+        run: disk_create,
+    },
+    Command {
+        name: "disk-format",
+        aliases: &[],
+        summary: "format of a disk image",
+        help: "What the first bytes say: `raw` or `qcow2`.",
+        params: &[FILENAME],
+        returns: Returns::Text,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.qcow2 qcow2 1M\ndisk-format disk.qcow2\n",
+            output: "qcow2\n",
+        }],
+        run: |cx, args| Ok(Value::text(open(cx, args.host("filename"))?.format())),
+    },
+    Command {
+        name: "disk-has-backing-file",
+        aliases: &[],
+        summary: "whether a disk image has a backing file",
+        help: "",
+        params: &[FILENAME],
+        returns: Returns::Bool,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.img raw 1M\ndisk-has-backing-file disk.img\n",
+            output: "false\n",
+        }],
+        run: |cx, args| Ok(Value::Bool(open(cx, args.host("filename"))?.files().len() > 1)),
+    },
+    Command {
+        name: "disk-virtual-size",
+        aliases: &[],
+        summary: "size of the disk in an image, in bytes",
+        help: "",
+        params: &[FILENAME],
+        returns: Returns::Int,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.qcow2 qcow2 10G\ndisk-virtual-size disk.qcow2\n",
+            output: "10737418240\n",
+        }],
+        run: |cx, args| Ok(Value::Int(size_of(open(cx, args.host("filename"))?.len())?)),
+    },
+    Command {
+        name: "launch",
+        aliases: &["run"],
+        summary: "make the attached disks available",
+        help: "Needed once, after `add` and before anything that looks into a disk. No virtual machine starts.",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "sparse disk.img 1M\nrun\nlist-devices\n",
+            output: "/dev/sda\n",
+        }],
+        run: |cx, _| cx.session.launch().map(|()| Value::Nothing),
+    },
+    Command {
+        name: "list-devices",
+        aliases: &[],
+        summary: "the attached disks",
+        help: "",
+        params: &[],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "list-devices\n", output: "/dev/sda\n" }],
+        run: |cx, _| Ok(Value::list(cx.session.devices())),
+    },
+    Command {
+        name: "shutdown",
+        aliases: &[],
+        summary: "unmount everything and commit",
+        help: "Unmounts all file systems and makes all changes permanent.",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example { setup: Setup::Ext4, lines: "touch /f\nshutdown\nmounts\n", output: "" }],
+        run: |cx, _| {
+            let session = cx.launched()?;
+            session.guest.umount_all()?;
+            session.commit().map(|()| Value::Nothing)
+        },
+    },
+    Command {
+        name: "sparse",
+        aliases: &[],
+        summary: "make a raw image that takes space only as it is filled, and attach it",
+        help: "Replaces an existing file. The size is a number with a suffix as `512M` or `10G`.",
+        params: &[FILENAME, SIZE],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "sparse disk.img 10G\nrun\nblockdev-getsize64 /dev/sda\n",
+            output: "10737418240\n",
+        }],
+        run: |cx, args| make_and_add(cx, args, None),
+    },
+    Command {
+        name: "sync",
+        aliases: &[],
+        summary: "commit what was changed",
+        help: "Makes all changes permanent, as `commit` does.",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example { setup: Setup::Ext4, lines: "touch /f\nsync\nchanges\n", output: "" }],
+        run: |cx, _| cx.launched()?.commit().map(|()| Value::Nothing),
+    },
+];
+
+/// A format by its name.
+fn format(name: &str) -> Result<Format> {
+    Format::from_name(name).ok_or_else(|| {
+        Error::unsupported(format!("format '{name}': imgsh does not know this image format"))
+            .hint("it handles raw and qcow2")
+    })
+}
+
+fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
+    if let Some(protocol) = args.text_if("protocol").filter(|p| p != "file") {
+        return Err(Error::unsupported(format!("protocol '{protocol}': only local images can be attached")));
+    }
+    for name in ["server", "username", "secret"] {
+        if args.get(name).is_some() {
+            return Err(Error::unsupported(format!("{name}: only local images can be attached")));
+        }
+    }
+    if let Some(size) = args.int_if("blocksize").filter(|n| *n != 512) {
+        return Err(Error::unsupported(format!("blocksize {size}: disks have sectors of 512 bytes")));
+    }
+    let format = args.text_if("format").map(|name| format(&name)).transpose()?;
+    cx.session.add(AddDisk {
+        path: cx.host.absolute(args.host("filename")),
+        format,
+        read_only: args.bool("readonly"),
+        label: args.text_if("label"),
+    })?;
+    Ok(Value::Nothing)
+}
+
+fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {
+    let path = cx.host.absolute(args.host("filename"));
+    let size = Some(size::bytes(&args.text("size"))?);
+    let preallocation = preallocation.map(str::to_string);
+    disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
+    cx.session.add(AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
+    Ok(Value::Nothing)
+}
+
+fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
+    let backing = args.get("backingfile").map(|_| args.host("backingfile").to_path_buf());
+    let size = match args.int("size") {
+        -1 if backing.is_some() => None,
+        size => Some(u64::try_from(size).map_err(|_| Error::usage(format!("size {size} is negative")))?),
+    };
+    let cluster_size = args.int_if("clustersize").map(|n| {
+        u64::try_from(n)
+            .ok()
+            .filter(|n| n.is_power_of_two())
+            .ok_or_else(|| Error::usage(format!("clustersize {n} is not a power of two")))
+    });
+    let options = CreateOptions {
+        size,
+        backing,
+        backing_format: args.text_if("backingformat").map(|name| format(&name)).transpose()?,
+        preallocation: args.text_if("preallocation"),
+        compat: args.text_if("compat"),
+        cluster_size: cluster_size.transpose()?,
+    };
+    disk::create(&cx.host.absolute(args.host("filename")), format(&args.text("format"))?, &options)?;
+    Ok(Value::Nothing)
+}
+
+fn open(cx: &Context, path: &Path) -> Result<Box<dyn disk::Disk>> {
+    disk::open(&cx.host.absolute(path), OpenOptions { format: None, read_only: true })
+}
+
+/// A size as a number that commands answer.
+pub(super) fn size_of(len: u64) -> Result<i64> {
+    i64::try_from(len).map_err(|_| ErrorKind::FileTooBig.into())
+}
+
+fn device_size(cx: &Context, args: &Args) -> Result<i64> {
+    size_of(cx.session.device(&args.text("device"))?.len())
+}

@@ -1,0 +1,225 @@
+//! Commands that move files and trees between host and guest.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::looking::look;
+use super::writing::{NEW_FILE, done};
+use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
+use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, Param, Returns, Setup, Value};
+use crate::disk::Device;
+use crate::fs::FileType;
+use crate::guest::transfer::ImportOptions;
+
+/// How much is moved at once where nothing else decides.
+const CHUNK: usize = 1 << 20;
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "copy-in",
+        aliases: &[],
+        summary: "copy host files and trees into a guest directory",
+        help: "Each one arrives below REMOTEDIR under its own name, with mode, numeric owner, times and links. Files that \
+               are there are replaced, directories are filled.",
+        params: &[Param::many("local", Kind::HostPath), Param::required("remotedir", Kind::Path)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "!mkdir -p app/etc && echo a=1 > app/etc/app.conf\ncopy-in app /\nfind /app\ncat /app/etc/app.conf\n",
+            output: "/etc\n/etc/app.conf\na=1\n\n",
+        }],
+        run: copy_in,
+    },
+    Command {
+        name: "copy-out",
+        aliases: &[],
+        summary: "copy guest files and trees to a host folder",
+        help: "Trees come with mode, times and links; with owners only for root. Names that would leave the folder are \
+               refused and links are never followed on the host.",
+        params: &[Param::many("remote", Kind::Path), Param::required("localdir", Kind::HostPath)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "mkdir /d\nwrite /d/f hello\ncopy-out /d .\n!cat d/f\n",
+            output: "hello",
+        }],
+        run: copy_out,
+    },
+    Command {
+        name: "download",
+        aliases: &[],
+        summary: "copy a guest file or device to a host file",
+        help: "`-` is standard output.",
+        params: &[Param::required("remotefilename", Kind::DeviceOrPath), Param::required("filename", Kind::FileOut)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::Ext4, lines: "write /f \"hello\\n\"\ndownload /f -\n", output: "hello\n" }],
+        run: download,
+    },
+    Command {
+        name: "upload",
+        aliases: &[],
+        summary: "copy a host file to a guest file or device",
+        help: "A new file gets mode 0644 and owner root; one that is there keeps its attributes. `-` is standard input, \
+               `-<<END` the lines that follow up to END.",
+        params: &[Param::required("filename", Kind::FileIn), Param::required("remotefilename", Kind::DeviceOrPath)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "upload -<<END /f\none\ntwo\nEND\nread-file /f\n",
+            output: "one\ntwo\n",
+        }],
+        run: upload,
+    },
+];
+
+/// What a DeviceOrPath argument names.
+enum Target {
+    Device(String),
+    Path(GuestPathBuf),
+}
+
+fn target(args: &Args, name: &str) -> Result<Target> {
+    let path = args.path(name);
+    if path.starts_with(b"/dev/") {
+        return Ok(Target::Device(args.text(name)));
+    }
+    if path.is_absolute() {
+        return Ok(Target::Path(path));
+    }
+    Err(Error::usage("path must start with a / character").at(path))
+}
+
+/// Opens a host file to read with its size, which a stream of unknown length gets by being spooled.
+pub(super) fn open_sized(cx: &Context, file: &HostFile) -> Result<(Box<dyn Read>, u64)> {
+    let (mut reader, size) = cx.host.read(file)?;
+    match size {
+        Some(size) => Ok((reader, size)),
+        None => cx.host.spool(&mut reader),
+    }
+}
+
+fn upload(cx: &mut Context, args: &Args) -> Result<Value> {
+    let target = target(args, "remotefilename")?;
+    let (mut reader, size) = open_sized(cx, &args.file("filename"))?;
+    match target {
+        Target::Path(path) => done(cx.session.guest.write_from(&path, size, &mut reader, NEW_FILE)),
+        Target::Device(name) => {
+            cx.session.release(&name)?;
+            let device = cx.session.device(&name)?;
+            done(write_device(cx, &device, size, &mut reader).map_err(|e| e.at(name)))
+        }
+    }
+}
+
+fn write_device(cx: &Context, device: &Device, size: u64, reader: &mut dyn Read) -> Result<()> {
+    if size > device.len() {
+        return Err(ErrorKind::NoSpace.into());
+    }
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    while at < size {
+        cx.session.guest.check_interrupt()?;
+        let count = usize::try_from(size - at).map_or(CHUNK, |left| left.min(CHUNK));
+        let chunk = &mut buffer[..count];
+        reader.read_exact(chunk)?;
+        device.write_at(at, chunk)?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+fn download(cx: &mut Context, args: &Args) -> Result<Value> {
+    let file = args.file("filename");
+    match target(args, "remotefilename")? {
+        Target::Path(path) => download_file(cx, &path, &file)?,
+        Target::Device(name) => {
+            let device = cx.session.device(&name)?;
+            let mut out = cx.host.write(&file)?;
+            let mut buffer = vec![0; CHUNK];
+            let mut at = 0;
+            while at < device.len() {
+                cx.session.guest.check_interrupt()?;
+                let count = usize::try_from(device.len() - at).map_or(CHUNK, |left| left.min(CHUNK));
+                let chunk = &mut buffer[..count];
+                device.read_at(at, chunk)?;
+                out.write_all(chunk)?;
+                at += count as u64;
+            }
+            out.flush()?;
+        }
+    }
+    Ok(Value::Nothing)
+}
+
+fn download_file(cx: &Context, path: &GuestPathBuf, file: &HostFile) -> Result<()> {
+    // The guest's file first: a missing one leaves the host's file alone.
+    let mut reader = cx.session.guest.reader(path)?;
+    let mut out = cx.host.write(file)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = reader.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(out.flush()?);
+        }
+        out.write_all(&buffer[..count])?;
+    }
+}
+
+fn host_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn copy_in(cx: &mut Context, args: &Args) -> Result<Value> {
+    let directory = args.path("remotedir");
+    let found = look(cx, &directory, true)?;
+    if found.is_none_or(|m| m.file_type != FileType::Directory) {
+        return Err(Error::new(ErrorKind::NotADirectory, format!("target ‘{directory}’ is not a directory")));
+    }
+    for local in args.list("local") {
+        let path = host_path(local);
+        let mut source = cx.host.tree(&path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound | ErrorKind::Denied => {
+                Error::new(e.kind(), format!("source ‘{}’ does not exist (or cannot be read)", path.display()))
+            }
+            _ => e,
+        })?;
+        let options = ImportOptions { sparse: true, ..ImportOptions::default() };
+        cx.session.guest.import(&directory, source.as_mut(), &options)?;
+    }
+    Ok(Value::Nothing)
+}
+
+fn copy_out(cx: &mut Context, args: &Args) -> Result<Value> {
+    let folder: &Path = args.host("localdir");
+    if !cx.host.is_folder(folder) {
+        let detail = format!("target ‘{}’ is not a directory", folder.display());
+        return Err(Error::new(ErrorKind::NotADirectory, detail));
+    }
+    for remote in args.list("remote") {
+        let path = GuestPathBuf(remote.clone());
+        let name = match path.file_name() {
+            Some(b"..") => cx.session.guest.realpath(&path)?.file_name().map(<[u8]>::to_vec),
+            name => name.map(<[u8]>::to_vec),
+        };
+        // The root has no name of its own: what is in it comes out into the folder itself.
+        let name = GuestPathBuf(name.unwrap_or_default());
+        match look(cx, &path, true)?.map(|m| m.file_type) {
+            Some(FileType::Directory) => {
+                let mut sink = cx.host.folder(folder)?;
+                cx.session.guest.export(&path, &name, sink.as_mut())?;
+                sink.finish()?;
+            }
+            Some(FileType::Regular) => {
+                download_file(cx, &path, &HostFile::Path(folder.join(host_path(&name))))?;
+            }
+            _ => return Err(Error::new(ErrorKind::NotFound, format!("‘{path}’ is not a file or directory"))),
+        }
+    }
+    Ok(Value::Nothing)
+}

@@ -1,0 +1,141 @@
+//! Opening an image with everything it is read from: backing chain and external data file.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::header::{DATA_FILE, shown};
+use super::map::{Fresh, Image};
+use super::storage::{FileId, HostFile};
+use crate::base::{Error, Result};
+use crate::disk::raw::{self, Raw};
+use crate::disk::{Disk, Format, Run};
+
+/// Images deeper than this are refused.
+const DEPTH: usize = 64;
+
+/// A backing image.
+pub(super) enum Node {
+    /// The bytes of a file as they are.
+    Raw(Box<Raw>),
+    /// Another qcow2 image.
+    Image(Box<Image>),
+}
+
+impl Node {
+    /// Size of the virtual disk in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Node::Raw(raw) => raw.len(),
+            Node::Image(image) => image.header.size,
+        }
+    }
+
+    /// Fills `buf`; what is past the end of this image is zeros.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let inside = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
+        let (head, tail) = buf.split_at_mut(inside);
+        tail.fill(0);
+        match self {
+            _ if head.is_empty() => Ok(()),
+            Node::Raw(raw) => raw.read_at(offset, head),
+            Node::Image(image) => image.read(&Fresh::new(), offset, head),
+        }
+    }
+
+    /// Appends the runs of `range`, which lies inside this image.
+    pub fn runs(&self, range: Range<u64>, runs: &mut Vec<Run>) -> Result<()> {
+        match self {
+            Node::Raw(raw) => raw.runs(range)?.into_iter().for_each(|run| push(runs, run)),
+            Node::Image(image) => image.runs(&Fresh::new(), range, runs)?,
+        }
+        Ok(())
+    }
+}
+
+/// Appends a run, merged with the last one where both are the same.
+pub(super) fn push(runs: &mut Vec<Run>, run: Run) {
+    match runs.last_mut() {
+        Some(last) if last.hole == run.hole && last.range.end == run.range.start => last.range.end = run.range.end,
+        _ => runs.push(run),
+    }
+}
+
+/// Opens an image and all below it.
+pub(super) fn open(path: &Path) -> Result<Image> {
+    open_in(path, &mut Vec::new())
+}
+
+fn open_in(path: &Path, seen: &mut Vec<FileId>) -> Result<Image> {
+    let file = HostFile::open(path)?;
+    let id = file.id()?;
+    let mut image = Image::new(Arc::new(file))?;
+    seen.push(id);
+    if image.header.incompatible & DATA_FILE != 0 {
+        let name = image.header.data_file.clone().unwrap_or_default();
+        let place = resolve(path, &name, "data file")?;
+        let file = HostFile::open(&place).map_err(|e| named(e, path, &name, "data file"))?;
+        image.data = Some(Arc::new(file));
+    }
+    if let Some(name) = image.header.backing.clone() {
+        if seen.len() > DEPTH {
+            return Err(Error::corrupt(format!("qcow2: backing chain of more than {DEPTH} images")).at(path.display()));
+        }
+        let place = resolve(path, &name, "backing file")?;
+        let format = image.header.backing_format.clone();
+        image.backing =
+            Some(open_backing(&place, format.as_deref(), seen).map_err(|e| named(e, path, &name, "backing file"))?);
+    }
+    Ok(image)
+}
+
+/// Says whose file it is that cannot be opened, and how the header names it.
+fn named(error: Error, image: &Path, name: &[u8], what: &str) -> Error {
+    let named = Error::new(error.kind(), format!("{what} {error}")).at(image.display());
+    match error.hint_text() {
+        Some(hint) => named.hint(hint),
+        None => named.hint(format!("the header of {} names it {}", image.display(), shown(name))),
+    }
+}
+
+/// The host path of a name in a header: relative to the folder of the image, never to the working folder.
+pub(super) fn resolve(image: &Path, name: &[u8], what: &str) -> Result<PathBuf> {
+    let plain = name.strip_prefix(b"file:").unwrap_or(name);
+    let before_slash = name.split(|b| *b == b'/').next().unwrap_or_default();
+    if before_slash.contains(&b':') && plain.len() == name.len() {
+        return Err(
+            Error::unsupported(format!("qcow2: {what} {}: not a plain file name", shown(name))).at(image.display())
+        );
+    }
+    if plain.is_empty() || plain.contains(&0) {
+        return Err(Error::corrupt(format!("qcow2: {what} {}: not a file name", shown(name))).at(image.display()));
+    }
+    Ok(image.parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(plain)))
+}
+
+/// Without a format in the header a backing file is taken as qcow2 if it starts so, and refused else: a raw
+/// base cannot be told from something else, and QEMU no longer guesses when it makes an overlay.
+pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<FileId>) -> Result<Node> {
+    if seen.contains(&FileId::of(place)?) {
+        return Err(Error::corrupt("qcow2: the backing chain loops").at(place.display()));
+    }
+    let format = match format {
+        Some(b"raw") => Format::Raw,
+        Some(b"qcow2") => Format::Qcow2,
+        Some(other) => {
+            return Err(Error::unsupported(format!("qcow2: backing format {}", shown(other))).at(place.display()));
+        }
+        None if raw::probe(place)? == Format::Qcow2 => Format::Qcow2,
+        None => {
+            return Err(Error::unsupported("qcow2: the header does not say the format of this backing file")
+                .at(place.display())
+                .hint("qemu-img rebase -u -F raw -b BASE IMAGE records it"));
+        }
+    };
+    Ok(match format {
+        Format::Raw => Node::Raw(Box::new(Raw::open(place, true)?)),
+        Format::Qcow2 => Node::Image(Box::new(open_in(place, seen)?)),
+    })
+}

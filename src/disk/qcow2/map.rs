@@ -1,0 +1,323 @@
+//! Where guest bytes are: L1 and L2 tables, subclusters, compressed clusters, and reading through them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::chain::{Node, push};
+use super::compress;
+use super::header::{DATA_FILE, Header};
+use super::storage::{Storage, read_data, read_metadata};
+use crate::base::bytes::be64;
+use crate::base::{Error, Result};
+use crate::disk::{Disk, Run};
+
+/// L1 and L2 entries, bits 9 to 55: a host offset.
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// L1 and L2 entries, bit 63: the refcount of what is referred to is exactly one.
+pub(super) const COPIED: u64 = 1 << 63;
+/// L2 entries, bit 62: compressed.
+pub(super) const PACKED: u64 = 1 << 62;
+/// L2 entries of version 3 without subclusters, bit 0: reads as zeros.
+pub(super) const ZERO: u64 = 1;
+
+const L2_CACHE: usize = 32 << 20;
+const INFLATED_CACHE: usize = 16 << 20;
+
+/// Guest clusters written since the last commit, with their new host offsets.
+pub(super) type Fresh = BTreeMap<u64, u64>;
+
+/// Where a run of guest bytes comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Zeros.
+    Zero,
+    /// The same bytes of the backing image.
+    Backing,
+    /// Bytes of the file that holds guest data, from this host offset.
+    Data(u64),
+    /// A part of one compressed cluster.
+    Packed(Packed),
+}
+
+/// A compressed cluster in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// Host offset, to the byte.
+    pub offset: u64,
+    /// Bytes, counted in whole sectors: the stream may end earlier.
+    pub len: u64,
+}
+
+/// One image file of a chain.
+pub(super) struct Image {
+    pub path: PathBuf,
+    pub storage: Arc<dyn Storage>,
+    pub header: Header,
+    pub l1: Vec<u64>,
+    pub data: Option<Arc<dyn Storage>>,
+    pub backing: Option<Node>,
+    tables: Cache<Vec<u64>>,
+    inflated: Cache<Vec<u8>>,
+}
+
+impl Image {
+    /// Reads the header and the L1 table; nothing else is read before it is asked for.
+    pub fn new(storage: Arc<dyn Storage>) -> Result<Self> {
+        let header = Header::read(storage.as_ref())?;
+        let mut bytes = vec![0; header.l1_size as usize * 8];
+        if !bytes.is_empty() {
+            read_metadata(storage.as_ref(), header.l1_offset, &mut bytes, "the L1 table")?;
+        }
+        Ok(Image {
+            path: storage.path().to_path_buf(),
+            l1: entries(&bytes),
+            storage,
+            header,
+            data: None,
+            backing: None,
+            tables: Cache::new(L2_CACHE),
+            inflated: Cache::new(INFLATED_CACHE),
+        })
+    }
+
+    /// Forgets cached tables and data: their places may be something else now.
+    pub fn forget(&self) {
+        self.tables.clear();
+        self.inflated.clear();
+    }
+
+    /// The clusters of the L1 table.
+    pub fn l1_place(&self) -> Range<u64> {
+        let start = self.header.l1_offset >> self.header.cluster_bits;
+        start..start + (u64::from(self.header.l1_size) * 8).div_ceil(self.header.cluster_size())
+    }
+
+    fn corrupt(&self, what: String) -> Error {
+        Error::corrupt(format!("qcow2: {what}")).at(self.path.display())
+    }
+
+    /// The L2 table at L1 entry `index`; `None` where there is none.
+    pub fn table(&self, index: u64) -> Result<Option<Arc<Vec<u64>>>> {
+        let entry = usize::try_from(index).ok().and_then(|i| self.l1.get(i)).copied().unwrap_or(0);
+        let offset = entry & OFFSET;
+        if offset == 0 {
+            return Ok(None);
+        }
+        let size = self.header.cluster_size();
+        if offset % size != 0 {
+            return Err(self.corrupt(format!("L1 entry {index}: L2 table at {offset}, not on a cluster")));
+        }
+        self.tables
+            .get(offset, size as usize, || {
+                let mut bytes = vec![0; size as usize];
+                read_metadata(self.storage.as_ref(), offset, &mut bytes, "an L2 table")?;
+                Ok(entries(&bytes))
+            })
+            .map(Some)
+    }
+
+    fn hole(&self) -> Source {
+        if self.backing.is_some() { Source::Backing } else { Source::Zero }
+    }
+
+    /// The compressed cluster that an L2 entry names: `x = 62 - (cluster_bits - 8)` bits of offset, then a
+    /// count of further sectors.
+    pub fn packed(&self, entry: u64) -> Packed {
+        let bits = 62 - (self.header.cluster_bits - 8);
+        let offset = entry & ((1 << bits) - 1);
+        let sectors = ((entry & (PACKED - 1)) >> bits) + 1;
+        Packed { offset, len: sectors * 512 - (offset & 511) }
+    }
+
+    /// The longest run from `offset` that one entry of a table answers.
+    fn piece(&self, fresh: &Fresh, offset: u64) -> Result<(Source, u64)> {
+        let size = self.header.cluster_size();
+        let cluster = offset >> self.header.cluster_bits;
+        let within = offset & (size - 1);
+        if let Some(host) = fresh.get(&cluster) {
+            return Ok((Source::Data(host + within), size - within));
+        }
+        let per_table = self.header.l2_entries();
+        let (index, slot) = (cluster / per_table, cluster % per_table);
+        let Some(table) = self.table(index)? else {
+            let end = (index + 1) * per_table;
+            let end = fresh.range(cluster..end).next().map_or(end, |(next, _)| *next);
+            return Ok((self.hole(), (end - cluster) * size - within));
+        };
+        let slot = slot as usize;
+        if self.header.extended() {
+            let entry = table.get(slot * 2).copied().unwrap_or(0);
+            let bitmap = table.get(slot * 2 + 1).copied().unwrap_or(0);
+            return self.subcluster(cluster, entry, bitmap, within);
+        }
+        let entry = table.get(slot).copied().unwrap_or(0);
+        let left = size - within;
+        if entry & PACKED != 0 {
+            return Ok((Source::Packed(self.packed(entry)), left));
+        }
+        if self.header.version == 3 && entry & ZERO != 0 {
+            return Ok((Source::Zero, left));
+        }
+        Ok((self.host(cluster, entry)?.map_or(self.hole(), |host| Source::Data(host + within)), left))
+    }
+
+    /// The host offset that a standard L2 entry names, if it names one.
+    pub fn host(&self, cluster: u64, entry: u64) -> Result<Option<u64>> {
+        let host = entry & OFFSET;
+        if host % self.header.cluster_size() != 0 {
+            return Err(self.corrupt(format!("L2 entry of guest cluster {cluster}: host offset {host}")));
+        }
+        // Only in a data file can offset 0 hold guest data; bit 63 says so.
+        let first = self.header.incompatible & DATA_FILE != 0 && entry & COPIED != 0;
+        Ok((host != 0 || first).then_some(host))
+    }
+
+    fn subcluster(&self, cluster: u64, entry: u64, bitmap: u64, within: u64) -> Result<(Source, u64)> {
+        let size = self.header.cluster_size();
+        if entry & PACKED != 0 {
+            return Ok((Source::Packed(self.packed(entry)), size - within));
+        }
+        let part = size / 32;
+        let (number, inside) = (within / part, within % part);
+        let (data, zero) = (bitmap >> number & 1 != 0, bitmap >> (32 + number) & 1 != 0);
+        let source = match (data, zero) {
+            (true, true) => {
+                return Err(self.corrupt(format!(
+                    "L2 entry of guest cluster {cluster}: subcluster {number} is both allocated and zero"
+                )));
+            }
+            (false, true) => Source::Zero,
+            (false, false) => self.hole(),
+            (true, false) => match self.host(cluster, entry)? {
+                Some(host) => Source::Data(host + within),
+                None => {
+                    return Err(self.corrupt(format!(
+                        "L2 entry of guest cluster {cluster}: subcluster {number} is allocated nowhere"
+                    )));
+                }
+            },
+        };
+        Ok((source, part - inside))
+    }
+
+    /// Calls `each` for every run of `range`, in order, neighbours merged.
+    pub fn pieces(
+        &self,
+        fresh: &Fresh,
+        range: Range<u64>,
+        mut each: impl FnMut(Range<u64>, Source) -> Result<()>,
+    ) -> Result<()> {
+        let mut open: Option<(Range<u64>, Source)> = None;
+        let mut at = range.start;
+        while at < range.end {
+            let (source, len) = self.piece(fresh, at)?;
+            let end = at.saturating_add(len).min(range.end);
+            match &mut open {
+                Some((run, first)) if continues(*first, run.end - run.start, source) => run.end = end,
+                _ => {
+                    if let Some((run, source)) = open.replace((at..end, source)) {
+                        each(run, source)?;
+                    }
+                }
+            }
+            at = end;
+        }
+        open.map_or(Ok(()), |(run, source)| each(run, source))
+    }
+
+    /// Fills `buf` from guest byte `offset`, which lies with all of `buf` inside the disk.
+    pub fn read(&self, fresh: &Fresh, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let range = offset..offset + buf.len() as u64;
+        self.pieces(fresh, range, |run, source| {
+            let part = (run.start - offset) as usize..(run.end - offset) as usize;
+            let Some(out) = buf.get_mut(part) else { return Ok(()) };
+            match source {
+                Source::Zero => out.fill(0),
+                Source::Backing => match &self.backing {
+                    Some(node) => node.read(run.start, out)?,
+                    None => out.fill(0),
+                },
+                Source::Data(host) => read_data(self.data.as_ref().unwrap_or(&self.storage).as_ref(), host, out)?,
+                Source::Packed(packed) => self.unpack(packed, run.start, out)?,
+            }
+            Ok(())
+        })
+    }
+
+    fn unpack(&self, packed: Packed, at: u64, out: &mut [u8]) -> Result<()> {
+        let size = self.header.cluster_size() as usize;
+        let inflate = |to: &mut [u8]| {
+            let mut bytes = vec![0; packed.len as usize];
+            read_data(self.storage.as_ref(), packed.offset, &mut bytes)?;
+            compress::inflate(self.header.codec, &bytes, to)
+                .ok_or_else(|| self.corrupt(format!("compressed cluster at {}: damaged stream", packed.offset)))
+        };
+        // A whole cluster needs no second copy, and who reads whole clusters does not come back for them.
+        if out.len() == size {
+            return inflate(out);
+        }
+        let plain = self.inflated.get(packed.offset, size, || {
+            let mut plain = vec![0; size];
+            inflate(&mut plain).map(|()| plain)
+        })?;
+        let within = (at & (size as u64 - 1)) as usize;
+        if let Some(part) = plain.get(within..within + out.len()) {
+            out.copy_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Appends the runs of `range`: data and holes, as the maps say.
+    pub fn runs(&self, fresh: &Fresh, range: Range<u64>, runs: &mut Vec<Run>) -> Result<()> {
+        self.pieces(fresh, range, |part, source| {
+            let below = match source {
+                Source::Backing => self.backing.as_ref(),
+                Source::Zero => None,
+                Source::Data(_) | Source::Packed(_) => {
+                    push(runs, Run { range: part, hole: false });
+                    return Ok(());
+                }
+            };
+            let end = below.map_or(0, Node::len).clamp(part.start, part.end);
+            if let Some(node) = below.filter(|_| part.start < end) {
+                node.runs(part.start..end, runs)?;
+            }
+            if end < part.end {
+                push(runs, Run { range: end..part.end, hole: true });
+            }
+            Ok(())
+        })
+    }
+
+    /// Names every file of the chain from here down.
+    pub fn files(&self, list: &mut Vec<PathBuf>) {
+        list.push(self.path.clone());
+        list.extend(self.data.as_ref().map(|data| data.path().to_path_buf()));
+        match &self.backing {
+            Some(Node::Image(image)) => image.files(list),
+            Some(Node::Raw(raw)) => list.extend(raw.files()),
+            None => {}
+        }
+    }
+}
+
+fn continues(first: Source, len: u64, next: Source) -> bool {
+    match (first, next) {
+        (Source::Data(host), Source::Data(more)) => host.checked_add(len) == Some(more),
+        (Source::Packed(_), _) => false,
+        (first, next) => first == next,
+    }
+}
+
+/// A table of big-endian 64-bit entries.
+pub(super) fn entries(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks_exact(8).map(|entry| be64(entry, 0)).collect()
+}
+
+/// The bytes of a table.
+pub(super) fn to_bytes(table: &[u64]) -> Vec<u8> {
+    table.iter().flat_map(|entry| entry.to_be_bytes()).collect()
+}

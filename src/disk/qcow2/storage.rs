@@ -1,0 +1,142 @@
+//! The host file below an image: the one seam between the format and the host.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::base::{Error, Kind, Result};
+use crate::disk::lock::ImageLock;
+use crate::disk::raw::{self, open_image};
+
+/// What the format needs of a host file. Tests put a recorder behind it to cut the power at any write.
+pub(super) trait Storage: Send + Sync {
+    /// The path, for messages.
+    fn path(&self) -> &Path;
+    /// Length in bytes, now.
+    fn len(&self) -> Result<u64>;
+    /// Whether writes past the end make the file longer: not so on a block device.
+    fn grows(&self) -> bool;
+    /// Reads up to the end of the file; gives the count of bytes read.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
+    /// Writes all of `data`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Everything written so far is on stable storage when this comes back.
+    fn flush(&self) -> Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> Result<()>;
+    /// Gives the host the space of a range back, which reads as anything afterwards. The length stays.
+    fn punch(&self, offset: u64, len: u64) -> Result<()>;
+    /// The same file, open for writing and locked against all others.
+    fn writable(&self) -> Result<Arc<dyn Storage>>;
+}
+
+/// Reads a piece of metadata: a short file is damage, with `what` for the message.
+pub(super) fn read_metadata(storage: &dyn Storage, offset: u64, buf: &mut [u8], what: &str) -> Result<()> {
+    if storage.read_at(offset, buf)? < buf.len() {
+        return Err(Error::corrupt(format!("qcow2: {what} at {offset} is past the end of the file"))
+            .at(storage.path().display()));
+    }
+    Ok(())
+}
+
+/// Reads data; what is past the end of the file is zeros, as in images with preallocated metadata.
+pub(super) fn read_data(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> Result<()> {
+    let got = storage.read_at(offset, buf)?;
+    if let Some(rest) = buf.get_mut(got..) {
+        rest.fill(0);
+    }
+    Ok(())
+}
+
+/// A regular file or block device.
+pub(super) struct HostFile {
+    file: File,
+    path: PathBuf,
+    lock: Mutex<Option<ImageLock>>,
+}
+
+/// Device and inode: the identity of a host file, however it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    /// Of the file at a path.
+    pub fn of(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
+        Ok(FileId(metadata.dev(), metadata.ino()))
+    }
+}
+
+impl HostFile {
+    /// Opens for reading, under a reader lock.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = open_image(path, false)?;
+        let lock = ImageLock::read(&file, path)?;
+        Ok(HostFile { file, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Device and inode of the open file.
+    pub fn id(&self) -> Result<FileId> {
+        let metadata = self.file.metadata().map_err(|e| self.io(e))?;
+        Ok(FileId(metadata.dev(), metadata.ino()))
+    }
+
+    fn io(&self, error: std::io::Error) -> Error {
+        Error::io(self.path.display(), error)
+    }
+}
+
+impl Storage for HostFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+    fn len(&self) -> Result<u64> {
+        raw::size(&self.file).map_err(|e| self.io(e))
+    }
+    fn grows(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.is_file())
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.io(e)),
+            }
+        }
+        Ok(done)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.file.write_all_at(data, offset).map_err(|e| self.io(e))
+    }
+    fn flush(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| self.io(e))
+    }
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|e| self.io(e))
+    }
+    fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return Ok(()) };
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&self.file, mode, offset, len).map_err(|e| self.io(e.into()))
+    }
+    fn writable(&self) -> Result<Arc<dyn Storage>> {
+        let again = HostFile { file: open_image(&self.path, true)?, path: self.path.clone(), lock: Mutex::default() };
+        if again.id()? != self.id()? {
+            return Err(Error::new(Kind::Busy, "was replaced by another file since it was opened")
+                .at(self.path.display())
+                .hint("open it again"));
+        }
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = lock.as_mut() {
+            lock.upgrade(&again.file, &self.path)?;
+        }
+        *again.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock.take();
+        Ok(Arc::new(again))
+    }
+}

@@ -1,0 +1,273 @@
+//! The files of a raw image on the host: the image, and the journal of a commit beside it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc;
+use nix::unistd::{Whence, lseek};
+
+use super::{Place, Storage};
+use crate::base::{Error, Kind, Result};
+use crate::disk::Run;
+use crate::disk::lock::ImageLock;
+
+/// Bytes written at once where zeros have to be written out.
+const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Opens a file that is to be an image: a regular file or a block device, without waiting for a FIFO.
+pub(in crate::disk) fn open_image(path: &Path, write: bool) -> Result<File> {
+    let at = |e: io::Error| Error::io(path.display(), e);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(write).custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
+    let kind = file.metadata().map_err(at)?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(file);
+    }
+    let what = match kind {
+        k if k.is_dir() => return Err(Error::from(Kind::IsADirectory).at(path.display())),
+        k if k.is_fifo() => "a named pipe",
+        k if k.is_char_device() => "a character device",
+        k if k.is_socket() => "a socket",
+        _ => "a special file",
+    };
+    Err(Error::new(Kind::Invalid, format!("{what} cannot be a disk image"))
+        .at(path.display())
+        .hint("give an image file or a block device"))
+}
+
+/// The size of a file or block device in bytes.
+pub(in crate::disk) fn size(file: &File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if metadata.file_type().is_block_device() {
+        let end = lseek(file, 0, Whence::SeekEnd)?;
+        return Ok(u64::try_from(end).unwrap_or(0));
+    }
+    Ok(metadata.len())
+}
+
+/// One open file.
+#[derive(Debug)]
+pub(super) struct FileStorage {
+    file: File,
+    shown: PathBuf,
+}
+
+impl FileStorage {
+    pub(super) fn new(file: File, shown: &Path) -> Self {
+        FileStorage { file, shown: shown.to_path_buf() }
+    }
+
+    fn at(&self, e: impl Into<io::Error>) -> Error {
+        Error::io(self.shown.display(), e.into())
+    }
+
+    /// Zeros that take space.
+    pub(super) fn write_zeros(&self, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let n = (range.end - at).min(ZEROS.len() as u64);
+            self.write_at(at, &ZEROS[..n as usize])?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        Ok(u64::try_from(lseek(&self.file, offset, whence)?).unwrap_or(0))
+    }
+}
+
+fn flags_range(range: &Range<u64>) -> Option<(i64, i64)> {
+    let len = i64::try_from(range.end.checked_sub(range.start)?).ok()?;
+    Some((i64::try_from(range.start).ok()?, len)).filter(|(_, len)| *len > 0)
+}
+
+impl Storage for FileStorage {
+    fn len(&self) -> Result<u64> {
+        size(&self.file).map_err(|e| self.at(e))
+    }
+
+    fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            match self.file.read_at(buf, offset) {
+                Ok(0) => break,
+                Ok(n) => {
+                    offset = offset.saturating_add(n as u64);
+                    buf = buf.get_mut(n..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.at(e)),
+            }
+        }
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.file.write_all_at(data, offset).map_err(|e| self.at(e))
+    }
+
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        let Some((start, len)) = flags_range(&range) else { return Ok(()) };
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, punch, start, len) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::ENODEV) => {}
+            Err(e) => return Err(self.at(e)),
+        }
+        self.write_zeros(range)
+    }
+
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        let Some((start, len)) = flags_range(&range) else { return Ok(()) };
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len) {
+            // Where space cannot be reserved, a full host shows only after the commit point.
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::ENODEV) => Ok(()),
+            Err(e) => Err(self.at(e)),
+        }
+    }
+
+    fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let data = match self.seek(at, Whence::SeekData) {
+                Ok(data) => data.clamp(at, range.end),
+                Err(Errno::ENXIO) => range.end,
+                // No map: all of it is data.
+                Err(Errno::EINVAL | Errno::EOPNOTSUPP) => at,
+                Err(e) => return Err(self.at(e)),
+            };
+            if data > at {
+                runs.push(Run { range: at..data, hole: true });
+            }
+            if data >= range.end {
+                break;
+            }
+            let hole = self.seek(data, Whence::SeekHole).unwrap_or(range.end).clamp(data, range.end);
+            // A hole right where data was just found: the file changes under us; call it data.
+            at = if hole > data { hole } else { range.end };
+            runs.push(Run { range: data..at, hole: false });
+        }
+        Ok(runs)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| self.at(e))
+    }
+}
+
+/// The image at a path.
+#[derive(Debug)]
+pub(super) struct HostPlace {
+    /// As the user named it.
+    shown: PathBuf,
+    /// Without links, so that the journal lies beside the file itself.
+    real: PathBuf,
+    reader: FileStorage,
+    writer: OnceLock<FileStorage>,
+    lock: Mutex<ImageLock>,
+}
+
+impl HostPlace {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = open_image(path, false)?;
+        let lock = Mutex::new(ImageLock::read(&file, path)?);
+        let real = path.canonicalize().map_err(|e| Error::io(path.display(), e))?;
+        let reader = FileStorage::new(file, path);
+        Ok(HostPlace { shown: path.to_path_buf(), real, reader, writer: OnceLock::new(), lock })
+    }
+}
+
+/// Where the journal of an image lies.
+pub(super) fn journal_path(image: &Path) -> PathBuf {
+    let mut name = image.file_name().unwrap_or_default().to_os_string();
+    name.push(".imgsh-journal");
+    image.with_file_name(name)
+}
+
+fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display(), e))
+}
+
+impl Place for HostPlace {
+    fn path(&self) -> &Path {
+        &self.shown
+    }
+
+    fn journal_path(&self) -> PathBuf {
+        journal_path(&self.real)
+    }
+
+    fn image(&self) -> &dyn Storage {
+        self.writer.get().unwrap_or(&self.reader)
+    }
+
+    fn writable(&self) -> bool {
+        self.writer.get().is_some()
+    }
+
+    fn make_writable(&self) -> Result<()> {
+        let mut lock = self.lock.lock().unwrap_or_else(|e| e.into_inner());
+        if self.writer.get().is_none() {
+            let file = open_image(&self.real, true).map_err(|e| e.at(self.shown.display()))?;
+            // The name may have been given to another file since.
+            let same = |a: &File, b: &File| {
+                Ok((a.metadata()?.ino(), a.metadata()?.dev()) == (b.metadata()?.ino(), b.metadata()?.dev()))
+            };
+            if !same(&file, &self.reader.file).map_err(|e: io::Error| Error::io(self.shown.display(), e))? {
+                return Err(Error::new(Kind::Busy, "the file was replaced by another one while it was open")
+                    .at(self.shown.display()));
+            }
+            lock.upgrade(&file, &self.shown)?;
+            self.writer.get_or_init(|| FileStorage::new(file, &self.shown));
+        }
+        Ok(())
+    }
+
+    fn create_journal(&self) -> Result<Box<dyn Storage>> {
+        let path = self.journal_path();
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+        Ok(Box::new(FileStorage::new(file.map_err(|e| Error::io(path.display(), e))?, &path)))
+    }
+
+    fn open_journal(&self) -> Result<Option<Box<dyn Storage>>> {
+        let path = self.journal_path();
+        let at = |e: io::Error| Error::io(path.display(), e);
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(at)?,
+        };
+        let (journal, image) = (file.metadata().map_err(at)?, self.reader.file.metadata().map_err(at)?);
+        let ours = [image.uid(), nix::unistd::geteuid().as_raw()].contains(&journal.uid());
+        if !journal.is_file() || !ours {
+            return Err(Error::new(
+                Kind::Denied,
+                "this journal belongs to another user than the image; it is not trusted",
+            )
+            .at(path.display())
+            .hint("look where it comes from, then remove it"));
+        }
+        Ok(Some(Box::new(FileStorage::new(file, &path))))
+    }
+
+    fn remove_journal(&self) -> Result<()> {
+        let path = self.journal_path();
+        std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+        self.sync_folder()
+    }
+
+    fn sync_folder(&self) -> Result<()> {
+        sync_folder_of(&self.real)
+    }
+}

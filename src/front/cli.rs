@@ -1,0 +1,422 @@
+//! The program's options: guestfish's, and a few of our own.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// The program's name in its messages.
+pub const PROGRAM: &str = "imgsh";
+
+/// A disk, in the order of the options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drive {
+    /// `-a`, with the `--format` in force.
+    Image {
+        /// The image file.
+        path: PathBuf,
+        /// Its format; probed if `None`.
+        format: Option<String>,
+    },
+    /// `-N`, as it was written.
+    Prepared(String),
+}
+
+/// `-m`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountOption {
+    /// The device.
+    pub device: String,
+    /// Where, `/` by default.
+    pub mountpoint: Vec<u8>,
+    /// Options as for mount(8).
+    pub options: Option<String>,
+    /// File system type.
+    pub kind: Option<String>,
+}
+
+/// The language of a file of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// guestfish's.
+    Guestfish,
+    /// Rhai.
+    Rhai,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// On terminals, unless `NO_COLOR` or a dumb terminal forbids it.
+    Auto,
+    /// Yes.
+    Always,
+    /// No.
+    Never,
+}
+
+/// What the options say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Disks in order.
+    pub drives: Vec<Drive>,
+    /// Mounts in order.
+    pub mounts: Vec<MountOption>,
+    /// `-i`.
+    pub inspect: bool,
+    /// `--ro`.
+    pub read_only: bool,
+    /// `-f`.
+    pub file: Option<PathBuf>,
+    /// `--lang`.
+    pub language: Option<Language>,
+    /// `-n`: nothing is committed at the end.
+    pub no_sync: bool,
+    /// `--dry-run`: nothing is committed ever.
+    pub dry_run: bool,
+    /// `-x`.
+    pub trace: bool,
+    /// `-v`.
+    pub verbose: bool,
+    /// `--pipe-error`.
+    pub pipe_error: bool,
+    /// `--color`.
+    pub color: Color,
+    /// The words left: commands.
+    pub words: Vec<Vec<u8>>,
+}
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Run commands.
+    Run(Box<Options>),
+    /// Print this on standard output and end well.
+    Print(String),
+    /// `-h [CMD]`.
+    CommandHelp(Option<String>),
+    /// Print this on standard error and end with status 1.
+    Refuse(String),
+}
+
+fn command() -> Command {
+    let flag = |name: &'static str, short: Option<char>| {
+        let arg = Arg::new(name).long(name).action(ArgAction::SetTrue);
+        match short {
+            Some(short) => arg.short(short),
+            None => arg,
+        }
+    };
+    let valued = |name: &'static str, value: &'static str| {
+        Arg::new(name)
+            .action(ArgAction::Append)
+            .value_name(value)
+            .value_parser(clap::value_parser!(OsString))
+            .allow_hyphen_values(true)
+    };
+    Command::new(PROGRAM)
+        .about("Edits the inside of virtual-machine images, in-process: no virtual machine, no root.")
+        .override_usage("imgsh [OPTIONS] [COMMAND [WORD...] [: COMMAND [WORD...]]...]")
+        .after_help(
+            "Commands come from the words left, else from the file of -f, else from standard input; at a terminal a\n\
+             prompt opens. A run that ends well is written to the images; one that fails changes nothing.\n\
+             'imgsh -h' lists the commands, 'imgsh -h COMMAND' explains one.",
+        )
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args_override_self(true)
+        .next_line_help(false)
+        .arg(valued("add", "IMAGE").short('a').long("add").help("Attach a disk image"))
+        .arg(
+            valued("format", "F")
+                .long("format")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("")
+                .help("Format (raw, qcow2) of the -a that follow; without a value it is probed"),
+        )
+        .arg(valued("mount", "DEV[:MNT[:OPTS]]").short('m').long("mount").help("Mount a file system, on / by default"))
+        .arg(flag("inspector", Some('i')).help("Find the operating system and mount its file systems"))
+        .arg(
+            valued("new", "[FILE=]TYPE[:P...]")
+                .short('N')
+                .long("new")
+                .help("Make a new disk and attach it; -N help lists the types"),
+        )
+        .arg(flag("ro", Some('r')).help("Attach and mount read-only"))
+        .arg(flag("rw", Some('w')).help("Attach and mount for writing (the default)"))
+        .arg(
+            valued("file", "FILE")
+                .short('f')
+                .long("file")
+                .help("Read commands from a file; FILE.rhai is a Rhai script"),
+        )
+        .arg(valued("lang", "LANG").long("lang").help("Language of the commands: guestfish or rhai"))
+        .arg(flag("dry-run", None).help("Change no image; say at the end what would have been written"))
+        .arg(flag("no-sync", Some('n')).help("Do not write at the end; only commit, sync and shutdown write"))
+        .arg(flag("trace", Some('x')).help("Show every command and its answer on standard error"))
+        .arg(flag("verbose", Some('v')).help("Say more on standard error"))
+        .arg(flag("pipe-error", None).help("A host command that stops reading its pipe is an error"))
+        .arg(valued("color", "WHEN").long("color").help("auto, always or never"))
+        .arg(flag("cmd-help", Some('h')).help("List the commands, or explain the one that follows"))
+        .arg(flag("help", None).help("Show the options"))
+        .arg(flag("version", Some('V')).help("Show the version"))
+        .arg(valued("domain", "GUEST").short('d').long("domain").hide(true))
+        .arg(valued("connect", "URI").short('c').long("connect").hide(true))
+        .arg(flag("listen", None).hide(true))
+        .arg(flag("csh", None).hide(true))
+        .arg(
+            valued("remote", "PID")
+                .long("remote")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("")
+                .hide(true),
+        )
+        .arg(valued("words", "WORD").num_args(0..).allow_hyphen_values(false).hide(true))
+}
+
+/// Reads the program's arguments, the program's name first.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Request {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return Request::Refuse(as_getopt_says(&error)),
+    };
+    request(&matches).unwrap_or_else(Request::Refuse)
+}
+
+/// A mistake in GNU getopt's words, which scripts may look for.
+fn as_getopt_says(error: &clap::Error) -> String {
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    // clap shows `-a, --add <IMAGE>`-like forms for known options: the first word will do.
+    let name = argument.split([' ', ',', '=']).next().unwrap_or_default();
+    let what = match (error.kind(), name.strip_prefix("--")) {
+        (ErrorKind::UnknownArgument, Some(_)) => format!("unrecognized option '{name}'"),
+        (ErrorKind::UnknownArgument, None) => {
+            format!("invalid option -- '{}'", name.chars().nth(1).unwrap_or_default())
+        }
+        (ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues, Some(_)) => {
+            format!("option '{name}' requires an argument")
+        }
+        (ErrorKind::InvalidValue, None) => {
+            format!("option requires an argument -- '{}'", name.chars().nth(1).unwrap_or_default())
+        }
+        (ErrorKind::TooManyValues, _) => format!("option '{name}' doesn't allow an argument"),
+        _ => error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_string(),
+    };
+    format!("{PROGRAM}: {what}\nTry ‘{PROGRAM} --help’ for more information.")
+}
+
+fn refuse<T>(text: impl std::fmt::Display) -> Result<T, String> {
+    Err(format!("{PROGRAM}: {text}"))
+}
+
+fn request(matches: &ArgMatches) -> Result<Request, String> {
+    let all = |name: &str| matches.get_many::<OsString>(name).into_iter().flatten();
+    let last = |name: &str| all(name).next_back().map(|value| value.to_string_lossy());
+    let flag = |name: &str| matches.get_flag(name);
+    let mut words: Vec<Vec<u8>> = all("words").map(|word| word.as_bytes().to_vec()).collect();
+    if flag("help") {
+        return Ok(Request::Print(command().render_help().to_string()));
+    }
+    if flag("version") {
+        return Ok(Request::Print(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    if flag("cmd-help") {
+        return Ok(Request::CommandHelp(words.first().map(|word| String::from_utf8_lossy(word).into_owned())));
+    }
+    if all("domain").next().is_some() || all("connect").next().is_some() {
+        return refuse("libvirt guests are not supported; name the guest's disk image with -a");
+    }
+    if flag("listen") || flag("csh") || all("remote").next().is_some() {
+        return refuse("remote control is not supported; put the commands into one script or one command line");
+    }
+    let mut drives = drives(matches)?;
+    if flag("ro") && flag("rw") {
+        return refuse("cannot mix --ro and --rw options");
+    }
+    if all("file").count() > 1 {
+        return refuse("only one -f parameter can be given");
+    }
+    if flag("inspector") && drives.is_empty() {
+        // The old form: the words are the images.
+        let image = |word: Vec<u8>| Drive::Image { path: OsString::from_vec(word).into(), format: None };
+        drives = std::mem::take(&mut words).into_iter().map(image).collect();
+        if drives.is_empty() {
+            return refuse("-i needs a disk image; name it with -a");
+        }
+    }
+    let mut file: Option<PathBuf> = all("file").next().map(PathBuf::from);
+    // A script as the first word.
+    if file.is_none() && words.first().is_some_and(|word| word.ends_with(b".rhai")) {
+        file = Some(OsString::from_vec(words.remove(0)).into());
+    }
+    let language = match last("lang").as_deref() {
+        None => None,
+        Some("guestfish") => Some(Language::Guestfish),
+        Some("rhai") => Some(Language::Rhai),
+        Some(other) => return refuse(format!("--lang knows guestfish and rhai, not ‘{other}’")),
+    };
+    let color = match last("color").as_deref() {
+        None | Some("auto") => Color::Auto,
+        Some("always") => Color::Always,
+        Some("never") => Color::Never,
+        Some(other) => return refuse(format!("--color knows auto, always and never, not ‘{other}’")),
+    };
+    Ok(Request::Run(Box::new(Options {
+        drives,
+        mounts: all("mount").map(|value| mount(value)).collect(),
+        inspect: flag("inspector"),
+        read_only: flag("ro"),
+        file,
+        language,
+        no_sync: flag("no-sync"),
+        dry_run: flag("dry-run"),
+        trace: flag("trace"),
+        verbose: flag("verbose"),
+        pipe_error: flag("pipe-error"),
+        color,
+        words,
+    })))
+}
+
+/// The disks in the order of the command line; `--format` holds for those that follow it.
+fn drives(matches: &ArgMatches) -> Result<Vec<Drive>, String> {
+    let mut found: Vec<(usize, &str, &OsString)> = Vec::new();
+    for name in ["add", "format", "new"] {
+        let values = matches.get_many::<OsString>(name).into_iter().flatten();
+        let places = matches.indices_of(name).into_iter().flatten();
+        found.extend(places.zip(values).map(|(place, value)| (place, name, value)));
+    }
+    found.sort_unstable_by_key(|(place, ..)| *place);
+    let mut drives = Vec::new();
+    let mut format = None;
+    let mut used = true;
+    for (_, name, value) in found {
+        match name {
+            "format" => {
+                format = (!value.is_empty()).then(|| value.to_string_lossy().into_owned());
+                used = false;
+            }
+            "add" => {
+                used = true;
+                drives.push(Drive::Image { path: local_file(value)?, format: format.clone() });
+            }
+            _ => drives.push(Drive::Prepared(value.to_string_lossy().into_owned())),
+        }
+    }
+    match used {
+        true => Ok(drives),
+        false => refuse("--format parameter must appear before -a parameter"),
+    }
+}
+
+/// The file of `-a`: a path, or a `file://` URI.
+fn local_file(value: &OsStr) -> Result<PathBuf, String> {
+    const REMOTE: [&str; 10] = ["http", "https", "ftp", "ftps", "ssh", "nbd", "nbd+unix", "rbd", "iscsi", "gluster"];
+    let text = value.to_string_lossy();
+    match text.split_once("://") {
+        Some(("file", path)) => Ok(PathBuf::from(path)),
+        Some((scheme, _)) if REMOTE.contains(&scheme) => {
+            refuse(format!("{text}: {scheme} is not supported, only local image files are"))
+        }
+        _ => Ok(PathBuf::from(value)),
+    }
+}
+
+fn mount(value: &OsStr) -> MountOption {
+    let mut parts = value.as_bytes().splitn(4, |b| *b == b':').map(<[u8]>::to_vec);
+    let text = |part: Vec<u8>| String::from_utf8_lossy(&part).into_owned();
+    MountOption {
+        device: parts.next().map(text).unwrap_or_default(),
+        mountpoint: parts.next().unwrap_or_else(|| b"/".to_vec()),
+        options: parts.next().map(text),
+        kind: parts.next().map(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Request {
+        parse(std::iter::once(&PROGRAM).chain(args).map(OsString::from))
+    }
+
+    fn options(args: &[&str]) -> Options {
+        match parsed(args) {
+            Request::Run(options) => *options,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    fn refused(args: &[&str]) -> String {
+        match parsed(args) {
+            Request::Refuse(text) => text,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    fn image(path: &str, format: Option<&str>) -> Drive {
+        Drive::Image { path: path.into(), format: format.map(str::to_string) }
+    }
+
+    #[test]
+    fn drives_and_formats_in_order() {
+        let got = options(&["-a", "x", "--format=raw", "-ay", "-N", "disk:1M", "--format", "--add=z", "ls", "/"]);
+        assert_eq!(
+            got.drives,
+            [image("x", None), image("y", Some("raw")), Drive::Prepared("disk:1M".into()), image("z", None)]
+        );
+        assert_eq!(got.words, [b"ls".as_slice(), b"/"]);
+        assert_eq!(refused(&["-a", "x", "--format=raw"]), "imgsh: --format parameter must appear before -a parameter");
+        assert_eq!(options(&["-a", "file:///x"]).drives, [image("/x", None)]);
+        assert!(refused(&["-a", "nbd://h/x"]).contains("only local image files"));
+    }
+
+    #[test]
+    fn options_and_words_mix() {
+        let got = options(&["echo", "-x", "a", "-r"]);
+        assert_eq!((got.words, got.trace, got.read_only), (vec![b"echo".to_vec(), b"a".to_vec()], true, true));
+        assert_eq!(options(&["--", "-cat", "-x"]).words, [b"-cat".as_slice(), b"-x"]);
+        let got = options(&["-rnvx", "-m", "/dev/sda1:/boot:noatime,ro:ext4", "-m/dev/sda2"]);
+        assert_eq!((got.no_sync, got.verbose), (true, true));
+        assert_eq!(got.mounts[0].mountpoint, b"/boot");
+        assert_eq!(
+            (got.mounts[0].options.as_deref(), got.mounts[0].kind.as_deref()),
+            (Some("noatime,ro"), Some("ext4"))
+        );
+        assert_eq!(
+            (got.mounts[1].device.as_str(), got.mounts[1].mountpoint.as_slice()),
+            ("/dev/sda2", b"/".as_slice())
+        );
+    }
+
+    #[test]
+    fn mistakes_as_getopt_words_them() {
+        let tail = "\nTry ‘imgsh --help’ for more information.";
+        assert_eq!(refused(&["--bogus"]), format!("imgsh: unrecognized option '--bogus'{tail}"));
+        assert_eq!(refused(&["-Z"]), format!("imgsh: invalid option -- 'Z'{tail}"));
+        assert_eq!(refused(&["-a"]), format!("imgsh: option '--add' requires an argument{tail}"));
+        assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");
+        assert!(refused(&["-f", "a", "-f", "b"]).contains("only one -f"));
+        assert!(refused(&["-d", "guest"]).contains("libvirt"));
+        assert!(refused(&["--remote=5"]).contains("remote control"));
+        assert!(refused(&["-i"]).contains("-i needs a disk image"));
+    }
+
+    #[test]
+    fn old_form_of_inspection_and_scripts() {
+        assert_eq!(options(&["-i", "a.img"]).drives, [image("a.img", None)]);
+        assert_eq!(options(&["-i", "-a", "a.img", "ll", "/"]).words.len(), 2);
+        let got = options(&["-a", "x", "job.rhai", "one", "two"]);
+        assert_eq!((got.file, got.words.len()), (Some("job.rhai".into()), 2));
+        assert_eq!(parsed(&["-h", "mkdir"]), Request::CommandHelp(Some("mkdir".into())));
+        assert!(matches!(parsed(&["--help"]), Request::Print(text) if text.contains("--dry-run")));
+    }
+}

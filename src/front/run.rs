@@ -1,0 +1,323 @@
+//! One run of the program: options, disks, mounts, then commands, then the commit.
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
+use super::prepare::{self, Prepared};
+use super::repl;
+use super::scripting::Scripting;
+use crate::base::{Error, GuestPathBuf, Result};
+use crate::host::{self, RealHost};
+use crate::session::{Session, SessionOptions};
+use crate::shell::report::{self, Place};
+use crate::shell::run::{Outcome, ReaderLines, Shell};
+use crate::{commands, shell};
+
+/// The program.
+pub fn main() -> ExitCode {
+    let request = cli::parse(std::env::args_os());
+    let good = match request {
+        Request::Run(options) => run(&options),
+        Request::Print(text) => print(&text),
+        Request::CommandHelp(topic) => command_help(topic.as_deref()),
+        Request::Refuse(text) => {
+            eprintln!("{text}");
+            false
+        }
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Standard output; a reader that has gone is no error.
+fn print(text: &str) -> bool {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("{PROGRAM}: write error: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+fn command_help(topic: Option<&str>) -> bool {
+    let Some(name) = topic else { return print(&shell::help::list()) };
+    match commands::lookup(name) {
+        Some(command) => print(&shell::help::of(command)),
+        None => {
+            eprintln!("{name}: command not known: use -h to list all commands");
+            if let Some(near) = shell::help::nearest(name) {
+                eprintln!("  hint: did you mean {near}?");
+            }
+            false
+        }
+    }
+}
+
+/// Reports an error outside of any command.
+fn failed(error: &Error) -> bool {
+    eprintln!("{PROGRAM}: {error}");
+    // There is nowhere to report that standard error cannot be written.
+    let _ = report::hint(&mut io::stderr(), error);
+    false
+}
+
+fn run(options: &Options) -> bool {
+    let output = match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(output) => File::from(output),
+        Err(error) => return failed(&Error::io("standard output", error)),
+    };
+    let is_terminal = output.is_terminal();
+    let host = Rc::new(RealHost::new(Box::new(output), is_terminal, options.pipe_error));
+    if let Err(error) = host.catch_interrupts() {
+        return failed(&error);
+    }
+    let mut session = Session::new(SessionOptions { dry_run: options.dry_run });
+    session.settings.trace = options.trace;
+    session.settings.verbose = options.verbose;
+    session.settings.autosync = !options.no_sync;
+    let mut messages = io::stderr();
+    let scripting = Scripting::new(host.clone());
+    let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
+    match open(options, &mut session, &mut shell) {
+        Ok(Opened::Ready) => {}
+        Ok(Opened::Listed) => return true,
+        // What failed as a command was reported as one.
+        Err(error) => {
+            return {
+                if let Some(error) = error {
+                    failed(&error);
+                }
+                false
+            };
+        }
+    }
+    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    let done = match interactive {
+        true => repl::run(options, &mut session, &mut shell, &host, &scripting),
+        false => batch(options, &mut session, &mut shell, &scripting),
+    };
+    let outcome = match done {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            failed(&error);
+            Outcome::Failed
+        }
+    };
+    let traced = session.settings.trace;
+    if traced {
+        eprintln!("libguestfs: trace: shutdown");
+    }
+    let good = finish(&mut session, options, outcome);
+    if traced {
+        eprintln!("libguestfs: trace: shutdown = {}", if good { "0" } else { "-1 (error)" });
+        eprintln!("libguestfs: trace: close");
+    }
+    good
+}
+
+/// How the opening of the disks ended.
+enum Opened {
+    Ready,
+    /// `-N help` was answered.
+    Listed,
+}
+
+/// Attaches, launches, inspects, prepares, mounts, as the options say. `Err(None)`: reported already.
+fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<Opened, Option<Error>> {
+    let mut prepared = Vec::new();
+    for (index, drive) in options.drives.iter().enumerate() {
+        let add = match drive {
+            Drive::Image { path, format } => {
+                // The words of access(2), before anything else is tried.
+                File::open(path)
+                    .map_err(|e| Error::from(Error::io(path.display(), e)))
+                    .map_err(|e| Some(Error::new(e.kind(), e.to_string()).at("access")))?;
+                let mut add = vec![b"add-drive".to_vec(), path.as_os_str().as_bytes().to_vec()];
+                add.extend(options.read_only.then(|| b"readonly:true".to_vec()));
+                add.extend(format.as_ref().map(|format| format!("format:{format}").into_bytes()));
+                add
+            }
+            Drive::Prepared(text) if matches!(text.as_str(), "help" | "list" | "h" | "?") => {
+                print(prepare::list());
+                return Ok(Opened::Listed);
+            }
+            Drive::Prepared(text) => {
+                let new = Prepared::parse(text, prepared.len() + 1)?;
+                new.create()?;
+                let path = new.path.as_os_str().as_bytes().to_vec();
+                prepared.push((index, new));
+                vec![b"add-drive".to_vec(), path, b"format:raw".to_vec()]
+            }
+        };
+        command(shell, session, &add)?;
+    }
+    if options.mounts.is_empty() && !options.inspect && prepared.is_empty() {
+        return Ok(Opened::Ready);
+    }
+    command(shell, session, &[b"launch".to_vec()])?;
+    if options.inspect {
+        inspect(options, session)?;
+    }
+    for (index, new) in &prepared {
+        let devices = session.devices();
+        let device = devices.get(*index).ok_or_else(|| Error::usage(format!("drive {index} is not there")))?;
+        for words in new.commands(device) {
+            let words: Vec<_> = words.into_iter().map(String::into_bytes).collect();
+            command(shell, session, &words)?;
+        }
+    }
+    if !prepared.is_empty() && !options.dry_run {
+        // As with guestfish, a prepared disk is there whatever becomes of the script.
+        session.commit()?;
+    }
+    for mount in &options.mounts {
+        let default = if options.read_only { "ro" } else { "" };
+        let words: Vec<Vec<u8>> = match (&mount.options, &mount.kind) {
+            (given, Some(kind)) => {
+                let given = given.as_deref().unwrap_or(default);
+                vec![
+                    "mount-vfs".into(),
+                    given.into(),
+                    kind.clone().into(),
+                    mount.device.clone().into(),
+                    mount.mountpoint.clone(),
+                ]
+            }
+            (None, None) if !options.read_only => {
+                vec!["mount".into(), mount.device.clone().into(), mount.mountpoint.clone()]
+            }
+            (None, None) => vec!["mount-ro".into(), mount.device.clone().into(), mount.mountpoint.clone()],
+            (Some(given), None) => {
+                vec![
+                    "mount-options".into(),
+                    given.clone().into(),
+                    mount.device.clone().into(),
+                    mount.mountpoint.clone(),
+                ]
+            }
+        };
+        if command(shell, session, &words).is_err() {
+            eprintln!("{PROGRAM}: ‘{}’ could not be mounted.", mount.device);
+            if let Ok(found) = session.file_systems() {
+                eprintln!("{PROGRAM}: Did you mean to mount one of these filesystems?");
+                for (device, kind) in found {
+                    eprintln!("{PROGRAM}: \t{device} ({kind})");
+                }
+            }
+            return Err(None);
+        }
+    }
+    Ok(Opened::Ready)
+}
+
+fn command(shell: &mut Shell, session: &mut Session, words: &[Vec<u8>]) -> Result<(), Option<Error>> {
+    match shell.run_command(session, words) {
+        Outcome::Failed => Err(None),
+        Outcome::Done | Outcome::Quit => Ok(()),
+    }
+}
+
+/// `-i`: exactly one system is mounted.
+fn inspect(options: &Options, session: &mut Session) -> Result<()> {
+    let mut roots = session.inspect()?;
+    let root = match roots.len() {
+        0 => {
+            return Err(Error::usage("no operating system was found on this disk")
+                .hint("leave out -i, look with 'run' and 'list-filesystems', and mount by hand with -m or 'mount'"));
+        }
+        1 => roots.remove(0),
+        _ => {
+            let names: Vec<_> = roots.iter().map(|r| format!("{} ({})", r.device, r.product_name)).collect();
+            return Err(Error::usage(format!("more than one operating system was found: {}", names.join(", ")))
+                .hint("mount the one that is meant with -m or 'mount'"));
+        }
+    };
+    let missing = session.mount_root(&root, options.read_only)?;
+    if options.verbose {
+        eprintln!("{PROGRAM}: {}: {}", root.device, root.product_name);
+    }
+    if session.guest.mounts().iter().all(|m| m.mountpoint != GuestPathBuf::root()) {
+        if let Some(error) = missing.into_iter().next() {
+            return Err(error);
+        }
+        return Err(Error::usage("the root file system could not be mounted").at(&root.device));
+    }
+    if !missing.is_empty() {
+        eprintln!("{PROGRAM}: some filesystems could not be mounted (ignored)");
+        for error in missing {
+            eprintln!("{PROGRAM}: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// Runs what the words, the file or standard input say.
+fn batch(options: &Options, session: &mut Session, shell: &mut Shell, scripting: &Scripting) -> Result<Outcome> {
+    let is_script = |path: &std::path::Path| match options.language {
+        Some(language) => language == Language::Rhai,
+        None => path.extension().is_some_and(|e| e == "rhai"),
+    };
+    if let Some(path) = options.file.as_deref().filter(|path| is_script(path)) {
+        scripting.run_file(session, path, &options.words)?;
+        return Ok(Outcome::Done);
+    }
+    let (input, name) = match &options.file {
+        Some(path) => (File::open(path).map_err(|e| Error::io(path.display(), e))?, path.display().to_string()),
+        None => (host::standard_input()?, "*stdin*".to_string()),
+    };
+    let mut lines = ReaderLines(BufReader::new(input));
+    shell.set_place(Place::Line { file: name, line: 0 });
+    Ok(match options.words.is_empty() {
+        true => shell.run_lines(session, &mut lines),
+        false => shell.run_words(session, &options.words, &mut lines),
+    })
+}
+
+/// The end of a run: a good one is committed, one that failed leaves every image as it was. Answers whether all
+/// went well.
+fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
+    let good = outcome != Outcome::Failed;
+    if !session.is_changed() {
+        return good;
+    }
+    let steps = session.steps().len();
+    let steps = format!("{steps} step{}", if steps == 1 { "" } else { "s" });
+    if !good {
+        eprintln!("{PROGRAM}: nothing of the {steps} before the error was written; the images are as they were");
+        return false;
+    }
+    if options.dry_run {
+        eprintln!("{PROGRAM}: dry run, nothing was written; {steps} would have been:");
+        for step in session.steps() {
+            eprintln!("  {}", step.label);
+        }
+        match session.changes() {
+            Ok(changes) => {
+                for change in changes {
+                    eprintln!("{PROGRAM}: {} ({}): {} bytes", change.device, change.path.display(), change.bytes);
+                }
+            }
+            Err(error) => return failed(&error),
+        }
+        return true;
+    }
+    if !session.settings.autosync {
+        eprintln!(
+            "{PROGRAM}: {steps} not written, since autosync is off (-n); 'commit' or 'sync' would have written them"
+        );
+        return true;
+    }
+    let sizes = if session.settings.verbose { session.changes() } else { Ok(Vec::new()) };
+    if let Err(error) = session.commit() {
+        return failed(&error);
+    }
+    for change in sizes.unwrap_or_default() {
+        eprintln!("{PROGRAM}: {} ({}): {} bytes written", change.device, change.path.display(), change.bytes);
+    }
+    true
+}

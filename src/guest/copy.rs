@@ -1,0 +1,229 @@
+//! Copies inside the guest: `cp`, `cp -r`, `cp -a`.
+
+use std::collections::HashMap;
+
+use super::walk::Tree;
+use super::{At, Guest, Place};
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
+use crate::fs::{FileType, Metadata, NewKind, NewNode, SetAttributes};
+
+/// Bytes that are held at once.
+const CHUNK: u64 = 4 << 20;
+
+/// A copy under way.
+struct Copy {
+    keep: bool,
+    /// The copy of every node that has several names.
+    linked: HashMap<Place, At>,
+    /// Times of directories, set last.
+    times: Vec<(At, SetAttributes)>,
+}
+
+impl Guest {
+    /// Copies inside the guest, across mounts: `cp`, with `recursive` `cp -r`, with `keep_attributes` too `cp -a`
+    /// (owner, mode, times, extended attributes, hard links). Into `to` if that is a directory. A plain `cp`
+    /// follows a link at `from`, the others copy links as links. An existing file is overwritten in place.
+    ///
+    /// # Errors
+    /// `Kind::IsADirectory` for a directory without `recursive`, `Kind::Invalid` for a copy into or onto itself,
+    /// those of reading and writing.
+    pub fn copy(
+        &mut self,
+        from: &GuestPathBuf,
+        to: &GuestPathBuf,
+        keep_attributes: bool,
+        recursive: bool,
+    ) -> Result<()> {
+        let start = self.at(from, !(recursive || keep_attributes))?;
+        let metadata = self.fs_of(start)?.metadata(start.node).map_err(|e| e.at(from))?;
+        if metadata.file_type == FileType::Directory && !recursive {
+            return Err(Error::new(Kind::IsADirectory, "is a directory, and only files are copied")
+                .at(from)
+                .hint("cp-r copies a tree, cp-a keeps its attributes"));
+        }
+        let (parent, name) = self.copy_target(from, to).map_err(|e| e.at(to))?;
+        let mut copy = Copy { keep: keep_attributes, linked: HashMap::new(), times: Vec::new() };
+        copy.tree(self, start, &metadata, parent, &name).map_err(|e| e.at(to))?;
+        while let Some((at, set)) = copy.times.pop() {
+            self.edit(at).and_then(|edit| edit.set_attributes(at.node, &set)).map_err(|e| e.at(to))?;
+        }
+        Ok(())
+    }
+
+    /// Where the copy goes: a directory and the name in it.
+    fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, Name)> {
+        let walked = self.walk_path(to, true)?;
+        if let Ok(at) = walked.found() {
+            if self.type_of(at)? == FileType::Directory {
+                let name = self.realpath(&from.parent())?.join(from.file_name().unwrap_or_default());
+                // `..` and `/` have no name of their own to copy under.
+                return match name.file_name() {
+                    Some(name) if name != b".." => Ok((at, Name::from(name))),
+                    _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
+                };
+            }
+        }
+        match walked.named() {
+            Some(named) => Ok((named.parent, named.name)),
+            None => Err(Kind::Busy.into()),
+        }
+    }
+}
+
+impl Copy {
+    fn tree(&mut self, guest: &mut Guest, start: At, metadata: &Metadata, parent: At, name: &Name) -> Result<()> {
+        let top = self.node(guest, start, metadata, parent, name)?;
+        if metadata.file_type != FileType::Directory {
+            return Ok(());
+        }
+        let target = guest.place(top)?;
+        let into_itself = || Error::new(Kind::Invalid, "cannot copy a directory into itself");
+        if guest.place(start)? == target {
+            return Err(into_itself());
+        }
+        let mut tree = Tree::new();
+        tree.enter(guest, start)?;
+        // The copies of the directories between the start and the present node.
+        let mut copies = vec![top];
+        while let Some((path, at)) = tree.next() {
+            guest.check_interrupt()?;
+            let depth = path.components().count();
+            copies.truncate(depth);
+            let (Some(parent), Some(name)) = (copies.last().copied(), path.file_name()) else { break };
+            let metadata = guest.fs_of(at)?.metadata(at.node)?;
+            if guest.place(at)? == target {
+                return Err(into_itself());
+            }
+            let made = self.node(guest, at, &metadata, parent, &Name::from(name))?;
+            if metadata.file_type == FileType::Directory {
+                copies.push(made);
+                tree.enter(guest, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies one node; directories without what is in them.
+    fn node(&mut self, guest: &mut Guest, from: At, metadata: &Metadata, parent: At, name: &Name) -> Result<At> {
+        let old = guest.child(parent, name)?;
+        if old.is_some_and(|old| guest.place(old).ok() == guest.place(from).ok())
+            && metadata.file_type != FileType::Directory
+        {
+            return Err(Error::new(Kind::Invalid, "source and target are the same file"));
+        }
+        let place = guest.place(from)?;
+        let linked = self.keep && metadata.links > 1 && metadata.file_type != FileType::Directory;
+        if let Some(first) = self.linked.get(&place).copied().filter(|first| linked && first.mount == parent.mount) {
+            self.clear(guest, parent, name, old)?;
+            guest.edit(parent)?.link(first.node, parent.node, name)?;
+            return Ok(first);
+        }
+        let old_type = match old {
+            Some(old) => Some(guest.type_of(old)?),
+            None => None,
+        };
+        let at = match (metadata.file_type, old, old_type) {
+            (FileType::Directory, Some(old), Some(FileType::Directory)) => old,
+            (FileType::Directory, Some(_), _) => return Err(Kind::NotADirectory.into()),
+            (_, Some(_), Some(FileType::Directory)) => return Err(Kind::IsADirectory.into()),
+            (FileType::Regular, Some(old), Some(FileType::Regular)) => old,
+            _ => {
+                self.clear(guest, parent, name, old)?;
+                let kind = self.kind(guest, from, metadata)?;
+                let new = match (self.keep, guest.keeps_owners(parent)?) {
+                    (true, true) => NewNode { kind, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid },
+                    _ => NewNode { kind, mode: metadata.mode & 0o777 & !guest.umask, uid: 0, gid: 0 },
+                };
+                guest.create_at(parent, name, &new)?
+            }
+        };
+        if metadata.file_type == FileType::Regular {
+            copy_content(guest, from, metadata.size, at)?;
+        }
+        if self.keep {
+            self.attributes(guest, from, metadata, at)?;
+        }
+        if linked {
+            self.linked.insert(place, at);
+        }
+        Ok(at)
+    }
+
+    fn clear(&self, guest: &mut Guest, parent: At, name: &Name, old: Option<At>) -> Result<()> {
+        match old {
+            Some(_) => guest.edit(parent)?.unlink(parent.node, name),
+            None => Ok(()),
+        }
+    }
+
+    fn kind(&self, guest: &Guest, from: At, metadata: &Metadata) -> Result<NewKind> {
+        let (major, minor) = metadata.device;
+        Ok(match metadata.file_type {
+            FileType::Regular => NewKind::Regular,
+            FileType::Directory => NewKind::Directory,
+            FileType::Symlink => NewKind::Symlink(guest.fs_of(from)?.read_link(from.node)?),
+            FileType::CharDevice => NewKind::CharDevice(major, minor),
+            FileType::BlockDevice => NewKind::BlockDevice(major, minor),
+            FileType::Fifo => NewKind::Fifo,
+            FileType::Socket => NewKind::Socket,
+        })
+    }
+
+    fn attributes(&mut self, guest: &mut Guest, from: At, metadata: &Metadata, at: At) -> Result<()> {
+        let owners = guest.keeps_owners(at)?;
+        if owners {
+            for (name, value) in guest.fs_of(from)?.xattrs(from.node)? {
+                guest.edit(at)?.set_xattr(at.node, &name, Some(&value))?;
+            }
+        }
+        let times = SetAttributes {
+            accessed: Some(metadata.accessed),
+            modified: Some(metadata.modified),
+            ..SetAttributes::default()
+        };
+        let set = match owners {
+            // The mode of a link cannot be changed.
+            true if metadata.file_type == FileType::Symlink => {
+                SetAttributes { uid: Some(metadata.uid), gid: Some(metadata.gid), ..times.clone() }
+            }
+            true => SetAttributes {
+                mode: Some(metadata.mode),
+                uid: Some(metadata.uid),
+                gid: Some(metadata.gid),
+                ..times.clone()
+            },
+            false => times.clone(),
+        };
+        if metadata.file_type == FileType::Directory {
+            self.times.push((at, times));
+        }
+        guest.edit(at)?.set_attributes(at.node, &set)
+    }
+}
+
+/// Copies the bytes of a regular file, holes as holes.
+fn copy_content(guest: &mut Guest, from: At, size: u64, to: At) -> Result<()> {
+    let extents = guest.fs_of(from)?.extents(from.node)?;
+    if size <= CHUNK && extents.iter().all(|e| !e.hole) {
+        let mut data = vec![0; size as usize];
+        let got = guest.fs_of(from)?.read(from.node, 0, &mut data)?;
+        return guest.edit(to)?.fill(to.node, got as u64, &mut &data[..got], false);
+    }
+    guest.edit(to)?.resize(to.node, 0)?;
+    let mut data = vec![0; CHUNK.min(size) as usize];
+    for extent in extents.into_iter().filter(|e| !e.hole) {
+        let mut offset = extent.range.start;
+        let end = extent.range.end.min(size);
+        while offset < end {
+            guest.check_interrupt()?;
+            let part = (end - offset).min(data.len() as u64) as usize;
+            let got = guest.fs_of(from)?.read(from.node, offset, &mut data[..part])?;
+            if got == 0 {
+                break;
+            }
+            guest.edit(to)?.write(to.node, offset, &data[..got])?;
+            offset += got as u64;
+        }
+    }
+    guest.edit(to)?.resize(to.node, size)
+}

@@ -1,0 +1,99 @@
+//! Errors on their way through Rhai: a command's error is a value that a script can catch and look at.
+
+use rhai::{Dynamic, Engine, EvalAltResult, ParseError, Position};
+
+use crate::base::{Error, Kind};
+
+/// What `catch (error)` receives from a failed command.
+#[derive(Debug, Clone)]
+pub struct CommandError {
+    command: String,
+    message: String,
+    hint: Option<String>,
+    kind: Kind,
+}
+
+/// Registers the type with its properties `command`, `message`, `hint`, `kind`.
+pub fn register(engine: &mut Engine) {
+    engine
+        .register_type_with_name::<CommandError>("CommandError")
+        .register_get("command", |e: &mut CommandError| e.command.clone())
+        .register_get("message", |e: &mut CommandError| e.message.clone())
+        .register_get("hint", |e: &mut CommandError| e.hint.clone().unwrap_or_default())
+        .register_get("kind", |e: &mut CommandError| format!("{:?}", e.kind))
+        .register_fn("to_string", |e: &mut CommandError| e.text())
+        .register_fn("to_debug", |e: &mut CommandError| e.text());
+}
+
+impl CommandError {
+    fn text(&self) -> String {
+        format!("{}: {}", self.command, self.message)
+    }
+}
+
+/// A command's error as something Rhai can throw.
+pub fn thrown(command: &str, error: Error, position: Position) -> Box<EvalAltResult> {
+    let value = CommandError {
+        command: command.replace('-', "_"),
+        message: error.to_string(),
+        hint: error.hint_text().map(str::to_string),
+        kind: error.kind(),
+    };
+    Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(value), position))
+}
+
+/// A script that does not parse: `FILE:LINE:COLUMN: what`.
+pub fn from_parse(error: &ParseError, source: &str) -> Error {
+    Error::usage(error.err_type().to_string()).at(place(source, error.position()))
+}
+
+/// A script that failed: the innermost error with its place, and the calls that led there as the hint.
+pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
+    let mut calls = Vec::new();
+    let (inner, source) = innermost(error, source.to_string(), &mut calls);
+    let position = inner.position();
+    let found = match inner {
+        EvalAltResult::ErrorRuntime(value, _) => match value.clone().try_cast::<CommandError>() {
+            Some(e) => {
+                let found = Error::new(e.kind, e.text());
+                match e.hint {
+                    Some(hint) => found.hint(hint),
+                    None => found,
+                }
+            }
+            None => Error::new(Kind::Usage, value.to_string()),
+        },
+        EvalAltResult::ErrorTerminated(..) => Error::new(Kind::Interrupted, "interrupted"),
+        EvalAltResult::ErrorParsing(kind, _) => Error::usage(kind.to_string()),
+        other => {
+            let mut other = other;
+            other.clear_position();
+            Error::usage(other.to_string())
+        }
+    };
+    let found = found.at(place(&source, position));
+    if calls.is_empty() { found } else { found.hint(format!("called from {}", calls.join(", "))) }
+}
+
+fn innermost(error: EvalAltResult, source: String, calls: &mut Vec<String>) -> (EvalAltResult, String) {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(name, inside, inner, position) => {
+            calls.insert(0, format!("{} for {name}()", place(&source, position)));
+            let source = if inside.is_empty() { source } else { inside };
+            innermost(*inner, source, calls)
+        }
+        EvalAltResult::ErrorInModule(name, inner, _) => {
+            let source = if name.is_empty() { source } else { name };
+            innermost(*inner, source, calls)
+        }
+        other => (other, source),
+    }
+}
+
+fn place(source: &str, position: Position) -> String {
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) => format!("{source}:{line}:{column}"),
+        (Some(line), None) => format!("{source}:{line}"),
+        _ => source.to_string(),
+    }
+}

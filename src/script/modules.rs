@@ -1,0 +1,76 @@
+//! `import`: the built-in library under `std/`, other names from files beside the script.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rhai::module_resolvers::ModuleResolver;
+use rhai::{Engine, EvalAltResult, Module, Position, Scope, Shared};
+
+use super::{SCRIPT_LIMIT, error, unreadable};
+use crate::base::Result;
+use crate::command::{Host, HostFile};
+
+/// The standard library: import name and source.
+pub const LIBRARY: &[(&str, &str)] = &[
+    ("std/cloud_init", include_str!("../../stdlib/cloud_init.rhai")),
+    ("std/guest", include_str!("../../stdlib/guest.rhai")),
+    ("std/packages", include_str!("../../stdlib/packages.rhai")),
+    ("std/vtorque", include_str!("../../stdlib/vtorque.rhai")),
+];
+
+/// Finds modules.
+pub struct Resolver {
+    host: Rc<dyn Host>,
+}
+
+impl Resolver {
+    /// A resolver that reads files through `host`.
+    pub fn new(host: Rc<dyn Host>) -> Self {
+        Resolver { host }
+    }
+
+    fn source(&self, importer: Option<&str>, name: &str) -> Result<String> {
+        if let Some((_, text)) = LIBRARY.iter().find(|(known, _)| *known == name) {
+            return Ok((*text).to_string());
+        }
+        let mut path = PathBuf::from(name);
+        if path.extension().is_none() {
+            path.set_extension("rhai");
+        }
+        if let Some(folder) = importer.and_then(|i| Path::new(i).parent()) {
+            path = folder.join(path);
+        }
+        read_source(self.host.as_ref(), &path)
+    }
+}
+
+impl ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        importer: Option<&str>,
+        name: &str,
+        position: Position,
+    ) -> std::result::Result<Shared<Module>, Box<EvalAltResult>> {
+        let text = self.source(importer, name).map_err(|e| error::thrown("import", e, position))?;
+        let mut ast =
+            engine.compile(text).map_err(|e| error::thrown("import", error::from_parse(&e, name), position))?;
+        ast.set_source(name);
+        Module::eval_ast_as_new(Scope::new(), &ast, engine).map(Shared::new)
+    }
+}
+
+/// Reads a script file.
+///
+/// # Errors
+/// Host errors; more than 16 MiB; not UTF-8.
+pub fn read_source(host: &dyn Host, path: &Path) -> Result<String> {
+    use std::io::Read;
+    let (reader, _) = host.read(&HostFile::Path(path.to_path_buf()))?;
+    let mut bytes = Vec::new();
+    reader.take(SCRIPT_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| crate::base::Error::io(path.display(), e))?;
+    if bytes.len() as u64 > SCRIPT_LIMIT {
+        return Err(unreadable(path, "a script of more than 16 MiB is refused"));
+    }
+    String::from_utf8(bytes).map_err(|_| unreadable(path, "this script is not UTF-8 text"))
+}

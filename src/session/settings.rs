@@ -1,0 +1,50 @@
+//! What the `set-` commands keep: what guestfish tells its virtual machine. Here only some of it has an effect,
+//! but scripts set all of it and read it back.
+
+/// Settings of a session, with guestfish's values at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `set-verbose`: details on stderr.
+    pub verbose: bool,
+    /// `set-trace`: every call on stderr.
+    pub trace: bool,
+    /// `set-autosync`: commit at a clean end.
+    pub autosync: bool,
+    /// `set-pgroup`; no effect.
+    pub process_group: bool,
+    /// `set-network`; no effect, there is no network.
+    pub network: bool,
+    /// `set-memsize` in MiB; no effect, there is no virtual machine.
+    pub memory: i64,
+    /// `set-smp`; no effect.
+    pub processors: i64,
+    /// `set-program`: the calling program's name.
+    pub program: String,
+    /// `set-identifier`: the session's name in traces.
+    pub identifier: String,
+    /// `set-append`; no effect.
+    pub append: Option<String>,
+    /// `set-path`; no effect.
+    pub path: String,
+    /// `set-backend`; no effect.
+    pub backend: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            verbose: false,
+            trace: false,
+            autosync: true,
+            process_group: false,
+            network: false,
+            memory: 1280,
+            processors: 1,
+            program: "imgsh".to_string(),
+            identifier: String::new(),
+            append: None,
+            path: String::new(),
+            backend: "direct".to_string(),
+        }
+    }
+}

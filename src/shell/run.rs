@@ -1,0 +1,528 @@
+//! Runs lines: prefixes, pipes, generated lines, the commands that only the shell itself can do.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use super::lex::{self, LINE_LIMIT, Statement};
+use super::render::{self, TerminalSafe};
+use super::report::{self, Failure, Place};
+use super::{bind, help, trace};
+use crate::base::{Error, GuestPathBuf, Kind, Result};
+use crate::command::{self, Args, Command, Context, Control, Effect, Host, HostFile, Value};
+use crate::commands;
+use crate::session::Session;
+
+/// What lines need of the host beyond what commands may ask of it.
+pub trait LineHost: Host {
+    /// `!`: runs a command by the host's shell, answers whether it ended with status 0.
+    fn system(&self, command: &[u8]) -> Result<bool>;
+    /// `<!`: what a command prints, and whether it ended with status 0.
+    fn generate(&self, command: &[u8]) -> Result<(Vec<u8>, bool)>;
+    /// Sends standard output to a host command until [`LineHost::close_pipe`].
+    fn open_pipe(&self, command: &[u8]) -> Result<()>;
+    /// Ends the pipe and waits for its command; its status does not matter.
+    fn close_pipe(&self) -> Result<()>;
+    /// Brings everything written to standard output on its way.
+    fn flush(&self) -> Result<()>;
+    /// Whether standard output, as it is now, is a terminal.
+    fn output_is_terminal(&self) -> bool;
+    /// The home folder of a user, or of the caller.
+    fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>>;
+    /// The host as commands see it.
+    fn for_commands(&self) -> &dyn Host;
+}
+
+/// Runs functions of the script library, for commands that are written there.
+pub trait Library {
+    /// Calls `function(options)` of a module.
+    fn call(&self, session: &mut Session, module: &str, function: &str, options: &[(String, String)]) -> Result<()>;
+}
+
+/// Where lines come from.
+pub trait Lines {
+    /// The next line without its newline, `None` at the end.
+    fn next(&mut self) -> Result<Option<Vec<u8>>>;
+}
+
+/// Lines of a reader, cut at [`LINE_LIMIT`].
+pub struct ReaderLines<R>(pub R);
+
+impl<R: BufRead> Lines for ReaderLines<R> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        while line.len() < LINE_LIMIT {
+            let buffer = self.0.fill_buf()?;
+            let room = buffer.len().min(LINE_LIMIT - line.len());
+            let newline = memchr::memchr(b'\n', &buffer[..room]);
+            let taken = newline.map_or(room, |at| at + 1);
+            line.extend_from_slice(&buffer[..taken]);
+            self.0.consume(taken);
+            if newline.is_some() {
+                line.pop();
+                return Ok(Some(line));
+            }
+            if taken == 0 {
+                return Ok((!line.is_empty()).then_some(line));
+            }
+        }
+        Ok(Some(line))
+    }
+}
+
+/// Lines that are already there: generated ones, pasted ones.
+impl Lines for VecDeque<Vec<u8>> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(self.pop_front())
+    }
+}
+
+/// How a line ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Go on.
+    Done,
+    /// It failed and was reported; a script ends here.
+    Failed,
+    /// `quit`.
+    Quit,
+}
+
+/// The state of a run that is neither the session's nor the host's.
+pub struct Shell<'a> {
+    host: &'a dyn LineHost,
+    library: &'a dyn Library,
+    messages: &'a mut dyn Write,
+    program: &'a str,
+    place: Place,
+    any_command: bool,
+}
+
+impl<'a> Shell<'a> {
+    /// A shell that writes its messages (standard error) to `messages`, under the program's name.
+    pub fn new(
+        host: &'a dyn LineHost,
+        library: &'a dyn Library,
+        messages: &'a mut dyn Write,
+        program: &'a str,
+    ) -> Self {
+        Shell { host, library, messages, program, place: Place::Prompt, any_command: false }
+    }
+
+    /// Where the next lines come from, for messages.
+    pub fn set_place(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// Where messages go.
+    pub fn messages(&mut self) -> &mut dyn Write {
+        self.messages
+    }
+
+    /// Runs lines until they end, one fails, or `quit`.
+    pub fn run_lines(&mut self, session: &mut Session, lines: &mut dyn Lines) -> Outcome {
+        loop {
+            if let Place::Line { line, .. } = &mut self.place {
+                *line += 1;
+            }
+            let next = match self.host.interrupted() {
+                true => Err(Error::from(Kind::Interrupted)),
+                false => lines.next(),
+            };
+            let outcome = match next {
+                Ok(None) => return Outcome::Done,
+                Ok(Some(line)) => self.run_line(session, &line, lines),
+                Err(error) => self.reported(false, Err(Failure::Shell(error.to_string()))),
+            };
+            if outcome != Outcome::Done {
+                return outcome;
+            }
+        }
+    }
+
+    /// Runs one line; heredocs are read from `lines`.
+    pub fn run_line(&mut self, session: &mut Session, line: &[u8], lines: &mut dyn Lines) -> Outcome {
+        let (may_fail, statement) = lex::statement(line);
+        let result = match statement {
+            Statement::Nothing => Ok(Outcome::Done),
+            Statement::Host(command) => self.host_line(command),
+            Statement::Generate(command) => self.generated(session, command),
+            Statement::Command(text) => self.command_line(session, text, lines),
+        };
+        self.reported(may_fail, result)
+    }
+
+    /// Runs the commands of the program's own command line: words as they are, separated by `:`.
+    /// `quit` does not stop the list.
+    pub fn run_words(&mut self, session: &mut Session, words: &[Vec<u8>], lines: &mut dyn Lines) -> Outcome {
+        let mut words = words;
+        while !words.is_empty() {
+            let end = words.iter().position(|w| w == b":").unwrap_or(words.len());
+            let outcome = match &words[..end] {
+                [] => self.reported(false, Err(Failure::Shell("empty command on command line".into()))),
+                [name, arguments @ ..] => {
+                    let plain = name.strip_prefix(b"-");
+                    let result = self.named(session, plain.unwrap_or(name), arguments.to_vec(), lines);
+                    self.reported(plain.is_some(), result)
+                }
+            };
+            if outcome == Outcome::Failed {
+                return outcome;
+            }
+            words = words.get(end + 1..).unwrap_or_default();
+        }
+        Outcome::Done
+    }
+
+    /// Runs one command of the program itself (its options), with words as they are.
+    pub fn run_command(&mut self, session: &mut Session, words: &[Vec<u8>]) -> Outcome {
+        let Some((name, arguments)) = words.split_first() else { return Outcome::Done };
+        let any_command = self.any_command;
+        let result = self.named(session, name, arguments.to_vec(), &mut VecDeque::new());
+        self.any_command = any_command;
+        self.reported(false, result)
+    }
+
+    /// Writes out what is pending, reports a failure; a line that may fail is done even so.
+    fn reported(&mut self, may_fail: bool, result: Result<Outcome, Failure>) -> Outcome {
+        let flushed = self.host.flush();
+        let result = match (result, flushed) {
+            (Ok(_), Err(error)) => Err(Failure::Shell(format!("write error: {error}"))),
+            (result, _) => result,
+        };
+        result.unwrap_or_else(|failure| {
+            // There is nowhere to report that the messages themselves cannot be written.
+            let _ = report::failure(self.messages, self.program, &self.place, &failure);
+            if may_fail { Outcome::Done } else { Outcome::Failed }
+        })
+    }
+
+    fn host_line(&mut self, command: &[u8]) -> Result<Outcome, Failure> {
+        self.host.flush().map_err(shell)?;
+        match self.host.system(command).map_err(shell)? {
+            true => Ok(Outcome::Done),
+            false => Err(Failure::Silent),
+        }
+    }
+
+    fn generated(&mut self, session: &mut Session, command: &[u8]) -> Result<Outcome, Failure> {
+        self.host.flush().map_err(shell)?;
+        let (text, good) = self.host.generate(command).map_err(shell)?;
+        let mut source = ReaderLines(text.as_slice());
+        // Heredocs in generated lines are read from the generator's output too.
+        while let Some(line) = source.next().map_err(shell)? {
+            match self.run_line(session, &line, &mut source) {
+                Outcome::Done => {}
+                Outcome::Failed => return Err(Failure::Silent),
+                Outcome::Quit => return Ok(Outcome::Quit),
+            }
+        }
+        match good {
+            true => Ok(Outcome::Done),
+            false => {
+                let command = String::from_utf8_lossy(command.trim_ascii()).into_owned();
+                Err(Failure::Plain(format!("pclose: {command}: the command failed")))
+            }
+        }
+    }
+
+    fn command_line(&mut self, session: &mut Session, text: &[u8], lines: &mut dyn Lines) -> Result<Outcome, Failure> {
+        let host = self.host;
+        let line = lex::command_line(text, &|user| host.home(user))?;
+        let Some(pipe) = &line.pipe else { return self.named(session, &line.name, line.words, lines) };
+        host.flush().map_err(shell)?;
+        host.open_pipe(pipe).map_err(shell)?;
+        let result = self.named(session, &line.name, line.words, lines);
+        host.close_pipe().map_err(shell)?;
+        result
+    }
+
+    /// Looks a command up and runs it.
+    fn named(
+        &mut self,
+        session: &mut Session,
+        name: &[u8],
+        words: Vec<Vec<u8>>,
+        lines: &mut dyn Lines,
+    ) -> Result<Outcome, Failure> {
+        let first = !std::mem::replace(&mut self.any_command, true);
+        let typed = String::from_utf8_lossy(name);
+        let Some(command) = commands::lookup(&typed) else { return Err(self.unknown(&typed, first)) };
+        let label = label(&typed, &words);
+        let args = bind::bind(command, &typed, words, &mut |marker| heredoc(lines, marker))?;
+        let value = self.call(session, command, &args, &label)?;
+        match value {
+            Value::Control(control) => self.control(session, command, control, lines),
+            value => self.print(&value),
+        }
+    }
+
+    /// Runs a bound command through the gate, traced if that was asked for.
+    fn call(
+        &mut self,
+        session: &mut Session,
+        command: &'static Command,
+        args: &Args,
+        label: &str,
+    ) -> Result<Value, Failure> {
+        // guestfish traces its library: what the shell does by itself is not shown.
+        let traced = session.settings.trace && command.effect != Effect::Host;
+        if traced {
+            let _ = writeln!(self.messages, "{}", trace::call(command, args));
+        }
+        let mut context = Context { session, host: self.host.for_commands() };
+        let result = command::run(command, &mut context, args, label);
+        if traced {
+            let _ = writeln!(self.messages, "{}", trace::result(command, result.as_ref().ok()));
+        }
+        result.map_err(|error| Failure::command(command, error))
+    }
+
+    fn print(&mut self, value: &Value) -> Result<Outcome, Failure> {
+        let mut out = self.host.write(&HostFile::Standard).map_err(shell)?;
+        let written = match self.host.output_is_terminal() {
+            true => render::value(&mut TerminalSafe(&mut out), value),
+            false => render::value(&mut out, value),
+        };
+        written.map_err(|error| shell(error.into()))?;
+        Ok(Outcome::Done)
+    }
+
+    fn unknown(&self, typed: &str, first: bool) -> Failure {
+        let mut text = format!("{typed}: unknown command");
+        if let Some(near) = help::nearest(typed) {
+            text.push_str(&format!("\n  hint: did you mean {near}?"));
+        }
+        if first {
+            let program = self.program;
+            text.push_str(&format!(
+                "\nDid you mean to open a disk image?  {program} -a disk.img\n\
+                 For a list of commands:             {program} -h\n\
+                 For help on one command:            {program} -h COMMAND"
+            ));
+        }
+        Failure::Plain(text)
+    }
+
+    fn control(
+        &mut self,
+        session: &mut Session,
+        command: &Command,
+        control: Control,
+        lines: &mut dyn Lines,
+    ) -> Result<Outcome, Failure> {
+        match control {
+            Control::Quit => Ok(Outcome::Quit),
+            Control::Time(words) => {
+                let start = Instant::now();
+                let outcome = self.words(session, "time", words, lines)?;
+                let elapsed = start.elapsed().as_secs_f64();
+                self.print(&Value::Text(format!("elapsed time: {elapsed:.2} seconds").into_bytes()))?;
+                Ok(outcome)
+            }
+            Control::Glob(words) => self.glob(session, words, lines),
+            Control::Help(topic) => self.help(session, topic.as_deref()),
+            Control::Script { module, function, options } => {
+                let done = self.library.call(session, module, function, &options);
+                done.map(|()| Outcome::Done).map_err(|error| Failure::command(command, error))
+            }
+        }
+    }
+
+    /// Runs a command that was given as words of another.
+    fn words(
+        &mut self,
+        session: &mut Session,
+        by: &str,
+        mut words: Vec<Vec<u8>>,
+        lines: &mut dyn Lines,
+    ) -> Result<Outcome, Failure> {
+        if words.is_empty() {
+            return Err(Failure::Plain(format!("use '{by} command [args...]'")));
+        }
+        let name = words.remove(0);
+        self.named(session, &name, words, lines)
+    }
+
+    /// Runs a command for every combination of what its words match; a failure does not stop the rest.
+    fn glob(&mut self, session: &mut Session, words: Vec<Vec<u8>>, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
+        let Some((name, patterns)) = words.split_first() else {
+            return self.words(session, "glob", words, lines);
+        };
+        let choices = patterns
+            .iter()
+            .map(|word| matches(session, word))
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| Failure::Command { name: "glob_expand".into(), error })?;
+        let mut picks = vec![0; choices.len()];
+        let mut failed = None;
+        loop {
+            let chosen = choices.iter().zip(&picks).map(|(choice, pick)| choice[*pick].clone());
+            let run: Vec<_> = std::iter::once(name.clone()).chain(chosen).collect();
+            match self.words(session, "glob", run, lines) {
+                Ok(Outcome::Done) => {}
+                Ok(other) => return Ok(other),
+                Err(failure) => {
+                    // All but the last failure are reported here, the last one by whoever ran the line.
+                    if let Some(earlier) = failed.replace(failure) {
+                        self.reported(true, Err(earlier));
+                    }
+                }
+            }
+            if self.host.interrupted() {
+                return Err(shell(Error::from(Kind::Interrupted)));
+            }
+            // The last word runs fastest, like an odometer.
+            let Some(turned) = (0..picks.len()).rev().find(|i| picks[*i] + 1 < choices[*i].len()) else { break };
+            picks[turned] += 1;
+            picks[turned + 1..].fill(0);
+        }
+        failed.map_or(Ok(Outcome::Done), Err)
+    }
+
+    fn help(&mut self, session: &Session, topic: Option<&str>) -> Result<Outcome, Failure> {
+        let text = match topic {
+            None => help::general(session.is_launched()).to_string(),
+            Some("-l" | "--list") => help::list(),
+            Some(name) => match commands::lookup(name) {
+                Some(command) => help::of(command),
+                None => {
+                    let near = help::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));
+                    let near = near.unwrap_or_default();
+                    return Err(Failure::Plain(format!(
+                        "{name}: command not known: use -h to list all commands{near}"
+                    )));
+                }
+            },
+        };
+        self.print(&Value::Bytes(text.into_bytes()))
+    }
+}
+
+fn shell(error: Error) -> Failure {
+    Failure::Shell(error.to_string())
+}
+
+/// A command as `changes` and `undo` show it.
+fn label(typed: &str, words: &[Vec<u8>]) -> String {
+    let mut label = typed.to_string();
+    for word in words {
+        label.push(' ');
+        let text = crate::base::printable(word);
+        match word.is_empty() || word.iter().any(|b| matches!(b, b' ' | b'\t')) {
+            true => label.push_str(&format!("\"{text}\"")),
+            false => label.push_str(&text),
+        }
+    }
+    label
+}
+
+/// The lines up to one that is exactly the marker.
+fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    while let Some(line) = lines.next().map_err(shell)? {
+        if line == marker {
+            return Ok(text);
+        }
+        text.extend_from_slice(&line);
+        text.push(b'\n');
+    }
+    let marker = String::from_utf8_lossy(marker);
+    Err(Failure::Shell(format!("end of input reached without finding '{marker}'")))
+}
+
+/// What a word of `glob` stands for: matching devices or paths, or the word itself.
+fn matches(session: &Session, word: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let found: Vec<Vec<u8>> = if word.starts_with(b"/dev/") {
+        let pattern = String::from_utf8_lossy(word);
+        let names = session.devices().into_iter().chain(session.partitions()?);
+        names.filter(|name| device_matches(pattern.as_bytes(), name.as_bytes())).map(String::into_bytes).collect()
+    } else if word.starts_with(b"/") {
+        session.guest.glob(&GuestPathBuf(word.to_vec()), true)?.into_iter().map(|p| p.0).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(if found.is_empty() { vec![word.to_vec()] } else { found })
+}
+
+/// Shell patterns over device names: `*`, `?` and `[...]`, none of which matches `/`.
+fn device_matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            let end = name.iter().position(|b| *b == b'/').unwrap_or(name.len());
+            (0..=end).any(|skip| device_matches(rest, &name[skip..]))
+        }
+        ([b'?', rest @ ..], [byte, after @ ..]) => *byte != b'/' && device_matches(rest, after),
+        ([b'[', class @ ..], [byte, after @ ..]) if class.contains(&b']') => {
+            let end = class.iter().position(|b| *b == b']').unwrap_or(class.len());
+            let (negated, set) = match &class[..end] {
+                [b'!' | b'^', set @ ..] => (true, set),
+                set => (false, set),
+            };
+            let mut hit = false;
+            let mut set = set;
+            while let [first, rest @ ..] = set {
+                set = match rest {
+                    [b'-', last, rest @ ..] => {
+                        hit |= (*first..=*last).contains(byte);
+                        rest
+                    }
+                    _ => {
+                        hit |= first == byte;
+                        rest
+                    }
+                };
+            }
+            *byte != b'/' && hit != negated && device_matches(&class[end + 1..], after)
+        }
+        ([literal, rest @ ..], [byte, after @ ..]) => literal == byte && device_matches(rest, after),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &[u8]) -> Vec<Vec<u8>> {
+        let mut source = ReaderLines(text);
+        std::iter::from_fn(|| source.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_where_the_buffer_ends() {
+        assert_eq!(lines(b"a\n\nb"), [b"a".as_slice(), b"", b"b"]);
+        let long = vec![b'x'; LINE_LIMIT + 5];
+        assert_eq!(lines(&long).iter().map(Vec::len).collect::<Vec<_>>(), [LINE_LIMIT, 5]);
+        assert_eq!(lines(&[]).len(), 0);
+    }
+
+    #[test]
+    fn heredocs_end_at_their_marker() {
+        let mut source: VecDeque<Vec<u8>> = lines(b"a\n END\nEND\nrest").into();
+        assert_eq!(heredoc(&mut source, b"END").unwrap(), b"a\n END\n");
+        assert_eq!(source.len(), 1);
+        let Err(Failure::Shell(text)) = heredoc(&mut source, b"X") else { panic!("no failure") };
+        assert_eq!(text, "end of input reached without finding 'X'");
+    }
+
+    #[test]
+    fn device_patterns() {
+        for (pattern, name, hit) in [
+            ("/dev/sd*", "/dev/sda1", true),
+            ("/dev/sd?", "/dev/sda1", false),
+            ("/dev/sd[a-c][12]", "/dev/sdb2", true),
+            ("/dev/sd[!a]1", "/dev/sda1", false),
+            ("/dev/*", "/dev/vg/lv", false),
+            ("/dev/sda[", "/dev/sda[", true),
+        ] {
+            assert_eq!(device_matches(pattern.as_bytes(), name.as_bytes()), hit, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn labels_quote_what_holds_blanks() {
+        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\x0a\" \"\"");
+    }
+}
