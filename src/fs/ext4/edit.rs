@@ -238,14 +238,14 @@ impl Edit for Ext4 {
     fn link(&mut self, node: NodeId, dir: NodeId, name: &[u8]) -> Result<()> {
         check_name(name)?;
         let mut inode = self.node(node)?;
-        if inode.is_dir() {
-            return Err(Kind::Denied.into());
-        }
-        check_flags(&inode, LOCKED)?;
         let mut parent = self.dir_to_change(dir, false)?;
         if self.find(&parent, name)?.is_some() {
             return Err(Kind::Exists.into());
         }
+        if inode.is_dir() {
+            return Err(Kind::Denied.into());
+        }
+        check_flags(&inode, LOCKED)?;
         if inode.links() >= LINK_MAX {
             return Err(Kind::LinkLimit.into());
         }

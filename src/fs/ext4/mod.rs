@@ -22,12 +22,11 @@ pub mod group;
 pub mod hash;
 mod index;
 pub mod inode;
+pub mod make;
 mod map;
 mod names;
 mod state;
 pub mod superblock;
-#[cfg(test)]
-mod tests;
 mod tree;
 pub mod xattr;
 
@@ -36,7 +35,9 @@ use std::collections::HashMap;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, MakeOptions, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
+pub use make::make;
+
 use alloc::Allocator;
 use cache::Cache;
 use features::{Compat, Incompat, RoCompat};
@@ -104,11 +105,6 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 /// See [`crate::fs::Driver::open`].
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Ext4::open(device)?))
-}
-
-/// See [`crate::fs::Driver::make`].
-pub fn make(_device: &Device, _options: &MakeOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
 }
 
 /// Reads and checks the superblock of a file system that can be read.
