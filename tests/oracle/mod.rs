@@ -29,12 +29,21 @@ impl Sparse {
 
     /// The content of a file.
     pub fn load(path: &Path) -> Arc<Self> {
-        let bytes = std::fs::read(path).unwrap();
+        Self::from_bytes(&std::fs::read(path).unwrap())
+    }
+
+    /// A copy of bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Arc<Self> {
         let device = Sparse::new(bytes.len() as u64);
         for (i, page) in bytes.chunks(PAGE as usize).enumerate().filter(|(_, page)| page.iter().any(|b| *b != 0)) {
             device.write_at(i as u64 * PAGE, page).unwrap();
         }
         device
+    }
+
+    /// A device with the pages of a snapshot.
+    pub fn from_pages(len: u64, pages: BTreeMap<u64, Vec<u8>>) -> Arc<Self> {
+        Arc::new(Sparse { len, pages: Mutex::new(pages) })
     }
 
     /// The device as drivers take it.
