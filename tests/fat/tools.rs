@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use imgsh::base::{Timestamp, Uuid};
+use imgsh::base::Timestamp;
 use imgsh::disk::Device;
 use imgsh::disk::memory::Memory;
 use imgsh::fs::{self, FileSystem, MakeOptions, NewKind, NewNode, NodeId};

@@ -255,19 +255,15 @@ impl Edit for Volume {
             return Err(Kind::Invalid.into());
         }
         self.cached(from_key)?.check_writable()?;
-        match self.find(to_key, to)? {
-            // The same entry under the name that it has: nothing to do; in another case, a new name.
-            Some((_, same)) if same == id => {
-                if self.cached(to_key)?.entries.get(&slot).is_some_and(|entry| entry.name == to) {
-                    return Ok(());
-                }
-            }
-            Some((target_slot, target_id)) => {
+        if let Some((target_slot, target_id)) = self.find(to_key, to)? {
+            if target_id != id {
                 let target = self.node(target_id)?;
                 self.check_replace(&node, &target, target_id)?;
                 self.remove(to_key, target_slot, &target)?;
+            } else if self.cached(to_key)?.entries.get(&slot).is_some_and(|entry| entry.name == to) {
+                // The name that it has. The same letters in another case are a new name.
+                return Ok(());
             }
-            None => {}
         }
         self.cached(from_key)?.remove(slot);
         let moved = self.add(to_key, to, &node.entry)?;

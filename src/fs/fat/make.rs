@@ -10,7 +10,7 @@ use super::boot::{self, BOOT_BYTES, Boot, INFO_BYTES, SLOT, Width};
 use super::{time, volume};
 use crate::base::bytes::is_zero;
 use crate::base::{Error, Kind, Result, printable};
-use crate::disk::{BlockDevice, Device};
+use crate::disk::Device;
 use crate::fs::MakeOptions;
 
 /// Cluster sizes that are tried when none was asked for, after fatfs' own choice.

@@ -94,23 +94,14 @@ impl Table {
 
     /// Page number, byte in the page, and bytes of an entry.
     fn place(&self, cluster: u32) -> (u64, usize, usize) {
-        let (at, len) = match self.boot.width {
-            Width::Fat12 => (u64::from(cluster) * 3 / 2, 2),
-            Width::Fat16 => (u64::from(cluster) * 2, 2),
-            Width::Fat32 => (u64::from(cluster) * 4, 4),
-        };
-        (at / PAGE, (at % PAGE) as usize, len)
+        let at = entry_at(self.boot.width, u64::from(cluster));
+        (at / PAGE, (at % PAGE) as usize, if self.boot.width == Width::Fat32 { 4 } else { 2 })
     }
 
     fn get(&mut self, cluster: u32) -> Result<u32> {
         let (page, at, _) = self.place(cluster);
         let width = self.boot.width;
-        let bytes = &self.page(page)?.bytes;
-        Ok(match width {
-            Width::Fat12 => u32::from(le16(bytes, at) >> (cluster % 2 * 4) & 0xfff),
-            Width::Fat16 => u32::from(le16(bytes, at)),
-            Width::Fat32 => le32(bytes, at) & 0x0fff_ffff,
-        })
+        Ok(entry(&self.page(page)?.bytes, width, at, cluster))
     }
 
     fn set(&mut self, cluster: u32, value: u32) -> Result<()> {
@@ -180,9 +171,16 @@ impl Table {
             return Ok(free.set.count());
         }
         let mut set = Bits::new(self.boot.clusters + FIRST_CLUSTER);
-        for cluster in FIRST_CLUSTER..self.boot.clusters + FIRST_CLUSTER {
-            if self.get(cluster)? == 0 {
-                set.insert(cluster);
+        let (width, per_page) = (self.boot.width, PAGE * 8 / self.boot.width.bits());
+        let end = u64::from(self.boot.clusters + FIRST_CLUSTER);
+        for number in 0..end.div_ceil(per_page) {
+            let first = number * per_page;
+            let bytes = &self.page(number)?.bytes;
+            for index in 0..per_page.min(end - first) {
+                let cluster = (first + index) as u32;
+                if cluster >= FIRST_CLUSTER && entry(bytes, width, entry_at(width, index) as usize, cluster) == 0 {
+                    set.insert(cluster);
+                }
             }
         }
         if self.fresh.is_none() {
@@ -216,7 +214,7 @@ impl Table {
         if count > free.set.count() {
             return Err(Kind::NoSpace.into());
         }
-        let mut runs: Vec<Run> = match longest_after(&free.set, free.next, count) {
+        let mut runs: Vec<Run> = match run_of(&free.set, free.next, count) {
             Some(start) => vec![Run { index: 0, start, len: count }],
             None => Vec::new(),
         };
@@ -325,8 +323,26 @@ impl Table {
     }
 }
 
+/// Byte at which the entry of a number begins, counted from the entry of number 0.
+fn entry_at(width: Width, number: u64) -> u64 {
+    match width {
+        Width::Fat12 => number * 3 / 2,
+        Width::Fat16 => number * 2,
+        Width::Fat32 => number * 4,
+    }
+}
+
+/// The entry of a cluster, which begins at byte `at`.
+fn entry(bytes: &[u8], width: Width, at: usize, cluster: u32) -> u32 {
+    match width {
+        Width::Fat12 => u32::from(le16(bytes, at) >> (cluster % 2 * 4) & 0xfff),
+        Width::Fat16 => u32::from(le16(bytes, at)),
+        Width::Fat32 => le32(bytes, at) & 0x0fff_ffff,
+    }
+}
+
 /// Start of a run of `count`: the first at or after `next`, else the first before it.
-fn longest_after(set: &Bits, next: u32, count: u32) -> Option<u32> {
+fn run_of(set: &Bits, next: u32, count: u32) -> Option<u32> {
     for (mut from, end) in [(next, u32::MAX), (FIRST_CLUSTER, next)] {
         while let Some((start, len)) = set.run(from, count).filter(|(start, _)| *start < end) {
             if len == count {
