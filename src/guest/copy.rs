@@ -53,15 +53,13 @@ impl Guest {
     /// Where the copy goes: a directory and the name in it.
     fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, Name)> {
         let walked = self.walk_path(to, true)?;
-        if let Ok(at) = walked.found() {
-            if self.type_of(at)? == FileType::Directory {
-                let name = self.realpath(&from.parent())?.join(from.file_name().unwrap_or_default());
-                // `..` and `/` have no name of their own to copy under.
-                return match name.file_name() {
-                    Some(name) if name != b".." => Ok((at, Name::from(name))),
-                    _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
-                };
-            }
+        if let Ok(at) = walked.found()
+            && self.type_of(at)? == FileType::Directory
+        {
+            return match from.file_name() {
+                Some(name) if name != b".." => Ok((at, Name::from(name))),
+                _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
+            };
         }
         match walked.named() {
             Some(named) => Ok((named.parent, named.name)),
