@@ -53,15 +53,13 @@ impl Guest {
     /// Where the copy goes: a directory and the name in it.
     fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, Name)> {
         let walked = self.walk_path(to, true)?;
-        if let Ok(at) = walked.found() {
-            if self.type_of(at)? == FileType::Directory {
-                let name = self.realpath(&from.parent())?.join(from.file_name().unwrap_or_default());
-                // `..` and `/` have no name of their own to copy under.
-                return match name.file_name() {
-                    Some(name) if name != b".." => Ok((at, Name::from(name))),
-                    _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
-                };
-            }
+        if let Ok(at) = walked.found()
+            && self.type_of(at)? == FileType::Directory
+        {
+            return match from.file_name() {
+                Some(name) if name != b".." => Ok((at, Name::from(name))),
+                _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
+            };
         }
         match walked.named() {
             Some(named) => Ok((named.parent, named.name)),
@@ -226,4 +224,85 @@ fn copy_content(guest: &mut Guest, from: At, size: u64, to: At) -> Result<()> {
         }
     }
     guest.edit(to)?.resize(to.node, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::model::Model;
+    use crate::guest::tests::{fill_with_everything, guest, listing, path};
+
+    fn kind(result: Result<()>) -> Kind {
+        result.expect_err("should have failed").kind()
+    }
+
+    #[test]
+    fn an_archive_copy_is_equal() {
+        let mut g = guest();
+        g.mkdir(&path("/from"), 0o750).unwrap();
+        g.mount("/dev/sda2", &path("/from"), false, &mut || Ok(Model::new())).unwrap();
+        // The tree is made as a root of its own, then copied across file systems and inside one.
+        let mut source = guest();
+        fill_with_everything(&mut source);
+        let wanted = listing(&source);
+        source.mkdir(&path("/new"), 0o755).unwrap();
+        source.mount("/dev/sdb1", &path("/new"), false, &mut || Ok(Model::new())).unwrap();
+        for name in source.list(&path("/")).unwrap() {
+            if &*name != b"new" {
+                source.copy(&path("/").join(&name), &path("/new"), true, true).unwrap();
+            }
+        }
+        // Hard links are kept within one copy; these two were copied on their own.
+        source.remove_tree(&path("/new/hard2")).unwrap();
+        source.link(&path("/new/hard1"), &path("/new/hard2")).unwrap();
+        source.umount_all().unwrap();
+        source.mount("/dev/sdb1", &path("/"), false, &mut || panic!("it is open")).unwrap();
+        let top = |lines: Vec<String>| lines.into_iter().skip(1).collect::<Vec<_>>();
+        assert_eq!(top(listing(&source)), top(wanted));
+    }
+
+    #[test]
+    fn hard_links_and_holes_stay() {
+        let mut g = guest();
+        g.mkdir_p(&path("/a/b"), 0o755).unwrap();
+        g.write_file(&path("/a/one"), b"same").unwrap();
+        g.link(&path("/a/one"), &path("/a/b/two")).unwrap();
+        g.write_file(&path("/a/holes"), b"start").unwrap();
+        g.write_at(&path("/a/holes"), Some(100 << 20), b"end").unwrap();
+        g.copy(&path("/a"), &path("/copy"), true, true).unwrap();
+        assert_eq!(g.stat(&path("/copy/one")).unwrap().links, 2);
+        assert_eq!(g.stat(&path("/copy/one")).unwrap().inode, g.stat(&path("/copy/b/two")).unwrap().inode);
+        assert_eq!(g.extents(&path("/copy/holes")).unwrap(), g.extents(&path("/a/holes")).unwrap());
+        // cp -r: links become files of their own, owners and modes those of a new file.
+        g.copy(&path("/a"), &path("/copy"), false, true).unwrap();
+        assert_eq!(g.stat(&path("/copy/a/one")).unwrap().links, 1);
+    }
+
+    #[test]
+    fn targets_as_cp_takes_them() {
+        let mut g = guest();
+        g.mkdir_p(&path("/d/f"), 0o755).unwrap();
+        g.write_file(&path("/f"), b"new").unwrap();
+        let set = SetAttributes { mode: Some(0o4777), uid: Some(9), ..SetAttributes::default() };
+        g.set_attributes(&path("/f"), true, &set).unwrap();
+        g.write_file(&path("/old"), b"older").unwrap();
+        g.symlink(&path("f"), &path("/link")).unwrap();
+        g.copy(&path("/link"), &path("/old"), false, false).unwrap();
+        let old = g.stat(&path("/old")).unwrap();
+        assert_eq!((old.mode, old.uid, old.size), (0o644, 0, 3));
+        g.copy(&path("/link"), &path("/fresh"), false, false).unwrap();
+        let fresh = g.lstat(&path("/fresh")).unwrap();
+        assert_eq!((fresh.file_type, fresh.mode, fresh.uid), (FileType::Regular, 0o755, 0));
+        g.copy(&path("/link"), &path("/l2"), true, true).unwrap();
+        assert_eq!(g.read_link(&path("/l2")).unwrap(), path("f"));
+        assert_eq!(kind(g.copy(&path("/f"), &path("/f"), false, false)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/f"), &path("/link"), false, false)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/f"), &path("/d"), false, false)), Kind::IsADirectory);
+        assert_eq!(kind(g.copy(&path("/d"), &path("/x"), false, false)), Kind::IsADirectory);
+        assert_eq!(kind(g.copy(&path("/d"), &path("/f"), false, true)), Kind::NotADirectory);
+        assert_eq!(kind(g.copy(&path("/d"), &path("/d"), false, true)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/d"), &path("/d/f/x"), true, true)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/none"), &path("/x"), true, true)), Kind::NotFound);
+        assert_eq!(kind(g.copy(&path("/f"), &path("/none/x"), false, false)), Kind::NotFound);
+    }
 }

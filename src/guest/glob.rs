@@ -21,12 +21,13 @@ fn bracket(pattern: &[u8], byte: u8) -> Option<(bool, usize)> {
             return Some((found != negated, at + 1));
         }
         first = false;
-        if low == b'[' && pattern.get(at + 1) == Some(&b':') {
-            if let Some(end) = pattern[at + 2..].windows(2).position(|w| w == b":]") {
-                found |= in_class(&pattern[at + 2..at + 2 + end], byte);
-                at += end + 4;
-                continue;
-            }
+        if low == b'['
+            && let Some(class) = pattern[at + 1..].strip_prefix(b":")
+            && let Some(end) = class.windows(2).position(|w| w == b":]")
+        {
+            found |= in_class(&class[..end], byte);
+            at += end + 4;
+            continue;
         }
         if low == b'\\' {
             at += 1;

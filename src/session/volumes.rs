@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::Session;
 use crate::base::bytes::le32;
 use crate::base::{Error, GuestPathBuf, Kind, Result};
+use crate::disk::Device;
 use crate::disk::slice::Slice;
-use crate::disk::{BlockDevice, Device};
 use crate::fs::{self, Identity};
 use crate::volume::{self, Partition, Role, Table, TableKind};
 

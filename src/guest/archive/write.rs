@@ -60,7 +60,7 @@ impl<'w> TarSink<'w> {
     /// Zeros up to a multiple of `unit`.
     fn pad(&mut self, unit: u64) -> Result<()> {
         let zeros = [0; BLOCK];
-        while self.written % unit != 0 {
+        while !self.written.is_multiple_of(unit) {
             let part = (unit - self.written % unit).min(BLOCK as u64) as usize;
             self.write(&zeros[..part])?;
         }
