@@ -12,7 +12,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fs", &["base", "disk"]),
     ("guest", &["base", "disk", "fs"]),
     ("session", &["base", "disk", "stage", "volume", "fs", "guest"]),
-    ("command", &["base", "disk", "stage", "volume", "fs", "guest", "session"]),
+    // The table and its types are one layer.
+    ("command", &["base", "disk", "stage", "volume", "fs", "guest", "session", "commands"]),
     ("commands", &["base", "disk", "stage", "volume", "fs", "guest", "session", "command"]),
     ("shell", &["base", "fs", "guest", "session", "command", "commands"]),
     ("script", &["base", "guest", "session", "command", "commands"]),

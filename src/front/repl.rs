@@ -18,13 +18,14 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 
-use super::cli::{Color, Drive, Options, PROGRAM};
+use super::cli::{Color, Options, PROGRAM};
 use super::scripting::Scripting;
 use crate::base::{Error, Result};
 use crate::host::RealHost;
 use crate::session::Session;
 use crate::shell::classify::{self, Class};
-use crate::shell::run::{LineHost, Lines, Outcome, Shell};
+use crate::shell::lines::Lines;
+use crate::shell::run::{LineHost, Outcome, Shell};
 use crate::shell::{complete, help, report};
 
 /// Entries of the history that are kept.
@@ -126,27 +127,33 @@ enum Leave {
     Stay,
 }
 
-/// Reads and runs entries until the user leaves. Steps that are not written then are committed or forgotten as the
+/// Reads and runs entries until the user leaves. `system` names what inspection has mounted. Steps that are not written then are committed or forgotten as the
 /// user says.
 ///
 /// # Errors
 /// A terminal that cannot be read, a commit that fails.
 pub fn run(
     options: &Options,
+    system: Option<&str>,
     session: &mut Session,
     shell: &mut Shell,
     host: &RealHost,
     scripting: &Scripting,
 ) -> Result<Outcome> {
+    if let Some(system) = system {
+        println!("Operating system: {}", crate::base::printable(system.as_bytes()));
+        for mount in session.guest.mounts() {
+            println!("{} mounted on {}", mount.device, mount.mountpoint);
+        }
+    }
     let colored = colored(options.color);
     let shared = Rc::new(RefCell::new(std::mem::take(session)));
-    let done = Repl::new(options, shared.clone(), colored, host, scripting).and_then(|mut repl| repl.run(shell));
+    let done = Repl::new(shared.clone(), colored, host, scripting).and_then(|mut repl| repl.run(shell));
     *session = shared.take();
     done
 }
 
 struct Repl<'a> {
-    options: &'a Options,
     session: Rc<RefCell<Session>>,
     editor: LineEditor,
     history: Option<PathBuf>,
@@ -157,13 +164,7 @@ struct Repl<'a> {
 }
 
 impl<'a> Repl<'a> {
-    fn new(
-        options: &'a Options,
-        session: Rc<RefCell<Session>>,
-        colored: bool,
-        host: &'a RealHost,
-        scripting: &'a Scripting,
-    ) -> Result<Self> {
+    fn new(session: Rc<RefCell<Session>>, colored: bool, host: &'a RealHost, scripting: &'a Scripting) -> Result<Self> {
         let config = Config::builder()
             .max_history_size(HISTORY)
             .and_then(|config| config.history_ignore_dups(true))
@@ -179,7 +180,7 @@ impl<'a> Repl<'a> {
             // The first run has none.
             let _ = editor.load_history(history);
         }
-        Ok(Repl { options, session, editor, history, colored, host, scripting, entries: 0 })
+        Ok(Repl { session, editor, history, colored, host, scripting, entries: 0 })
     }
 
     fn run(&mut self, shell: &mut Shell) -> Result<Outcome> {
@@ -306,15 +307,12 @@ impl<'a> Repl<'a> {
             return (text.clone(), text);
         }
         let session = self.session.borrow();
-        let name = self.options.drives.iter().find_map(|drive| match drive {
-            Drive::Image { path, .. } => Some(path.file_name()?.to_string_lossy().into_owned()),
-            Drive::Prepared(_) => None,
-        });
+        let name = session.images().next().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.map_or_else(|| PROGRAM.to_string(), |name| crate::base::printable(name.as_bytes()));
         let mounts = session.guest.mounts();
         let root = mounts.iter().find(|m| *m.mountpoint == *b"/").map(|m| m.device.trim_start_matches("/dev/"));
         let root = root.map(|device| format!(":{device}")).unwrap_or_default();
-        let staged = if session.is_changed() { "*" } else { "" };
+        let staged = if session.steps().is_empty() { "" } else { "*" };
         let plain = format!("{name}{root}{staged}> ");
         if !self.colored {
             return (plain.clone(), plain);
@@ -331,7 +329,7 @@ impl<'a> Repl<'a> {
     /// Asks what to do with steps that are not written; answers whether to leave.
     fn leave(&mut self) -> Result<bool> {
         let mut session = self.session.borrow_mut();
-        if !session.is_changed() || self.options.dry_run {
+        if !session.is_changed() {
             return Ok(true);
         }
         let steps = session.steps().len();

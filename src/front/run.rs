@@ -14,8 +14,9 @@ use super::scripting::Scripting;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
+use crate::shell::lines::ReaderLines;
 use crate::shell::report::{self, Place};
-use crate::shell::run::{Outcome, ReaderLines, Shell};
+use crate::shell::run::{Outcome, Shell};
 use crate::{commands, shell};
 
 /// The program.
@@ -73,18 +74,20 @@ fn run(options: &Options) -> bool {
     };
     let is_terminal = output.is_terminal();
     let host = Rc::new(RealHost::new(Box::new(output), is_terminal, options.pipe_error));
-    if let Err(error) = host.catch_interrupts() {
+    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    if let Err(error) = host.catch_interrupts(!interactive) {
         return failed(&error);
     }
     let mut session = Session::new(SessionOptions { dry_run: options.dry_run });
+    session.guest.set_interrupt(host.interrupt_flag());
     session.settings.trace = options.trace;
     session.settings.verbose = options.verbose;
     session.settings.autosync = !options.no_sync;
     let mut messages = io::stderr();
     let scripting = Scripting::new(host.clone());
     let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
-    match open(options, &mut session, &mut shell) {
-        Ok(Opened::Ready) => {}
+    let system = match open(options, &mut session, &mut shell) {
+        Ok(Opened::Ready(system)) => system,
         Ok(Opened::Listed) => return true,
         // What failed as a command was reported as one.
         Err(error) => {
@@ -95,10 +98,9 @@ fn run(options: &Options) -> bool {
                 false
             };
         }
-    }
-    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    };
     let done = match interactive {
-        true => repl::run(options, &mut session, &mut shell, &host, &scripting),
+        true => repl::run(options, system.as_deref(), &mut session, &mut shell, &host, &scripting),
         false => batch(options, &mut session, &mut shell, &scripting),
     };
     let outcome = match done {
@@ -122,7 +124,8 @@ fn run(options: &Options) -> bool {
 
 /// How the opening of the disks ended.
 enum Opened {
-    Ready,
+    /// With the name of the operating system that was mounted, if one was looked for.
+    Ready(Option<String>),
     /// `-N help` was answered.
     Listed,
 }
@@ -157,12 +160,13 @@ fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<O
         command(shell, session, &add)?;
     }
     if options.mounts.is_empty() && !options.inspect && prepared.is_empty() {
-        return Ok(Opened::Ready);
+        return Ok(Opened::Ready(None));
     }
     command(shell, session, &[b"launch".to_vec()])?;
-    if options.inspect {
-        inspect(options, session)?;
-    }
+    let system = match options.inspect {
+        true => Some(inspect(options, session)?),
+        false => None,
+    };
     for (index, new) in &prepared {
         let devices = session.devices();
         let device = devices.get(*index).ok_or_else(|| Error::usage(format!("drive {index} is not there")))?;
@@ -212,7 +216,7 @@ fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<O
             return Err(None);
         }
     }
-    Ok(Opened::Ready)
+    Ok(Opened::Ready(system))
 }
 
 fn command(shell: &mut Shell, session: &mut Session, words: &[Vec<u8>]) -> Result<(), Option<Error>> {
@@ -222,8 +226,8 @@ fn command(shell: &mut Shell, session: &mut Session, words: &[Vec<u8>]) -> Resul
     }
 }
 
-/// `-i`: exactly one system is mounted.
-fn inspect(options: &Options, session: &mut Session) -> Result<()> {
+/// `-i`: exactly one system is mounted; answers its name.
+fn inspect(options: &Options, session: &mut Session) -> Result<String> {
     let mut roots = session.inspect()?;
     let root = match roots.len() {
         0 => {
@@ -238,9 +242,6 @@ fn inspect(options: &Options, session: &mut Session) -> Result<()> {
         }
     };
     let missing = session.mount_root(&root, options.read_only)?;
-    if options.verbose {
-        eprintln!("{PROGRAM}: {}: {}", root.device, root.product_name);
-    }
     if session.guest.mounts().iter().all(|m| m.mountpoint != GuestPathBuf::root()) {
         if let Some(error) = missing.into_iter().next() {
             return Err(error);
@@ -253,7 +254,7 @@ fn inspect(options: &Options, session: &mut Session) -> Result<()> {
             eprintln!("{PROGRAM}: {error}");
         }
     }
-    Ok(())
+    Ok(root.product_name)
 }
 
 /// Runs what the words, the file or standard input say.
@@ -282,28 +283,20 @@ fn batch(options: &Options, session: &mut Session, shell: &mut Shell, scripting:
 /// went well.
 fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
     let good = outcome != Outcome::Failed;
-    if !session.is_changed() {
-        return good;
-    }
-    let steps = session.steps().len();
-    let steps = format!("{steps} step{}", if steps == 1 { "" } else { "s" });
+    let steps = match session.steps().len() {
+        1 => "1 step".to_string(),
+        count => format!("{count} steps"),
+    };
     if !good {
-        eprintln!("{PROGRAM}: nothing of the {steps} before the error was written; the images are as they were");
+        if !session.steps().is_empty() && !options.dry_run {
+            eprintln!("{PROGRAM}: nothing of the {steps} before the error was written; the images are as they were");
+        }
         return false;
     }
     if options.dry_run {
-        eprintln!("{PROGRAM}: dry run, nothing was written; {steps} would have been:");
-        for step in session.steps() {
-            eprintln!("  {}", step.label);
-        }
-        match session.changes() {
-            Ok(changes) => {
-                for change in changes {
-                    eprintln!("{PROGRAM}: {} ({}): {} bytes", change.device, change.path.display(), change.bytes);
-                }
-            }
-            Err(error) => return failed(&error),
-        }
+        return would_write(session, &steps);
+    }
+    if !session.is_changed() {
         return true;
     }
     if !session.settings.autosync {
@@ -320,4 +313,21 @@ fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
         eprintln!("{PROGRAM}: {} ({}): {} bytes written", change.device, change.path.display(), change.bytes);
     }
     true
+}
+
+/// The end of a dry run: what a commit would have made permanent.
+fn would_write(session: &Session, steps: &str) -> bool {
+    eprintln!("{PROGRAM}: dry run, nothing was written; {steps} would have been");
+    for step in session.steps() {
+        eprintln!("  {}", step.label);
+    }
+    match session.changes() {
+        Ok(changes) => {
+            for change in changes {
+                eprintln!("{PROGRAM}: {} ({}): {} bytes", change.device, change.path.display(), change.bytes);
+            }
+            true
+        }
+        Err(error) => failed(&error),
+    }
 }

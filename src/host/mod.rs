@@ -5,7 +5,7 @@ mod folder;
 mod output;
 mod tree;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::env;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,6 +16,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use signal_hook::consts::SIGINT;
+use signal_hook::{SigId, flag};
 
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::command::{Host, HostFile};
@@ -30,6 +33,8 @@ pub struct RealHost {
     /// `SOURCE_DATE_EPOCH`: the clock stands there, and random bytes are a fixed sequence.
     epoch: Option<i64>,
     drawn: Cell<u64>,
+    listening: RefCell<Vec<SigId>>,
+    end_on_second: Cell<bool>,
 }
 
 impl RealHost {
@@ -41,18 +46,49 @@ impl RealHost {
             interrupted: Arc::new(AtomicBool::new(false)),
             epoch: env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
             drawn: Cell::new(0),
+            listening: RefCell::default(),
+            end_on_second: Cell::new(false),
         }
     }
 
-    /// Makes Ctrl-C stop the running command instead of the program; a second one before anybody has asked ends it.
+    /// Makes Ctrl-C stop the running command instead of the program. With `twice` a second one before anybody has
+    /// asked for the first ends the program: nobody's steps wait for an answer then.
     ///
     /// # Errors
     /// The host's.
-    pub fn catch_interrupts(&self) -> Result<()> {
-        use signal_hook::{consts::SIGINT, flag};
-        flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&self.interrupted))?;
-        flag::register(SIGINT, Arc::clone(&self.interrupted))?;
+    pub fn catch_interrupts(&self, twice: bool) -> Result<()> {
+        self.end_on_second.set(twice);
+        self.listen()
+    }
+
+    /// What Ctrl-C sets, for whoever stops long work.
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
+    fn listen(&self) -> Result<()> {
+        let mut listening = Vec::new();
+        if self.end_on_second.get() {
+            listening.push(flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&self.interrupted))?);
+        }
+        listening.push(flag::register(SIGINT, Arc::clone(&self.interrupted))?);
+        self.listening.replace(listening);
         Ok(())
+    }
+
+    /// Runs a host program in the foreground: Ctrl-C is the program's own meanwhile.
+    fn in_foreground<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        LineHost::flush(self)?;
+        let listening = self.listening.take();
+        let listened = !listening.is_empty();
+        for id in listening {
+            signal_hook::low_level::unregister(id);
+        }
+        let result = run();
+        if listened {
+            self.listen()?;
+        }
+        result
     }
 
     /// Whether what was written last to the program's own standard output ended its line.
@@ -158,25 +194,25 @@ impl Host for RealHost {
     }
 
     fn edit(&self, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
-        LineHost::flush(self)?;
-        edit::edit(editor, name_hint, content)
+        self.in_foreground(|| edit::edit(editor, name_hint, content))
     }
 
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
-        LineHost::flush(self)?;
-        let failed = |e| Error::io(command, e);
-        let mut child = Self::shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
-        if let Some(mut pipe) = child.stdin.take() {
-            match pipe.write_all(input) {
-                // Left before the end, as pagers are.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(failed(error)),
-                _ => {}
+        self.in_foreground(|| {
+            let failed = |e| Error::io(command, e);
+            let mut child = Self::shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
+            if let Some(mut pipe) = child.stdin.take() {
+                match pipe.write_all(input) {
+                    // Left before the end, as pagers are.
+                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(failed(error)),
+                    _ => {}
+                }
             }
-        }
-        match child.wait().map_err(failed)?.success() {
-            true => Ok(()),
-            false => Err(Error::new(Kind::Io, "the program failed").at(command)),
-        }
+            match child.wait().map_err(failed)?.success() {
+                true => Ok(()),
+                false => Err(Error::new(Kind::Io, "the program failed").at(command)),
+            }
+        })
     }
 
     fn interrupted(&self) -> bool {
@@ -186,10 +222,10 @@ impl Host for RealHost {
 
 impl LineHost for RealHost {
     fn system(&self, command: &[u8]) -> Result<bool> {
-        let status = Self::shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
-        // Ctrl-C was for the host command.
-        self.interrupted.store(false, Ordering::Relaxed);
-        Ok(status.success())
+        self.in_foreground(|| {
+            let status = Self::shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
+            Ok(status.success())
+        })
     }
 
     fn generate(&self, command: &[u8]) -> Result<(Vec<u8>, bool)> {

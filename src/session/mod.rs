@@ -8,7 +8,7 @@ mod undo;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{Error, Result};
@@ -126,6 +126,11 @@ impl Session {
     /// Whether any drive was added.
     pub fn has_disks(&self) -> bool {
         !self.disks.is_empty()
+    }
+
+    /// The image files, in the order of the disks.
+    pub fn images(&self) -> impl Iterator<Item = &Path> {
+        self.disks.iter().map(|disk| disk.path.as_path())
     }
 
     /// What the user should know although nothing failed: file systems that had to be unmounted because an undo

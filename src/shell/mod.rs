@@ -3,8 +3,10 @@
 pub mod bind;
 pub mod classify;
 pub mod complete;
+mod glob;
 pub mod help;
 pub mod lex;
+pub mod lines;
 pub mod render;
 pub mod report;
 pub mod run;

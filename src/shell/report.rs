@@ -24,6 +24,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Of the shell itself, or of the host on its behalf.
+    pub fn shell(error: Error) -> Self {
+        Failure::Shell(error.to_string())
+    }
+
     /// A command's failure.
     pub fn command(command: &Command, error: Error) -> Self {
         Failure::Command { name: command.name.replace('-', "_"), error }

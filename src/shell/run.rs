@@ -1,14 +1,15 @@
 //! Runs lines: prefixes, pipes, generated lines, the commands that only the shell itself can do.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::time::Instant;
 
-use super::lex::{self, LINE_LIMIT, Statement};
+use super::lex::{self, Statement};
+use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
-use super::{bind, help, trace};
-use crate::base::{Error, GuestPathBuf, Kind, Result};
+use super::{bind, glob, help, trace};
+use crate::base::{Error, Kind, Result};
 use crate::command::{self, Args, Command, Context, Control, Effect, Host, HostFile, Value};
 use crate::commands;
 use crate::session::Session;
@@ -37,44 +38,6 @@ pub trait LineHost: Host {
 pub trait Library {
     /// Calls `function(options)` of a module.
     fn call(&self, session: &mut Session, module: &str, function: &str, options: &[(String, String)]) -> Result<()>;
-}
-
-/// Where lines come from.
-pub trait Lines {
-    /// The next line without its newline, `None` at the end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>>;
-}
-
-/// Lines of a reader, cut at [`LINE_LIMIT`].
-pub struct ReaderLines<R>(pub R);
-
-impl<R: BufRead> Lines for ReaderLines<R> {
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
-        while line.len() < LINE_LIMIT {
-            let buffer = self.0.fill_buf()?;
-            let room = buffer.len().min(LINE_LIMIT - line.len());
-            let newline = memchr::memchr(b'\n', &buffer[..room]);
-            let taken = newline.map_or(room, |at| at + 1);
-            line.extend_from_slice(&buffer[..taken]);
-            self.0.consume(taken);
-            if newline.is_some() {
-                line.pop();
-                return Ok(Some(line));
-            }
-            if taken == 0 {
-                return Ok((!line.is_empty()).then_some(line));
-            }
-        }
-        Ok(Some(line))
-    }
-}
-
-/// Lines that are already there: generated ones, pasted ones.
-impl Lines for VecDeque<Vec<u8>> {
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        Ok(self.pop_front())
-    }
 }
 
 /// How a line ended.
@@ -198,19 +161,19 @@ impl<'a> Shell<'a> {
     }
 
     fn host_line(&mut self, command: &[u8]) -> Result<Outcome, Failure> {
-        self.host.flush().map_err(shell)?;
-        match self.host.system(command).map_err(shell)? {
+        self.host.flush().map_err(Failure::shell)?;
+        match self.host.system(command).map_err(Failure::shell)? {
             true => Ok(Outcome::Done),
             false => Err(Failure::Silent),
         }
     }
 
     fn generated(&mut self, session: &mut Session, command: &[u8]) -> Result<Outcome, Failure> {
-        self.host.flush().map_err(shell)?;
-        let (text, good) = self.host.generate(command).map_err(shell)?;
+        self.host.flush().map_err(Failure::shell)?;
+        let (text, good) = self.host.generate(command).map_err(Failure::shell)?;
         let mut source = ReaderLines(text.as_slice());
         // Heredocs in generated lines are read from the generator's output too.
-        while let Some(line) = source.next().map_err(shell)? {
+        while let Some(line) = source.next().map_err(Failure::shell)? {
             match self.run_line(session, &line, &mut source) {
                 Outcome::Done => {}
                 Outcome::Failed => return Err(Failure::Silent),
@@ -230,10 +193,10 @@ impl<'a> Shell<'a> {
         let host = self.host;
         let line = lex::command_line(text, &|user| host.home(user))?;
         let Some(pipe) = &line.pipe else { return self.named(session, &line.name, line.words, lines) };
-        host.flush().map_err(shell)?;
-        host.open_pipe(pipe).map_err(shell)?;
+        host.flush().map_err(Failure::shell)?;
+        host.open_pipe(pipe).map_err(Failure::shell)?;
         let result = self.named(session, &line.name, line.words, lines);
-        host.close_pipe().map_err(shell)?;
+        host.close_pipe().map_err(Failure::shell)?;
         result
     }
 
@@ -249,7 +212,7 @@ impl<'a> Shell<'a> {
         let typed = String::from_utf8_lossy(name);
         let Some(command) = commands::lookup(&typed) else { return Err(self.unknown(&typed, first)) };
         let label = label(&typed, &words);
-        let args = bind::bind(command, &typed, words, &mut |marker| heredoc(lines, marker))?;
+        let args = bind::bind(command, &typed, words, &mut |marker| lines::heredoc(lines, marker))?;
         let value = self.call(session, command, &args, &label)?;
         match value {
             Value::Control(control) => self.control(session, command, control, lines),
@@ -275,16 +238,19 @@ impl<'a> Shell<'a> {
         if traced {
             let _ = writeln!(self.messages, "{}", trace::result(command, result.as_ref().ok()));
         }
+        for notice in session.take_notices() {
+            let _ = writeln!(self.messages, "{}: {notice}", self.program);
+        }
         result.map_err(|error| Failure::command(command, error))
     }
 
     fn print(&mut self, value: &Value) -> Result<Outcome, Failure> {
-        let mut out = self.host.write(&HostFile::Standard).map_err(shell)?;
+        let mut out = self.host.write(&HostFile::Standard).map_err(Failure::shell)?;
         let written = match self.host.output_is_terminal() {
             true => render::value(&mut TerminalSafe(&mut out), value),
             false => render::value(&mut out, value),
         };
-        written.map_err(|error| shell(error.into()))?;
+        written.map_err(|error| Failure::shell(error.into()))?;
         Ok(Outcome::Done)
     }
 
@@ -351,7 +317,7 @@ impl<'a> Shell<'a> {
         };
         let choices = patterns
             .iter()
-            .map(|word| matches(session, word))
+            .map(|word| glob::matches(session, word))
             .collect::<Result<Vec<_>>>()
             .map_err(|error| Failure::Command { name: "glob_expand".into(), error })?;
         let mut picks = vec![0; choices.len()];
@@ -370,7 +336,7 @@ impl<'a> Shell<'a> {
                 }
             }
             if self.host.interrupted() {
-                return Err(shell(Error::from(Kind::Interrupted)));
+                return Err(Failure::shell(Error::from(Kind::Interrupted)));
             }
             // The last word runs fastest, like an odometer.
             let Some(turned) = (0..picks.len()).rev().find(|i| picks[*i] + 1 < choices[*i].len()) else { break };
@@ -399,10 +365,6 @@ impl<'a> Shell<'a> {
     }
 }
 
-fn shell(error: Error) -> Failure {
-    Failure::Shell(error.to_string())
-}
-
 /// A command as `changes` and `undo` show it.
 fn label(typed: &str, words: &[Vec<u8>]) -> String {
     let mut label = typed.to_string();
@@ -417,109 +379,9 @@ fn label(typed: &str, words: &[Vec<u8>]) -> String {
     label
 }
 
-/// The lines up to one that is exactly the marker.
-fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure> {
-    let mut text = Vec::new();
-    while let Some(line) = lines.next().map_err(shell)? {
-        if line == marker {
-            return Ok(text);
-        }
-        text.extend_from_slice(&line);
-        text.push(b'\n');
-    }
-    let marker = String::from_utf8_lossy(marker);
-    Err(Failure::Shell(format!("end of input reached without finding '{marker}'")))
-}
-
-/// What a word of `glob` stands for: matching devices or paths, or the word itself.
-fn matches(session: &Session, word: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let found: Vec<Vec<u8>> = if word.starts_with(b"/dev/") {
-        let pattern = String::from_utf8_lossy(word);
-        let names = session.devices().into_iter().chain(session.partitions()?);
-        names.filter(|name| device_matches(pattern.as_bytes(), name.as_bytes())).map(String::into_bytes).collect()
-    } else if word.starts_with(b"/") {
-        session.guest.glob(&GuestPathBuf(word.to_vec()), true)?.into_iter().map(|p| p.0).collect()
-    } else {
-        Vec::new()
-    };
-    Ok(if found.is_empty() { vec![word.to_vec()] } else { found })
-}
-
-/// Shell patterns over device names: `*`, `?` and `[...]`, none of which matches `/`.
-fn device_matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => {
-            let end = name.iter().position(|b| *b == b'/').unwrap_or(name.len());
-            (0..=end).any(|skip| device_matches(rest, &name[skip..]))
-        }
-        ([b'?', rest @ ..], [byte, after @ ..]) => *byte != b'/' && device_matches(rest, after),
-        ([b'[', class @ ..], [byte, after @ ..]) if class.contains(&b']') => {
-            let end = class.iter().position(|b| *b == b']').unwrap_or(class.len());
-            let (negated, set) = match &class[..end] {
-                [b'!' | b'^', set @ ..] => (true, set),
-                set => (false, set),
-            };
-            let mut hit = false;
-            let mut set = set;
-            while let [first, rest @ ..] = set {
-                set = match rest {
-                    [b'-', last, rest @ ..] => {
-                        hit |= (*first..=*last).contains(byte);
-                        rest
-                    }
-                    _ => {
-                        hit |= first == byte;
-                        rest
-                    }
-                };
-            }
-            *byte != b'/' && hit != negated && device_matches(&class[end + 1..], after)
-        }
-        ([literal, rest @ ..], [byte, after @ ..]) => literal == byte && device_matches(rest, after),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines(text: &[u8]) -> Vec<Vec<u8>> {
-        let mut source = ReaderLines(text);
-        std::iter::from_fn(|| source.next().unwrap()).collect()
-    }
-
-    #[test]
-    fn lines_are_cut_where_the_buffer_ends() {
-        assert_eq!(lines(b"a\n\nb"), [b"a".as_slice(), b"", b"b"]);
-        let long = vec![b'x'; LINE_LIMIT + 5];
-        assert_eq!(lines(&long).iter().map(Vec::len).collect::<Vec<_>>(), [LINE_LIMIT, 5]);
-        assert_eq!(lines(&[]).len(), 0);
-    }
-
-    #[test]
-    fn heredocs_end_at_their_marker() {
-        let mut source: VecDeque<Vec<u8>> = lines(b"a\n END\nEND\nrest").into();
-        assert_eq!(heredoc(&mut source, b"END").unwrap(), b"a\n END\n");
-        assert_eq!(source.len(), 1);
-        let Err(Failure::Shell(text)) = heredoc(&mut source, b"X") else { panic!("no failure") };
-        assert_eq!(text, "end of input reached without finding 'X'");
-    }
-
-    #[test]
-    fn device_patterns() {
-        for (pattern, name, hit) in [
-            ("/dev/sd*", "/dev/sda1", true),
-            ("/dev/sd?", "/dev/sda1", false),
-            ("/dev/sd[a-c][12]", "/dev/sdb2", true),
-            ("/dev/sd[!a]1", "/dev/sda1", false),
-            ("/dev/*", "/dev/vg/lv", false),
-            ("/dev/sda[", "/dev/sda[", true),
-        ] {
-            assert_eq!(device_matches(pattern.as_bytes(), name.as_bytes()), hit, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn labels_quote_what_holds_blanks() {
