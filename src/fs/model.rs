@@ -113,6 +113,9 @@ impl Tree {
     }
 
     fn child(&self, dir: NodeId, name: &[u8]) -> Result<NodeId> {
+        if name.len() > NAME_MAX {
+            return Err(Kind::NameTooLong.into());
+        }
         self.node(dir)?.names()?.get(name).copied().ok_or_else(|| Kind::NotFound.into())
     }
 
@@ -366,7 +369,6 @@ impl Edit for Model {
                 (true, Some(true)) => self.tree.drop_directory(to_dir, target)?,
                 (true, Some(false)) => return Err(Kind::NotEmpty.into()),
                 (true, None) => return Err(Kind::NotADirectory.into()),
-                (false, Some(_)) if self.tree.is_below(from_dir, target)? => return Err(Kind::NotEmpty.into()),
                 (false, Some(_)) => return Err(Kind::IsADirectory.into()),
                 (false, None) => self.tree.drop_link(target, self.now)?,
             }

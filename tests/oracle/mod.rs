@@ -146,6 +146,86 @@ impl BlockDevice for Sparse {
     }
 }
 
+/// A device with staged writes over a committed state, as the session's stage has them: fresh data goes straight
+/// to the committed state, everything else is kept apart until [`Staged::commit`].
+pub struct Staged {
+    base: Arc<Sparse>,
+    pages: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+impl Staged {
+    /// Nothing staged over `base`.
+    pub fn new(base: Arc<Sparse>) -> Arc<Self> {
+        Arc::new(Staged { base, pages: Mutex::default() })
+    }
+
+    /// What is staged becomes the committed state.
+    pub fn commit(&self) {
+        for (page, bytes) in std::mem::take(&mut *self.pages.lock().unwrap()) {
+            let len = PAGE.min(self.base.len - page * PAGE) as usize;
+            self.base.write_at(page * PAGE, &bytes[..len]).unwrap();
+        }
+    }
+
+    /// Forgets what is staged.
+    pub fn abandon(&self) {
+        self.pages.lock().unwrap().clear();
+    }
+
+    /// The staged page, made from the committed one.
+    fn change(&self, offset: u64, len: u64, change: impl Fn(&mut [u8], Range<usize>)) -> Result<()> {
+        let mut pages = self.pages.lock().unwrap();
+        self.base.each_page(offset, len, |page, inside, here| {
+            let bytes = pages.entry(page).or_insert_with(|| {
+                let mut bytes = vec![0; PAGE as usize];
+                let len = PAGE.min(self.base.len - page * PAGE) as usize;
+                self.base.read_at(page * PAGE, &mut bytes[..len]).unwrap();
+                bytes
+            });
+            change(&mut bytes[inside], here);
+        })
+    }
+}
+
+impl BlockDevice for Staged {
+    fn len(&self) -> u64 {
+        self.base.len
+    }
+    fn sector(&self) -> u32 {
+        512
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.base.read_at(offset, buf)?;
+        let pages = self.pages.lock().unwrap();
+        self.base.each_page(offset, buf.len() as u64, |page, inside, here| {
+            if let Some(bytes) = pages.get(&page) {
+                buf[here].copy_from_slice(&bytes[inside]);
+            }
+        })
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.change(offset, data.len() as u64, |bytes, here| bytes.copy_from_slice(&data[here]))
+    }
+    fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.base.write_at(offset, data)?;
+        let mut pages = self.pages.lock().unwrap();
+        self.base.each_page(offset, data.len() as u64, |page, inside, here| {
+            if let Some(bytes) = pages.get_mut(&page) {
+                bytes[inside].copy_from_slice(&data[here]);
+            }
+        })
+    }
+    fn zero(&self, range: Range<u64>) -> Result<()> {
+        self.change(range.start, range.end.saturating_sub(range.start), |bytes, _| bytes.fill(0))
+    }
+    fn pristine(&self) -> bool {
+        self.pages.lock().unwrap().is_empty()
+    }
+}
+
 /// A folder for images, in memory where the host has a place for that: e2fsprogs sync what they write.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

@@ -238,14 +238,14 @@ impl Edit for Ext4 {
     fn link(&mut self, node: NodeId, dir: NodeId, name: &[u8]) -> Result<()> {
         check_name(name)?;
         let mut inode = self.node(node)?;
-        if inode.is_dir() {
-            return Err(Kind::Denied.into());
-        }
-        check_flags(&inode, LOCKED)?;
         let mut parent = self.dir_to_change(dir, false)?;
         if self.find(&parent, name)?.is_some() {
             return Err(Kind::Exists.into());
         }
+        if inode.is_dir() {
+            return Err(Kind::Denied.into());
+        }
+        check_flags(&inode, LOCKED)?;
         if inode.links() >= LINK_MAX {
             return Err(Kind::LinkLimit.into());
         }
@@ -288,10 +288,10 @@ impl Edit for Ext4 {
 
     fn rename(&mut self, from_dir: NodeId, from: &[u8], to_dir: NodeId, to: &[u8]) -> Result<()> {
         check_name(from)?;
-        check_name(to)?;
         let source = self.dir_to_change(from_dir, true)?;
         let mut target = self.dir_to_change(to_dir, false)?;
         let (_, mut inode) = self.entry(&source, from)?;
+        check_name(to)?;
         check_flags(&inode, LOCKED)?;
         let moves = from_dir != to_dir;
         if inode.is_dir() && moves && self.is_below(target.number(), inode.number())? {

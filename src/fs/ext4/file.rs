@@ -1,6 +1,7 @@
 //! File content, read.
 
 use super::Ext4;
+use super::cache::Role;
 use super::inode::{FLAG_ENCRYPT, FLAG_INLINE_DATA, Inode};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::fs::{Extent, FileType};
@@ -112,16 +113,16 @@ impl Ext4 {
         }
         self.check_readable(inode)?;
         let bad = || Error::corrupt(format!("ext4: inode {}: link target of {} bytes", inode.number(), inode.size()));
-        let size = usize::try_from(inode.size()).ok().filter(|size| *size < self.geometry.block_size.max(4096));
+        let size = usize::try_from(inode.size()).ok().filter(|size| *size < self.geometry.block_size);
         let size = size.ok_or_else(bad)?;
         let target = if inode.has(FLAG_INLINE_DATA) {
             self.inline_content(inode)?.get(..size).ok_or_else(bad)?.to_vec()
         } else if self.is_fast_link(inode) {
             inode.area().get(..size).ok_or_else(bad)?.to_vec()
         } else {
-            let mut target = vec![0; size];
-            self.read_mapped(inode, 0, &mut target)?;
-            target
+            // One block, kept with the metadata.
+            let block = self.span_at(inode, 0)?.physical.ok_or_else(bad)?;
+            self.block(block, Role::Plain)?.get(..size).ok_or_else(bad)?.to_vec()
         };
         Ok(GuestPathBuf(target))
     }

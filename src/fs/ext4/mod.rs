@@ -22,6 +22,7 @@ pub mod group;
 pub mod hash;
 mod index;
 pub mod inode;
+pub mod make;
 mod map;
 mod names;
 mod state;
@@ -36,7 +37,7 @@ use std::collections::HashMap;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, MakeOptions, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
 use alloc::Allocator;
 use cache::Cache;
 use features::{Compat, Incompat, RoCompat};
@@ -106,10 +107,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Ext4::open(device)?))
 }
 
-/// See [`crate::fs::Driver::make`].
-pub fn make(_device: &Device, _options: &MakeOptions) -> Result<()> {
-    Err(Error::unsupported("skeleton"))
-}
+pub use make::make;
 
 /// Reads and checks the superblock of a file system that can be read.
 fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {
