@@ -74,7 +74,7 @@ fn compare(dir: &Path, size: u64, fs_type: &str, extra: &[&str]) -> Vec<String> 
 /// Byte for byte the same, but for the kilobytes that mke2fs says it has written, and the checksum over them.
 #[test]
 fn images_are_those_of_mke2fs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = oracle::scratch();
     let grid: &[(&str, &[&str])] = &[
         ("ext4", &[]),
         ("ext4", &["-b", "2048", "-O", "metadata_csum_seed,orphan_file", "-L", "sixteen letters!"]),
@@ -102,7 +102,7 @@ fn images_are_those_of_mke2fs() {
 
 #[test]
 fn geometry_is_that_of_mke2fs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = oracle::scratch();
     let grid: &[(u64, &str, &[&str])] = &[
         (16 * MIB, "ext4", &[]),
         (64 * MIB, "ext4", &["-L", "a label"]),
@@ -140,7 +140,7 @@ fn geometry_is_that_of_mke2fs() {
 /// Sizes where mke2fs leaves gaps, rounds or places a block differently; ours need only be right.
 #[test]
 fn other_sizes_are_clean() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = oracle::scratch();
     let image = dir.path().join("image");
     let grid: &[(u64, &str, Option<u32>)] = &[
         (256 * KIB, "ext4", None),
@@ -165,7 +165,7 @@ fn other_sizes_are_clean() {
 /// Old content must not shine through: tables and journal are made zero, marks of other formats go.
 #[test]
 fn used_devices_are_clean() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = oracle::scratch();
     let image = dir.path().join("image");
     for fs_type in ["ext2", "ext3", "ext4"] {
         let device = Sparse::new(24 * MIB);

@@ -1,5 +1,6 @@
 //! All commands, grouped by subject: one slice a file, listed in [`GROUPS`].
 
+mod archives;
 mod attributes;
 mod disk_free;
 mod disks;
@@ -41,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
     Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },

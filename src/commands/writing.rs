@@ -35,7 +35,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "write /a hello\nmkdir /d\ncp /a /b\ncp /a /d\nfind /\n",
             output: "a\nb\nd\nd/a\nlost+found\n",
         }],
-        run: |cx, args| rename::copy(cx, args, false, false),
+        run: |cx, args| copy(cx, args, false, false),
     },
     Command {
         name: "cp-a",
@@ -50,7 +50,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mkdir /d\nwrite /d/f hello\nchmod 0600 /d/f\ncp-a /d /e\nlstatns /e/f | grep st_mode\n",
             output: "st_mode: 33152\n",
         }],
-        run: |cx, args| rename::copy(cx, args, true, true),
+        run: |cx, args| copy(cx, args, true, true),
     },
     Command {
         name: "cp-r",
@@ -65,7 +65,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mkdir /d\ntouch /d/f\nmkdir /e\ncp-r /d /e\nfind /e\n",
             output: "/d\n/d/f\n",
         }],
-        run: |cx, args| rename::copy(cx, args, false, true),
+        run: |cx, args| copy(cx, args, false, true),
     },
     Command {
         name: "fill",
@@ -370,6 +370,10 @@ pub(super) fn permission_bits(mode: i64) -> Result<u32> {
     u32::try_from(mode).ok().filter(|m| *m <= 0o7777).ok_or_else(|| {
         Error::usage(format!("mode {mode} is negative or over 07777")).hint("write modes in octal, like 0644")
     })
+}
+
+fn copy(cx: &mut Context, args: &Args, keep_attributes: bool, recursive: bool) -> Result<Value> {
+    done(cx.session.guest.copy(&args.path("src"), &args.path("dest"), keep_attributes, recursive))
 }
 
 fn touch(cx: &mut Context, args: &Args) -> Result<Value> {

@@ -108,7 +108,16 @@ fn run(options: &Options) -> bool {
             Outcome::Failed
         }
     };
-    finish(&mut session, options, outcome)
+    let traced = session.settings.trace;
+    if traced {
+        eprintln!("libguestfs: trace: shutdown");
+    }
+    let good = finish(&mut session, options, outcome);
+    if traced {
+        eprintln!("libguestfs: trace: shutdown = {}", if good { "0" } else { "-1 (error)" });
+        eprintln!("libguestfs: trace: close");
+    }
+    good
 }
 
 /// How the opening of the disks ended.
@@ -303,8 +312,12 @@ fn finish(session: &mut Session, options: &Options, outcome: Outcome) -> bool {
         );
         return true;
     }
-    match session.commit() {
-        Ok(()) => true,
-        Err(error) => failed(&error),
+    let sizes = if session.settings.verbose { session.changes() } else { Ok(Vec::new()) };
+    if let Err(error) = session.commit() {
+        return failed(&error);
     }
+    for change in sizes.unwrap_or_default() {
+        eprintln!("{PROGRAM}: {} ({}): {} bytes written", change.device, change.path.display(), change.bytes);
+    }
+    true
 }

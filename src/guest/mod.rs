@@ -11,6 +11,7 @@ mod copy;
 mod export;
 pub mod glob;
 mod import;
+pub mod inspect;
 mod mounts;
 mod read;
 mod resolve;

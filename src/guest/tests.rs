@@ -271,11 +271,9 @@ pub(super) fn fill_with_everything(g: &mut Guest) {
     g.link(&path("/hard1"), &path("/hard2")).unwrap();
     g.symlink(&path("dir/none"), &path("/link")).unwrap();
     g.symlink(&path(&"t/".repeat(100)), &path("/long-link")).unwrap();
-    for (name, kind) in [
-        ("/null", NewKind::CharDevice(1, 3)),
-        ("/sda", NewKind::BlockDevice(259, 1_000_000)),
-        ("/fifo", NewKind::Fifo),
-    ] {
+    for (name, kind) in
+        [("/null", NewKind::CharDevice(1, 3)), ("/sda", NewKind::BlockDevice(259, 1_000_000)), ("/fifo", NewKind::Fifo)]
+    {
         g.make(&path(name), &NewNode { kind, mode: 0o640, uid: 0, gid: 6 }).unwrap();
     }
     let long = format!("/long/{}/{}", "n".repeat(200), "m".repeat(255));

@@ -42,12 +42,26 @@ pub fn of(command: &Command) -> String {
     text
 }
 
+/// The width that help is written for.
+const WIDTH: usize = 78;
+
+/// Lines with four blanks before them, the long ones broken between words.
 fn indented(text: &mut String, body: &str) {
     for line in body.trim_end().lines() {
-        let _ = match line {
-            "" => writeln!(text),
-            line => writeln!(text, "    {line}"),
-        };
+        let start = text.len();
+        for word in line.split(' ') {
+            let column = text.len() - text.rfind('\n').map_or(0, |at| at + 1);
+            let at_start = text.len() == start;
+            if at_start || (column > 4 && column + 1 + word.chars().count() > WIDTH) {
+                text.push_str(if at_start { "    " } else { "\n    " });
+            } else {
+                text.push(' ');
+            }
+            text.push_str(word);
+        }
+        let kept = text.trim_end_matches(' ').len();
+        text.truncate(kept);
+        text.push('\n');
     }
 }
 
@@ -93,4 +107,25 @@ pub fn nearest(word: &str) -> Option<&'static str> {
         .filter(|(distance, name)| *distance <= 1 + name.len().min(word.len()) / 4)
         .min()
         .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken() {
+        let mut text = String::from("X\n");
+        indented(&mut text, &format!("{}\n\nend", "word ".repeat(20)));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 5);
+        assert!(lines[1].len() <= WIDTH && lines[1].starts_with("    word") && lines[2].starts_with("    word"));
+        assert_eq!((lines[3], lines[4]), ("", "    end"));
+    }
+
+    #[test]
+    fn mistyped_names_have_a_neighbour() {
+        assert_eq!(nearest("mkdri"), Some("mkdir"));
+        assert_eq!(nearest("completely-else"), None);
+    }
 }

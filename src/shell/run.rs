@@ -9,7 +9,7 @@ use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
 use super::{bind, help, trace};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
-use crate::command::{self, Args, Command, Context, Control, Host, HostFile, Value};
+use crate::command::{self, Args, Command, Context, Control, Effect, Host, HostFile, Value};
 use crate::commands;
 use crate::session::Session;
 
@@ -265,7 +265,8 @@ impl<'a> Shell<'a> {
         args: &Args,
         label: &str,
     ) -> Result<Value, Failure> {
-        let traced = session.settings.trace;
+        // guestfish traces its library: what the shell does by itself is not shown.
+        let traced = session.settings.trace && command.effect != Effect::Host;
         if traced {
             let _ = writeln!(self.messages, "{}", trace::call(command, args));
         }

@@ -128,6 +128,13 @@ impl Stage {
         self.read_state().is_changed()
     }
 
+    /// Whether anything was staged or written fresh after a savepoint.
+    pub fn is_changed_since(&self, savepoint: Savepoint) -> bool {
+        let state = self.read_state();
+        let mark = state.savepoints.iter().find(|(id, _)| *id == savepoint.0);
+        mark.is_none_or(|(_, len)| state.undo.len() > *len)
+    }
+
     /// What would be written, ascending, neighbours merged. Whole pages of 4096 bytes, but for fresh data.
     pub fn changed_ranges(&self) -> Vec<Range<u64>> {
         let (state, mut all) = (self.read_state(), Ranges::default());

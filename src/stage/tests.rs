@@ -1,6 +1,7 @@
 use super::*;
-use crate::disk::{Device, OpenOptions, slice::Slice};
+use crate::disk::{CreateOptions, Device, Format, OpenOptions, slice::Slice};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LEN: usize = 300 * 1024 + 512;
 
@@ -31,8 +32,34 @@ fn image(name: &str, len: usize) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     let bytes: Vec<u8> = (0..len).map(|i| (i / 512 + 1) as u8).collect();
-    std::fs::write(&path, bytes).unwrap();
+    if name.ends_with(".qcow2") {
+        let options = CreateOptions { size: Some(len as u64), cluster_size: Some(4096), ..CreateOptions::default() };
+        crate::disk::create(&path, Format::Qcow2, &options).unwrap();
+        let stage = stage(&path, StageOptions::default(), LIMIT);
+        stage.write_at(0, &bytes).unwrap();
+        stage.commit().unwrap();
+    } else {
+        std::fs::write(&path, bytes).unwrap();
+    }
     (dir, path)
+}
+
+/// What another program reads.
+fn on_host(path: &Path) -> Vec<u8> {
+    if path.extension().is_none_or(|e| e != "qcow2") {
+        return std::fs::read(path).unwrap();
+    }
+    let raw = path.with_extension("converted");
+    // A writer holds the image: the tool is told to look all the same.
+    let run = |args: &[&str]| {
+        let output = Command::new("qemu-img").args(args).arg(path).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    };
+    run(&["check", "-U", "-q"]);
+    let convert = ["convert", "-U", "-f", "qcow2", "-O", "raw"];
+    let output = Command::new("qemu-img").args(convert).arg(path).arg(&raw).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::read(raw).unwrap()
 }
 
 fn stage(path: &Path, options: StageOptions, limit: usize) -> Arc<Stage> {
@@ -47,11 +74,11 @@ fn check(model: &Model, read: &[u8], when: &str) {
     assert_eq!(wrong, None, "{when}");
 }
 
-fn model_run(seed: u64, steps: usize, dry_run: bool) {
-    let (_dir, path) = image("disk.raw", LEN);
+fn model_run(name: &str, seed: u64, steps: usize, dry_run: bool) {
+    let (_dir, path) = image(name, LEN);
     let stage = stage(&path, StageOptions { dry_run, read_only: false }, 7);
     let mut random = Random(seed);
-    let original = std::fs::read(&path).unwrap();
+    let original = on_host(&path);
     // The second half is free space.
     let mut model: Model = original.iter().enumerate().map(|(i, b)| (i < LEN / 2).then_some(*b)).collect();
     let mut committed = model.clone();
@@ -90,7 +117,7 @@ fn model_run(seed: u64, steps: usize, dry_run: bool) {
                 assert!(!stage.is_changed() && stage.pristine() && stage.changed_ranges().is_empty());
                 marks.clear();
                 committed.clone_from(&model);
-                check(&model, &std::fs::read(&path).unwrap(), &format!("seed {seed} step {step} on the host"));
+                check(&model, &on_host(&path), &format!("seed {seed} step {step} on the host"));
             }
             92..94 => {
                 stage.abandon().unwrap();
@@ -112,21 +139,29 @@ fn model_run(seed: u64, steps: usize, dry_run: bool) {
         }
     }
     if dry_run {
-        assert_eq!(std::fs::read(&path).unwrap(), original);
+        assert_eq!(on_host(&path), original);
     }
 }
 
 #[test]
 fn behaves_as_a_vector() {
     for seed in 1..6 {
-        model_run(seed, 150, false);
+        model_run("disk.raw", seed, 150, false);
     }
+}
+
+#[test]
+fn behaves_as_a_vector_over_qcow2() {
+    for seed in 10..14 {
+        model_run("disk.qcow2", seed, 150, false);
+    }
+    model_run("disk.qcow2", 14, 100, true);
 }
 
 #[test]
 fn dry_run_leaves_the_image() {
     for seed in 6..9 {
-        model_run(seed, 120, true);
+        model_run("disk.raw", seed, 120, true);
     }
 }
 

@@ -48,7 +48,7 @@ impl BlockDevice for Recorder {
         self.log.lock().unwrap().staged.push(range.clone());
         self.inner.zero(range)
     }
-    fn pristine_range(&self, _: std::ops::Range<u64>) -> bool {
+    fn pristine_range(&self, _range: Range<u64>) -> bool {
         self.pristine
     }
 }

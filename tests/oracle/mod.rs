@@ -1,6 +1,8 @@
 //! What the integration tests of file systems judge by: e2fsprogs, and a sparse device to hand images to it.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -27,12 +29,21 @@ impl Sparse {
 
     /// The content of a file.
     pub fn load(path: &Path) -> Arc<Self> {
-        let bytes = std::fs::read(path).unwrap();
+        Self::from_bytes(&std::fs::read(path).unwrap())
+    }
+
+    /// A copy of bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Arc<Self> {
         let device = Sparse::new(bytes.len() as u64);
         for (i, page) in bytes.chunks(PAGE as usize).enumerate().filter(|(_, page)| page.iter().any(|b| *b != 0)) {
             device.write_at(i as u64 * PAGE, page).unwrap();
         }
         device
+    }
+
+    /// A device with the pages of a snapshot.
+    pub fn from_pages(len: u64, pages: BTreeMap<u64, Vec<u8>>) -> Arc<Self> {
+        Arc::new(Sparse { len, pages: Mutex::new(pages) })
     }
 
     /// The device as drivers take it.
@@ -49,6 +60,16 @@ impl Sparse {
             file.seek(SeekFrom::Start(at)).unwrap();
             file.write_all(&bytes[..PAGE.min(self.len - at) as usize]).unwrap();
         }
+    }
+
+    /// All that is kept, to come back to.
+    pub fn snapshot(&self) -> BTreeMap<u64, Vec<u8>> {
+        self.pages.lock().unwrap().clone()
+    }
+
+    /// Goes back.
+    pub fn restore(&self, pages: BTreeMap<u64, Vec<u8>>) {
+        *self.pages.lock().unwrap() = pages;
     }
 
     /// A copy of all bytes.
@@ -125,18 +146,28 @@ impl BlockDevice for Sparse {
     }
 }
 
-/// Runs a tool of e2fsprogs; answers status and everything it printed.
-pub fn tool(name: &str, args: &[&str]) -> (i32, String) {
+/// A folder for images, in memory where the host has a place for that: e2fsprogs sync what they write.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// A tool of e2fsprogs with the same surroundings everywhere: time, configuration, language.
+pub fn command(name: &str) -> Command {
     let program = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|dir| PathBuf::from(dir).join(name));
-    let program = program.iter().find(|path| path.exists()).cloned().unwrap_or_else(|| PathBuf::from(name));
-    let output = Command::new(program)
-        .args(args)
+    let mut command = Command::new(program.iter().find(|path| path.exists()).unwrap_or(&PathBuf::from(name)));
+    command
         .env("E2FSPROGS_FAKE_TIME", "1700000000")
         .env("MKE2FS_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/mke2fs.conf"))
+        .env("DEBUGFS_PAGER", "cat")
         .env("TZ", "UTC")
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap_or_else(|error| panic!("{name} is needed by this test: {error}"));
+        .env("LC_ALL", "C");
+    command
+}
+
+/// Runs a tool; answers status and everything it printed.
+pub fn tool(name: &str, args: &[&str]) -> (i32, String) {
+    let output =
+        command(name).args(args).output().unwrap_or_else(|error| panic!("{name} is needed by this test: {error}"));
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status.code().unwrap_or(-1), text)
 }

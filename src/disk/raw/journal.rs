@@ -140,8 +140,8 @@ fn reserve(image: &dyn Storage, range: &Range<u64>, reserved: &mut Vec<Range<u64
 pub(super) fn write(place: &dyn Place, image_len: u64, changes: &dyn Changes) -> Result<Option<Box<dyn Storage>>> {
     let mut reserved = Vec::new();
     let mut writer = None;
-    let result = write_records(place, image_len, changes, &mut writer, &mut reserved);
-    let begun = writer.is_some();
+    let mut begun = false;
+    let result = write_records(place, image_len, changes, (&mut writer, &mut begun), &mut reserved);
     let result = result.and_then(|()| match writer {
         None => Ok(None),
         Some(writer) => {
@@ -168,7 +168,7 @@ fn write_records(
     place: &dyn Place,
     image_len: u64,
     changes: &dyn Changes,
-    writer: &mut Option<Writer>,
+    (writer, begun): (&mut Option<Writer>, &mut bool),
     reserved: &mut Vec<Range<u64>>,
 ) -> Result<()> {
     let image = place.image();
@@ -204,7 +204,11 @@ fn write_records(
                 image.read_at(range.start, &mut old)?;
                 let writer = match writer {
                     Some(writer) => writer,
-                    None => writer.insert(Writer::new(place.create_journal()?, image_len)?),
+                    None => {
+                        let file = place.create_journal()?;
+                        *begun = true;
+                        writer.insert(Writer::new(file, image_len)?)
+                    }
                 };
                 writer.record(&range, &old, new)?;
             }

@@ -8,6 +8,8 @@
 mod host;
 mod journal;
 #[cfg(test)]
+mod power;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -226,20 +228,32 @@ impl Disk for Raw {
         let finish = |file: &dyn Storage| {
             let records = journal::records(file, self.len)?;
             let records = records.ok_or_else(|| Error::corrupt("the journal does not read back as it was written"))?;
-            journal::apply(image, file, &records)?;
-            self.place.remove_journal()
+            journal::apply(image, file, &records)
         };
-        finish(file.as_ref()).map_err(|error| {
+        let applied = finish(file.as_ref());
+        let complete = applied.is_ok();
+        applied.and_then(|()| self.place.remove_journal()).map_err(|error| {
             let (path, journal) = (self.place.path().display(), self.place.journal_path());
-            let words = format!("the changes are saved in {} but not yet all in the image: {error}", journal.display());
+            let journal = journal.display();
+            let (words, hint) = if complete {
+                (
+                    format!("the commit is complete, but its journal may still be there: {error}"),
+                    format!("remove {journal} before you start the guest"),
+                )
+            } else {
+                (
+                    format!("the changes are saved in {journal} but not yet all in the image: {error}"),
+                    "do not start the guest; mend the cause and open the image with imgsh again, which finishes the \
+                     commit"
+                        .to_string(),
+                )
+            };
             state.broken = Some(words.clone());
             // From here on reads see the new state, however much of it has arrived.
             if let Ok(Some(records)) = journal::records(file.as_ref(), self.len) {
                 *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = Some(Overlay::new(file, records));
             }
-            Error::new(error.kind(), words).at(path).hint(
-                "do not start the guest; mend the cause and open the image with imgsh again, which finishes the commit",
-            )
+            Error::new(error.kind(), words).at(path).hint(hint)
         })
     }
 

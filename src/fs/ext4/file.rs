@@ -46,7 +46,7 @@ impl Ext4 {
 
     /// Reads file content from the device; what still waits to be written goes there first.
     pub(super) fn read_device(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.fresh.borrow_mut().flush(&self.device)?;
+        self.fresh.borrow_mut().flush_at(&self.device, offset, buf.len())?;
         self.device.read_at(offset, buf)
     }
 

@@ -32,6 +32,12 @@ impl Fresh {
         Ok(())
     }
 
+    /// Writes what waits if any of it lies in `len` bytes at `offset`.
+    pub fn flush_at(&mut self, device: &Device, offset: u64, len: usize) -> Result<()> {
+        let end = self.offset + self.bytes.len() as u64;
+        if offset < end && self.offset < offset.saturating_add(len as u64) { self.flush(device) } else { Ok(()) }
+    }
+
     /// Writes what waits.
     pub fn flush(&mut self, device: &Device) -> Result<()> {
         if !self.bytes.is_empty() {

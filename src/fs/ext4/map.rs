@@ -84,7 +84,7 @@ impl Ext4 {
                 self.geometry.blocks
             )));
         }
-        Ok(())
+        self.check_zones(inode.number(), run.physical, u64::from(run.len))
     }
 
     /// What the file has from block `logical` on.

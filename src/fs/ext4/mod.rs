@@ -5,10 +5,14 @@
 //! computed (`cache`); file content goes straight to the device. What is handled: docs/formats/ext4.md.
 
 mod acl;
+mod alloc;
+mod attributes;
 mod cache;
 pub mod checksum;
+mod content;
 mod dir;
 pub mod dirent;
+mod edit;
 pub mod extent;
 pub mod features;
 mod file;
@@ -16,18 +20,24 @@ mod fresh;
 pub mod geometry;
 pub mod group;
 pub mod hash;
+mod index;
 pub mod inode;
-pub mod make;
 mod map;
+mod names;
 mod state;
 pub mod superblock;
+#[cfg(test)]
+mod tests;
+mod tree;
 pub mod xattr;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, MakeOptions, Metadata, NodeId};
+use alloc::Allocator;
 use cache::Cache;
 use features::{Compat, Incompat, RoCompat};
 use fresh::Fresh;
@@ -45,6 +55,14 @@ pub struct Ext4 {
     geometry: Geometry,
     cache: RefCell<Cache>,
     fresh: RefCell<Fresh>,
+    superblock_changed: bool,
+    writable: bool,
+    allocator: Allocator,
+    /// By directory without index: the first block that may have room for another name.
+    linear_hints: HashMap<u32, u64>,
+    /// Last generation that was given to a new inode.
+    generation: u32,
+    now: Timestamp,
 }
 
 /// Reads the first superblock; `None` if there is none.
@@ -88,7 +106,10 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Ext4::open(device)?))
 }
 
-pub use make::make;
+/// See [`crate::fs::Driver::make`].
+pub fn make(_device: &Device, _options: &MakeOptions) -> Result<()> {
+    Err(Error::unsupported("skeleton"))
+}
 
 /// Reads and checks the superblock of a file system that can be read.
 fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {
@@ -113,7 +134,20 @@ impl Ext4 {
     /// Features that forbid reading, a damaged superblock, a device that is too short.
     pub fn open(device: Device) -> Result<Self> {
         let (superblock, geometry) = load(device.as_ref())?;
-        Ok(Ext4 { device, superblock, geometry, cache: RefCell::default(), fresh: RefCell::default() })
+        let allocator = Allocator::new(device.pristine());
+        Ok(Ext4 {
+            device,
+            superblock,
+            geometry,
+            cache: RefCell::default(),
+            fresh: RefCell::default(),
+            superblock_changed: false,
+            writable: false,
+            allocator,
+            linear_hints: HashMap::new(),
+            generation: 0,
+            now: Timestamp::default(),
+        })
     }
 
     /// The inode of a node.
@@ -186,16 +220,25 @@ impl FileSystem for Ext4 {
         self.list_xattrs(&self.node(node)?)
     }
 
-    fn edit(&mut self, _now: Timestamp) -> Result<&mut dyn Edit> {
-        Err(Error::unsupported("skeleton"))
+    fn edit(&mut self, now: Timestamp) -> Result<&mut dyn Edit> {
+        self.now = now;
+        self.generation ^= now.nanos ^ now.seconds as u32;
+        self.begin_edit()?;
+        Ok(self)
     }
 
     fn reload(&mut self) -> Result<()> {
         self.cache = RefCell::default();
         self.fresh = RefCell::default();
+        self.superblock_changed = false;
+        self.writable = false;
+        self.linear_hints.clear();
+        self.allocator.forget();
         (self.superblock, self.geometry) = load(self.device.as_ref())?;
         Ok(())
     }
 
-    fn committed(&mut self) {}
+    fn committed(&mut self) {
+        self.allocator.committed();
+    }
 }

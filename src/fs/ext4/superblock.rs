@@ -175,6 +175,11 @@ impl Superblock {
     pub fn ro_compat(&self) -> RoCompat {
         RoCompat(if self.revision() == 0 { 0 } else { le32(&self.0, at::RO_COMPAT) })
     }
+    /// Adds bits to `s_feature_compat`.
+    pub fn add_compat(&mut self, bits: u32) {
+        let now = self.compat().0;
+        put_le32(&mut self.0, at::COMPAT, now | bits);
+    }
     /// Adds bits to `s_feature_ro_compat`.
     pub fn add_ro_compat(&mut self, bits: u32) {
         let now = self.ro_compat().0;

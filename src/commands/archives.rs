@@ -1,0 +1,177 @@
+//! Commands on tar archives.
+
+use super::looking::look;
+use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
+use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::fs::FileType;
+use crate::guest::archive::{Compression, TarSink, TarSource};
+use crate::guest::glob;
+use crate::guest::transfer::{Entry, ImportOptions, Sink};
+
+const DIRECTORY: Param = Param::required("directory", Kind::Path);
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "tar-in",
+        aliases: &["tar-in-opts"],
+        summary: "unpack a host tar archive into a guest directory",
+        help: "Modes, numeric owners, times and links come with it; extended attributes (which hold ACLs and SELinux \
+               labels too) with `xattrs:true`. `compress` is gzip or zstd; without it the archive is read as it is, \
+               whatever its name. `keepdirlink:true` keeps a link to a directory where the archive has a directory.",
+        params: &[
+            Param::required("tarfile", Kind::FileIn),
+            DIRECTORY,
+            Param::optional("compress", Kind::Text),
+            Param::optional("xattrs", Kind::Bool),
+            Param::optional("selinux", Kind::Bool),
+            Param::optional("acls", Kind::Bool),
+            Param::optional("keepdirlink", Kind::Bool),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "!mkdir d && echo hello > d/f && tar cf d.tar d\ntar-in d.tar /\nread-file /d/f\n",
+            output: "hello\n",
+        }],
+        run: |cx, args| tar_in(cx, args, "tarfile", compression(args)?),
+    },
+    Command {
+        name: "tar-out",
+        aliases: &["tar-out-opts"],
+        summary: "pack a guest directory as a tar archive on the host",
+        help: "Names begin with `./`. Owners are numbers. `compress` is gzip or zstd; `xattrs:true`, `selinux:true` or \
+               `acls:true` store extended attributes. `excludes` is a list of wildcards as `glob-expand` has them: \
+               what matches in full or from a slash on is left out, with everything below it.",
+        params: &[
+            Param::required("directory", Kind::Path),
+            Param::required("tarfile", Kind::FileOut),
+            Param::optional("compress", Kind::Text),
+            Param::optional("numericowner", Kind::Bool),
+            Param::optional("excludes", Kind::List),
+            Param::optional("xattrs", Kind::Bool),
+            Param::optional("selinux", Kind::Bool),
+            Param::optional("acls", Kind::Bool),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "mkdir /d\ntouch /d/a\ntouch /d/b.o\ntar-out /d - \"excludes:*.o\" | tar tf -\n",
+            output: "./\n./a\n",
+        }],
+        run: |cx, args| tar_out(cx, args, "tarfile", compression(args)?),
+    },
+    Command {
+        name: "tgz-in",
+        aliases: &[],
+        summary: "unpack a gzip-compressed tar archive into a guest directory",
+        help: "As `tar-in` with `compress:gzip`.",
+        params: &[Param::required("tarball", Kind::FileIn), DIRECTORY],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "!mkdir d && echo hello > d/f && tar czf d.tgz d\ntgz-in d.tgz /\nread-file /d/f\n",
+            output: "hello\n",
+        }],
+        run: |cx, args| tar_in(cx, args, "tarball", Compression::Gzip),
+    },
+    Command {
+        name: "tgz-out",
+        aliases: &[],
+        summary: "pack a guest directory as a gzip-compressed tar archive on the host",
+        help: "As `tar-out` with `compress:gzip`.",
+        params: &[DIRECTORY, Param::required("tarball", Kind::FileOut)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "mkdir /d\ntouch /d/a\ntgz-out /d - | tar tzf -\n",
+            output: "./\n./a\n",
+        }],
+        run: |cx, args| tar_out(cx, args, "tarball", Compression::Gzip),
+    },
+];
+
+fn compression(args: &Args) -> Result<Compression> {
+    args.text_if("compress").map_or(Ok(Compression::None), |name| Compression::from_name(&name))
+}
+
+/// Whether extended attributes are asked for. In an archive ACLs and SELinux labels are attributes like others.
+fn attributes(args: &Args, command_has_options: bool) -> bool {
+    command_has_options && ["xattrs", "selinux", "acls"].into_iter().any(|name| args.bool(name))
+}
+
+fn check_directory(cx: &mut Context, path: &GuestPathBuf) -> Result<()> {
+    match look(cx, path, true)?.map(|m| m.file_type) {
+        Some(FileType::Directory) => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::NotADirectory, "not a directory").at(path)),
+        None => Err(Error::from(ErrorKind::NotFound).at(path)),
+    }
+}
+
+fn tar_in(cx: &mut Context, args: &Args, file: &str, compression: Compression) -> Result<Value> {
+    let directory = args.path("directory");
+    let (reader, _) = cx.host.read(&args.file(file))?;
+    check_directory(cx, &directory)?;
+    let plain = file == "tarball";
+    let options = ImportOptions {
+        xattrs: attributes(args, !plain),
+        keep_directory_links: !plain && args.bool("keepdirlink"),
+        ..ImportOptions::default()
+    };
+    let mut source = TarSource::new(reader, compression)?;
+    cx.session.guest.import(&directory, &mut source, &options)?;
+    Ok(Value::Nothing)
+}
+
+fn tar_out(cx: &mut Context, args: &Args, file: &str, compression: Compression) -> Result<Value> {
+    let directory = args.path("directory");
+    check_directory(cx, &directory)?;
+    let plain = file == "tarball";
+    let patterns = if plain { &[] } else { args.list("excludes") };
+    let writer = cx.host.write(&args.file(file))?;
+    let sink = TarSink::new(writer, compression, attributes(args, !plain))?;
+    let mut sink = Excluding { sink, patterns, below: None };
+    cx.session.guest.export(&directory, &GuestPathBuf::from("."), &mut sink)?;
+    sink.finish()?;
+    Ok(Value::Nothing)
+}
+
+/// Leaves out of an archive what matches a pattern, as tar's `--exclude` does.
+struct Excluding<'a, S> {
+    sink: S,
+    patterns: &'a [Vec<u8>],
+    /// The last directory that was left out.
+    below: Option<Vec<u8>>,
+}
+
+impl<S: Sink> Sink for Excluding<'_, S> {
+    fn put(&mut self, entry: Entry<'_>) -> Result<()> {
+        if let Some(excluded) = &self.below {
+            if entry.path.strip_prefix(excluded.as_slice()).is_some_and(|rest| rest.starts_with(b"/")) {
+                return Ok(());
+            }
+        }
+        if self.patterns.iter().any(|pattern| excludes(pattern, &entry.path)) {
+            self.below = Some(entry.path.0);
+            return Ok(());
+        }
+        self.sink.put(entry)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.sink.finish()
+    }
+
+    fn wants_xattrs(&self) -> bool {
+        self.sink.wants_xattrs()
+    }
+}
+
+/// Whether a pattern matches a path, or the rest of it after some slash.
+fn excludes(pattern: &[u8], path: &[u8]) -> bool {
+    let starts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(starts).any(|at| glob::matches(pattern, &path[at..]))
+}

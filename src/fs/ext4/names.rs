@@ -1,0 +1,183 @@
+//! Directories, written: entries put in, taken out, pointed elsewhere.
+
+use super::Ext4;
+use super::cache::Role;
+use super::dir::Place;
+use super::dirent::{self, Entries};
+use super::extent::Run;
+use super::features::Compat;
+use super::inode::{Inode, Time};
+use crate::base::{Error, Kind, Result};
+
+/// A name to put into a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// Its inode.
+    pub inode: u32,
+    /// Its type byte; 0 without the feature `filetype`.
+    pub kind: u8,
+}
+
+/// Puts an entry into the free space of the first record that has enough of it. Answers whether it did.
+pub(super) fn put_in_area(area: &mut [u8], has_types: bool, new: &NewEntry<'_>) -> Option<bool> {
+    let need = dirent::needed(new.name.len());
+    let mut place = None;
+    for entry in Entries::new(area, has_types) {
+        let entry = entry?;
+        if entry.len - entry.used() >= need {
+            place = Some((entry.at, entry.used(), entry.len));
+            break;
+        }
+    }
+    let Some((at, used, len)) = place else { return Some(false) };
+    if used > 0 {
+        dirent::put_len(area, at, used);
+    }
+    dirent::put(area, at + used, len - used, new.inode, new.kind, new.name);
+    Some(true)
+}
+
+impl Ext4 {
+    /// The block of a directory that must be there.
+    fn dir_block_at(&self, dir: &Inode, logical: u64) -> Result<(u64, Role)> {
+        match self.dir_block(dir, logical)? {
+            Some(block) => Ok((block.number, block.role)),
+            None => Err(self.broken(dir, &format!("block {logical} is a hole"))),
+        }
+    }
+
+    /// The entries of a leaf, to be changed.
+    pub(super) fn leaf_mut(&mut self, dir: &Inode, logical: u64) -> Result<&mut [u8]> {
+        let (number, role) = self.dir_block_at(dir, logical)?;
+        let size = self.geometry.leaf_size();
+        Ok(&mut self.block_mut(number, role)?[..size])
+    }
+
+    /// Tries to put an entry into one leaf.
+    pub(super) fn put_in_leaf(&mut self, dir: &Inode, logical: u64, new: &NewEntry<'_>) -> Result<bool> {
+        let has_types = self.geometry.has_types();
+        // Looked at before it is changed, so that a full leaf is not written again.
+        let block = self.dir_block(dir, logical)?.ok_or_else(|| self.broken(dir, "a leaf is a hole"))?;
+        let need = dirent::needed(new.name.len());
+        let mut room = false;
+        for entry in self.entries_of(dir, logical, self.entry_area(&block)) {
+            let entry = entry?;
+            room |= entry.len - entry.used() >= need;
+        }
+        drop(block);
+        if !room {
+            return Ok(false);
+        }
+        let put = put_in_area(self.leaf_mut(dir, logical)?, has_types, new);
+        put.ok_or_else(|| self.broken(dir, &format!("broken entry in block {logical}")))
+    }
+
+    /// Adds a block to a directory; the caller fills it. The inode is changed but not stored.
+    pub(super) fn grow_dir(&mut self, dir: &mut Inode) -> Result<u64> {
+        let logical = self.dir_blocks(dir);
+        let bs = self.geometry.bs();
+        if dir.size() >= 1 << 31 {
+            return Err(Error::new(Kind::NoSpace, "No space left on device (the directory is at its largest size)"));
+        }
+        let mut map = self.map(dir)?;
+        let goal = map.runs.last().map_or_else(|| self.home_of(dir), |run| run.physical + u64::from(run.len));
+        let grant = self.allocate(goal, 1)?;
+        map.runs.push(Run { logical, len: 1, physical: grant.start, unwritten: false });
+        self.store_map(dir, &mut map)?;
+        dir.set_size((logical + 1) * bs);
+        let role = self.dir_role(dir, logical);
+        let size = self.geometry.leaf_size();
+        let block = self.block_new(grant.start, role)?;
+        dirent::put(block, 0, size, 0, 0, b"");
+        Ok(logical)
+    }
+
+    /// Puts a name, which the caller knows to be new, into a directory. The inode is changed but not stored.
+    pub(super) fn add_entry(&mut self, dir: &mut Inode, new: &NewEntry<'_>) -> Result<()> {
+        let new = &NewEntry { kind: if self.geometry.has_types() { new.kind } else { 0 }, ..*new };
+        dir.set_time(Time::Modify, self.now);
+        dir.set_time(Time::Change, self.now);
+        if self.is_indexed(dir) {
+            return self.add_indexed(dir, new);
+        }
+        let blocks = self.dir_blocks(dir);
+        let from = self.linear_hints.get(&dir.number()).copied().unwrap_or(0).min(blocks);
+        for logical in from..blocks {
+            if self.put_in_leaf(dir, logical, new)? {
+                // Blocks before this one had no room even for this name, or only for shorter ones.
+                self.linear_hints.insert(dir.number(), logical);
+                return Ok(());
+            }
+        }
+        if blocks == 1 && self.geometry.compat.has(Compat::DIR_INDEX) {
+            self.make_index(dir)?;
+            return self.add_indexed(dir, new);
+        }
+        let logical = self.grow_dir(dir)?;
+        self.linear_hints.insert(dir.number(), logical);
+        if self.put_in_leaf(dir, logical, new)? { Ok(()) } else { Err(Kind::NoSpace.into()) }
+    }
+
+    /// Takes a name out of a directory. The inode is changed but not stored.
+    pub(super) fn remove_entry(&mut self, dir: &mut Inode, place: &Place) -> Result<()> {
+        dir.set_time(Time::Modify, self.now);
+        dir.set_time(Time::Change, self.now);
+        self.linear_hints.remove(&dir.number());
+        let has_types = self.geometry.has_types();
+        let area = self.leaf_mut(dir, place.logical)?;
+        let mut before: Option<(usize, usize)> = None;
+        let mut found = None;
+        for entry in Entries::new(area, has_types).flatten() {
+            if entry.at == place.at {
+                found = Some(entry.len);
+                break;
+            }
+            before = Some((entry.at, entry.len));
+        }
+        match (found, before) {
+            (Some(len), Some((at, before))) => dirent::put_len(area, at, before + len),
+            (Some(_), None) => dirent::put_inode(area, place.at, 0),
+            (None, _) => return Err(self.broken(dir, "an entry moved while it was removed")),
+        }
+        Ok(())
+    }
+
+    /// Points a name at another inode. The directory's inode is changed but not stored.
+    pub(super) fn replace_entry(&mut self, dir: &mut Inode, place: &Place, inode: u32, kind: u8) -> Result<()> {
+        dir.set_time(Time::Modify, self.now);
+        dir.set_time(Time::Change, self.now);
+        self.point_entry(dir, place.logical, place.at, inode, Some(kind))
+    }
+
+    fn point_entry(&mut self, dir: &Inode, logical: u64, at: usize, inode: u32, kind: Option<u8>) -> Result<()> {
+        let has_types = self.geometry.has_types();
+        let (number, role) = self.dir_block_at(dir, logical)?;
+        let block = self.block_mut(number, role)?;
+        dirent::put_inode(block, at, inode);
+        if let Some(kind) = kind.filter(|_| has_types) {
+            dirent::put_kind(block, at, kind);
+        }
+        Ok(())
+    }
+
+    /// Writes the first block of a new directory.
+    pub(super) fn init_dir(&mut self, dir: &mut Inode, parent: u32) -> Result<()> {
+        let logical = self.grow_dir(dir)?;
+        let number = dir.number();
+        let kind = if self.geometry.has_types() { 2 } else { 0 };
+        let area = self.leaf_mut(dir, logical)?;
+        let rest = area.len() - 12;
+        dirent::put(area, 0, 12, number, kind, b".");
+        dirent::put(area, 12, rest, parent, kind, b"..");
+        Ok(())
+    }
+
+    /// Points `..` of a directory at another one.
+    pub(super) fn set_parent(&mut self, dir: &Inode, parent: u32) -> Result<()> {
+        self.parent_of(dir)?;
+        // `parent_of` has seen that the second entry is `..`; the first has 12 bytes in every directory.
+        self.point_entry(dir, 0, 12, parent, None)
+    }
+}

@@ -1,0 +1,163 @@
+//! The gate for everything that writes: transactions, steps, commit and the ways back.
+
+use super::{DiskChanges, Session, Step};
+use crate::base::{Error, Kind, Result, Timestamp};
+use crate::stage::Savepoint;
+
+impl Session {
+    /// Runs one command that writes: savepoint on every disk, `work`, drivers synced, a step logged if anything
+    /// changed. A transaction inside another is part of it.
+    ///
+    /// # Errors
+    /// What `work` said, or `Kind::Interrupted`; after an error everything is as before.
+    pub fn transact<T>(
+        &mut self,
+        label: &str,
+        now: Timestamp,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        if self.inside {
+            return work(self);
+        }
+        self.guest.set_now(now);
+        let savepoints: Vec<Savepoint> = self.disks.iter().map(|disk| disk.stage.savepoint()).collect();
+        self.inside = true;
+        let result = work(self).and_then(|answer| {
+            self.guest.sync()?;
+            self.guest.check_interrupt()?;
+            Ok(answer)
+        });
+        self.inside = false;
+        self.tables.borrow_mut().clear();
+        match result {
+            Ok(answer) => {
+                let changed = |(disk, to): (&super::Attached, &Savepoint)| disk.stage.is_changed_since(*to);
+                if self.disks.iter().zip(&savepoints).any(changed) {
+                    self.steps.push(Step { label: label.to_string() });
+                    self.savepoints.push(savepoints);
+                }
+                Ok(answer)
+            }
+            Err(error) => match self.go_back(&savepoints) {
+                Ok(()) => Err(error),
+                Err(worse) => {
+                    Err(worse.hint(format!("going back after an error ({error}) failed; quit without a commit")))
+                }
+            },
+        }
+    }
+
+    /// Takes all disks back to savepoints and reads everything anew.
+    fn go_back(&mut self, savepoints: &[Savepoint]) -> Result<()> {
+        for (disk, savepoint) in self.disks.iter().zip(savepoints) {
+            disk.stage.rollback(*savepoint)?;
+        }
+        self.read_anew();
+        Ok(())
+    }
+
+    /// After disks went back: no cache survives, nor do file systems on partitions that moved or went.
+    fn read_anew(&mut self) {
+        self.tables.borrow_mut().clear();
+        let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
+        for device in open {
+            let moved = match self.range(&device) {
+                Ok((_, range)) => self.opened.get(&device) != Some(&range),
+                Err(_) => true,
+            };
+            if moved {
+                for lost in self.guest.forget(&device) {
+                    self.notices.push(format!(
+                        "{} was unmounted from {}: the device is no longer as it was",
+                        lost.device, lost.mountpoint
+                    ));
+                }
+            }
+        }
+        if let Err(notice) = self.guest.reload() {
+            self.notices.push(notice.to_string());
+        }
+    }
+
+    /// Steps that are not committed.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Takes the last step back; answers it. File systems that it had made are unmounted
+    /// ([`Session::take_notices`]).
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if there is none.
+    pub fn undo(&mut self) -> Result<Step> {
+        let (Some(step), Some(savepoints)) = (self.steps.pop(), self.savepoints.pop()) else {
+            return Err(Error::new(Kind::Invalid, "there is nothing to undo")
+                .hint("undo reaches back to the last commit, or to the start"));
+        };
+        self.go_back(&savepoints)?;
+        Ok(step)
+    }
+
+    /// Whether a commit would write anything. Never under `dry_run`.
+    pub fn is_changed(&self) -> bool {
+        !self.options.dry_run && self.disks.iter().any(|disk| disk.stage.is_changed())
+    }
+
+    /// What is staged, by disk; disks without changes are left out.
+    pub fn changes(&self) -> Result<Vec<DiskChanges>> {
+        let changed = self.devices().into_iter().zip(&self.disks).filter(|(_, disk)| disk.stage.is_changed());
+        Ok(changed
+            .map(|(device, disk)| {
+                let bytes = disk.stage.changed_ranges().iter().map(|r| r.end - r.start).sum();
+                DiskChanges { device, path: disk.path.clone(), bytes }
+            })
+            .collect())
+    }
+
+    /// Makes all steps permanent, each image at once or not at all. Under `dry_run` it does nothing: all stays
+    /// staged, and can be looked at and undone.
+    ///
+    /// # Errors
+    /// What a disk says. Images are committed one after the other; the hint says which are done.
+    pub fn commit(&mut self) -> Result<()> {
+        if self.inside {
+            return Err(Error::new(Kind::Internal, "a commit inside a transaction"));
+        }
+        self.guest.sync()?;
+        if self.options.dry_run {
+            return Ok(());
+        }
+        for (index, disk) in self.disks.iter().enumerate() {
+            let Err(error) = disk.stage.commit() else { continue };
+            let error = error.at(disk.path.display());
+            let name = |disk: &super::Attached| disk.path.display().to_string();
+            let done: Vec<String> = self.disks[..index].iter().map(name).collect();
+            if done.is_empty() {
+                return Err(error);
+            }
+            let open: Vec<String> = self.disks[index..].iter().filter(|d| d.stage.is_changed()).map(name).collect();
+            // What is left cannot be taken back step by step: part of the steps is permanent.
+            self.forget_steps();
+            return Err(error.hint(format!("committed: {}; not committed: {}", done.join(", "), open.join(", "))));
+        }
+        self.guest.committed();
+        self.forget_steps();
+        Ok(())
+    }
+
+    /// Forgets all steps: everything is as after the last commit.
+    pub fn rollback(&mut self) -> Result<()> {
+        self.forget_steps();
+        let mut result = Ok(());
+        for disk in &self.disks {
+            result = result.and(disk.stage.abandon().map_err(|e| e.at(disk.path.display())));
+        }
+        self.read_anew();
+        result
+    }
+
+    fn forget_steps(&mut self) {
+        self.steps.clear();
+        self.savepoints.clear();
+    }
+}

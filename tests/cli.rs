@@ -1,0 +1,382 @@
+//! The program from outside: options, the language, messages, exit statuses, and what is written when.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// What a run left behind.
+#[derive(Debug, PartialEq)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn imgsh(folder: &Path, args: &[&str], input: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imgsh"))
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", "/home/someone")
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("EDITOR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that ends before it has read everything closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let done = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ran { status: done.status.code().unwrap_or(-1), out: text(&done.stdout), err: text(&done.stderr) }
+}
+
+/// Lines of the language, without a disk: standard output; they must end well and say nothing else.
+fn lines(input: &str) -> String {
+    let ran = imgsh(&std::env::temp_dir(), &[], input);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{input}");
+    ran.out
+}
+
+/// Lines that fail: standard output and error.
+fn failing(input: &str) -> (String, String) {
+    let ran = imgsh(&std::env::temp_dir(), &[], input);
+    assert_eq!(ran.status, 1, "{input}");
+    (ran.out, ran.err)
+}
+
+/// A program of the host, which must succeed; its output.
+fn host(folder: &Path, program: &str, args: &[&str]) -> String {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let done = Command::new(program).args(args).current_dir(folder).env("PATH", path).output();
+    let done = done.unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// A folder with `disk.img`: an ext4 file system of 16 MiB without a partition table.
+fn with_disk() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    host(folder.path(), "mke2fs", &["-q", "-t", "ext4", "-E", "root_owner=0:0", "disk.img", "16M"]);
+    folder
+}
+
+const DISK: [&str; 4] = ["-a", "disk.img", "-m", "/dev/sda"];
+
+fn on_disk(folder: &TempDir, more: &[&str], input: &str) -> Ran {
+    let args: Vec<&str> = DISK.iter().chain(more).copied().collect();
+    imgsh(folder.path(), &args, input)
+}
+
+/// What is in the image, by programs that are not ours.
+fn judged(folder: &TempDir, path: &str) -> String {
+    host(folder.path(), "e2fsck", &["-fn", "disk.img"]);
+    host(folder.path(), "debugfs", &["-R", &format!("cat {path}"), "disk.img"])
+}
+
+#[test]
+fn words_quotes_comments() {
+    assert_eq!(
+        lines("echo a  b\t\tc\n  # comment\n\n\techo \"a  b\" 'c d' e\"f # x\nECHO last"),
+        "a b c\na  b c d e\"f # x\nlast\n"
+    );
+    assert_eq!(lines("echo ~ ~/x '~' a~ ~no-such-user/x\n"), "/home/someone /home/someone/x ~ a~ ~no-such-user/x\n");
+    assert_eq!(lines("echo a\r\n"), "a\r\n");
+    assert_eq!(lines("echo a\0b\n"), "a\n");
+    assert_eq!(lines("echo \"\\x41\\102\\t\" é\n"), "AB\t é\n");
+    let long = "x".repeat(9000);
+    let (out, err) = failing(&format!("echo {long}\n"));
+    assert_eq!(out.len(), 8191 - 5 + 1);
+    assert!(err.starts_with("xxxx") && err.contains(": unknown command"));
+}
+
+#[test]
+fn broken_lines_obey_the_dash() {
+    for (line, message) in [
+        ("echo \"a\"b", "command arguments not separated by whitespace"),
+        ("echo \"abc", "unterminated double quote"),
+        ("echo 'abc", "unterminated single quote"),
+        ("echo \"ab\\q\"", "invalid escape sequence in string (starting at offset 2)"),
+        ("upload -<< /x", "missing end marker in -<< expression"),
+        ("upload -<<END /x\nabc", "end of input reached without finding 'END'"),
+    ] {
+        assert_eq!(failing(&format!("{line}\n")), (String::new(), format!("imgsh: {message}\n")), "{line}");
+    }
+    let ran = imgsh(Path::new("/"), &[], "-echo 'abc\n- bogus\necho next\n");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "next\n"));
+    assert!(ran.err.starts_with("imgsh: unterminated single quote\nbogus: unknown command\n"));
+    let many = |count| format!("echo{}\n", " w".repeat(count));
+    assert_eq!(lines(&many(63)).len(), 126);
+    assert_eq!(failing(&many(64)).1, "imgsh: too many arguments\n");
+}
+
+#[test]
+fn the_first_failure_ends_a_script() {
+    let (out, err) = failing("echo a\nmkdri /x\necho b\n");
+    assert_eq!(out, "a\n");
+    assert_eq!(err, "mkdri: unknown command\n  hint: did you mean mkdir?\n");
+    let (_, err) = failing("zzzzzz\n");
+    assert!(err.starts_with("zzzzzz: unknown command\nDid you mean to open a disk image?"), "{err}");
+    assert_eq!(lines("echo a\nexit\nbogus\n"), "a\n");
+}
+
+#[test]
+fn arguments_are_checked() {
+    let (_, err) = failing("echo\nmkdir\n");
+    assert_eq!(
+        err,
+        "error: incorrect number of arguments\nusage: mkdir path\ntype 'help mkdir' for more help on mkdir\n"
+    );
+    let refused = |line: &str| failing(&format!("{line}\n")).1;
+    assert_eq!(refused("add x bogus:1"), "add: unknown optional argument \"bogus:1\"\n");
+    assert_eq!(refused("add x format:raw format:raw"), "add: optional argument \"format\" given more than once\n");
+    assert_eq!(refused("add x readonly:maybe"), "imgsh: 'maybe': invalid boolean value, use 'true' or 'false'\n");
+    assert_eq!(refused("chmod 12q /x"), "chmod: mode: invalid integer parameter (xstrtoll returned 2)\n");
+    assert_eq!(refused("chmod 5G /x"), "chmod: mode: integer out of range\n");
+    assert_eq!(refused("mkdir x"), "*stdin*:1: libguestfs: error: mkdir: x: path must start with a / character\n");
+    assert_eq!(
+        refused("# comment\n\nls /"),
+        "*stdin*:3: libguestfs: error: ls: call launch before using this function\n\
+         (in guestfish, don't forget to use the 'run' command)\n"
+    );
+}
+
+#[test]
+fn host_commands_pipes_generators() {
+    assert_eq!(lines("echo 1\n!echo 2\necho 3\n"), "1\n2\n3\n");
+    assert_eq!(lines("echo b a | tr ' ' '\\n' | sort\necho a|b \"|\"\n"), "a\nb\na|b |\n");
+    assert_eq!(failing("!exit 3\necho next\n"), (String::new(), String::new()));
+    assert_eq!(lines("-!exit 3\necho next\n"), "next\n");
+    assert_eq!(
+        lines("<! echo '# c'; echo 'echo \"a  b\" | cat'; echo -bogus 2>/dev/null; echo echo last\n").lines().count(),
+        2
+    );
+    let (out, err) = failing("<! echo echo a; exit 1\necho next\n");
+    assert!(out == "a\n" && err.starts_with("pclose: "), "{out} {err}");
+    // A reader that stops early is no failure, unless it was asked for.
+    let flood = format!("echo {}\n", "x".repeat(8000)).repeat(40);
+    let flood = format!("<!printf '%s' 'time echo {}'; echo\n", "y".repeat(100)) + &flood;
+    assert!(lines(&flood).len() > 300_000);
+    assert_eq!(lines("echo a | true\necho next\n"), "next\n");
+    // Failing commands fail in pipes too.
+    assert_eq!(failing("bogus | cat\necho next\n").0, "");
+}
+
+#[test]
+fn lines_that_other_commands_run() {
+    assert_eq!(lines("glob echo a b*\n"), "a b*\n");
+    assert_eq!(lines("time echo a | sed 's/[0-9]/N/g'\n"), "a\nelapsed time: N.NN seconds\n");
+    assert!(failing("time bogus\n").1.starts_with("bogus: unknown command\n"));
+    assert!(lines("help mkdir\n").starts_with("NAME\n    mkdir - "));
+    assert!(lines("help add\n").contains("SYNOPSIS\n     add-drive filename [readonly:true|false] [format:..]"));
+    assert!(lines("help --list\n").contains("\nmkdir                "));
+    assert!(failing("help mkdri\n").1.contains("did you mean mkdir?"));
+}
+
+#[test]
+fn words_of_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| imgsh(folder.path(), args, "");
+    let good = |out: &str| Ran { status: 0, out: out.into(), err: String::new() };
+    assert_eq!(run(&["echo", "a", ":", "echo", "~", "\"b\"", "|", ":"]), good("a\n~ \"b\" |\n"));
+    assert_eq!(run(&["exit", ":", "echo", "a"]), good("a\n"));
+    assert_eq!(run(&["--", "echo", "-x"]), good("-x\n"));
+    assert_eq!(run(&["--", "-ls", "/", ":", "echo", "a"]).out, "a\n");
+    let empty = "imgsh: empty command on command line\n";
+    assert_eq!(run(&[":", "echo", "a"]), Ran { status: 1, out: String::new(), err: empty.into() });
+    assert_eq!(run(&["echo", "a", ":", ":", "echo", "b"]), Ran { status: 1, out: "a\n".into(), err: empty.into() });
+    assert!(run(&["ls", "/"]).err.starts_with("*stdin*:0: libguestfs: error: ls: call launch"));
+    assert!(run(&["disk.img"]).err.contains("Did you mean to open a disk image?"));
+    assert_eq!(imgsh(folder.path(), &["lcd", "/", ":", "echo", "a"], "").out, "a\n");
+}
+
+#[test]
+fn files_of_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s"), "#!/usr/bin/imgsh -f\necho a\nls /\n").unwrap();
+    let ran = imgsh(folder.path(), &["-f", "s"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (1, "a\n"));
+    assert!(ran.err.starts_with("s:3: libguestfs: error: ls: "), "{}", ran.err);
+    assert_eq!(imgsh(folder.path(), &["-f", "s", "echo", "b"], "").out, "b\n");
+    assert_eq!(imgsh(folder.path(), &["-f", "gone"], "").err, "imgsh: gone: No such file or directory\n");
+    fs::write(folder.path().join("x.rhai"), "print(`${ARGS[0]} ${1 + 1}`);\nlet a = ;\n").unwrap();
+    let ran = imgsh(folder.path(), &["-f", "x.rhai", "one"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("x.rhai") && ran.err.contains('2'), "{}", ran.err);
+    fs::write(folder.path().join("y.rhai"), "print(`${ARGS[0]} ${1 + 1}`);\n").unwrap();
+    assert_eq!(imgsh(folder.path(), &["y.rhai", "one"], "").out, "one 2\n");
+    assert_eq!(imgsh(folder.path(), &["--lang=guestfish", "-f", "y.rhai"], "").status, 1);
+}
+
+#[test]
+fn options() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| imgsh(folder.path(), args, "");
+    let refused = |args: &[&str]| {
+        let ran = run(args);
+        assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{args:?}");
+        ran.err
+    };
+    assert_eq!(run(&["--version"]).out, format!("imgsh {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(run(&["--help"]).out.contains("--dry-run"));
+    assert!(run(&["-h"]).out.contains("\nmkdir "));
+    assert!(run(&["-h", "mkdir"]).out.starts_with("NAME\n    mkdir - "));
+    assert!(run(&["-N", "help"]).out.contains("fs:TYPE:SIZE:TABLE"));
+    assert_eq!(refused(&["-h", "mkdri"]).lines().nth(1), Some("  hint: did you mean mkdir?"));
+    let tail = "Try ‘imgsh --help’ for more information.\n";
+    assert_eq!(refused(&["--bogus"]), format!("imgsh: unrecognized option '--bogus'\n{tail}"));
+    assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options\n");
+    assert_eq!(
+        refused(&["-a", "x", "--format=raw", "echo"]),
+        "imgsh: --format parameter must appear before -a parameter\n"
+    );
+    assert_eq!(refused(&["-a", "gone.img", "run"]), "imgsh: access: gone.img: No such file or directory\n");
+    assert!(
+        refused(&["-N", "bogus", "run"])
+            .starts_with("imgsh: -N parameter ‘bogus’: no such prepared disk image known.\n")
+    );
+    assert!(refused(&["-d", "guest", "run"]).contains("-a"));
+    assert!(refused(&["--listen"]).contains("not supported"));
+    assert_eq!(
+        imgsh(folder.path(), &["-x", "get-pgroup"], "").err,
+        "libguestfs: trace: shutdown\nlibguestfs: trace: shutdown = 0\nlibguestfs: trace: close\n"
+    );
+}
+
+#[test]
+fn a_good_end_commits() {
+    let folder = with_disk();
+    let ran = on_disk(&folder, &[], "upload -<<END /f\none\n  $two \"x\nEND\nls /\ncat /f\n");
+    assert_eq!(ran, Ran { status: 0, out: "f\nlost+found\none\n  $two \"x\n\n".into(), err: String::new() });
+    assert_eq!(judged(&folder, "/f"), "one\n  $two \"x\n");
+    assert_eq!(on_disk(&folder, &["write", "/g", "words", ":", "exit", ":", "cat", "/g"], "").out, "words\n");
+    assert_eq!(judged(&folder, "/g"), "words");
+}
+
+#[test]
+fn a_failure_commits_nothing() {
+    let folder = with_disk();
+    let before = fs::read(folder.path().join("disk.img")).unwrap();
+    let ran = on_disk(&folder, &[], "write /f x\nmkdir /f/d\nwrite /g y\n");
+    assert_eq!(ran.status, 1);
+    assert_eq!(
+        ran.err,
+        "*stdin*:2: libguestfs: error: mkdir: /f/d: Not a directory\n\
+         imgsh: nothing of the 1 step before the error was written; the images are as they were\n"
+    );
+    assert!(fs::read(folder.path().join("disk.img")).unwrap() == before, "the image has changed");
+    // What was committed stays; a failing command that may fail takes nothing else with it.
+    let ran = on_disk(&folder, &[], "write /f x\ncommit\nwrite /g y\nbogus\n");
+    assert_eq!(ran.status, 1);
+    let ran = on_disk(&folder, &[], "-mkdir /f/d\nwrite /h z\n");
+    assert_eq!(ran.status, 0);
+    assert_eq!(
+        (judged(&folder, "/f"), judged(&folder, "/g"), judged(&folder, "/h")),
+        ("x".into(), "".into(), "z".into())
+    );
+}
+
+#[test]
+fn dry_runs_and_runs_without_sync() {
+    let folder = with_disk();
+    let before = fs::read(folder.path().join("disk.img")).unwrap();
+    let ran = on_disk(&folder, &["--dry-run"], "write /f x\nmkdir \"/a b\"\ncommit\ncat /f\n");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "x\n"), "{}", ran.err);
+    assert!(ran.err.contains("dry run") && ran.err.contains("  write /f x\n  mkdir \"/a b\"\n"), "{}", ran.err);
+    assert!(fs::read(folder.path().join("disk.img")).unwrap() == before, "a dry run wrote");
+    let ran = on_disk(&folder, &["-n"], "write /f x\n");
+    assert!(ran.status == 0 && ran.err.contains("1 step not written"), "{}", ran.err);
+    assert!(fs::read(folder.path().join("disk.img")).unwrap() == before, "-n wrote");
+    assert_eq!(on_disk(&folder, &["-n"], "write /f x\nsync\n").err, "");
+    assert_eq!(judged(&folder, "/f"), "x");
+}
+
+#[test]
+fn read_only_and_bad_mounts() {
+    let folder = with_disk();
+    let ran = on_disk(&folder, &["--ro"], "mkdir /d\n");
+    assert!(ran.status == 1 && ran.err.contains("mkdir: /d: Read-only file system"), "{}", ran.err);
+    let ran = imgsh(folder.path(), &["-a", "disk.img", "-m", "/dev/sdb1", "ls", "/"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("libguestfs: error: mount: /dev/sdb1: No such file or directory\n"), "{}", ran.err);
+    assert!(ran.err.contains("/dev/sda (ext4)"), "{}", ran.err);
+    let ran = imgsh(folder.path(), &["-a", "disk.img", "-i", "ls", "/"], "");
+    assert!(
+        ran.status == 1 && ran.err.starts_with("imgsh: no operating system was found on this disk\n"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn globs_over_the_guest() {
+    let folder = with_disk();
+    let ran = on_disk(
+        &folder,
+        &[],
+        "touch /b1\ntouch /b2\nmkdir /bd\nglob echo /b* /none* x\n-glob rm /b*\nls /\nglob echo /dev/sd*\n",
+    );
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(ran.out, "/b1 /none* x\n/b2 /none* x\n/bd/ /none* x\nbd\nlost+found\n/dev/sda\n");
+    assert!(ran.err.contains("Is a directory"), "{}", ran.err);
+}
+
+#[test]
+fn trees_in_and_out() {
+    let folder = with_disk();
+    let make = "mkdir -p in/sub && echo a > in/a && ln in/a in/hard && ln -s /etc/passwd in/link && \
+                mkfifo in/fifo && chmod 2751 in/sub && truncate -s 300k in/sparse && touch -d @1000000000 in/a in/sub";
+    host(folder.path(), "sh", &["-c", make]);
+    let ran = on_disk(&folder, &[], "copy-in in /\nmkdir /out\ncopy-in in/a in/link /out\nfind /\n");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(judged(&folder, "/in/hard"), "a\n");
+    host(folder.path(), "mkdir", &["back"]);
+    let ran = on_disk(&folder, &[], "copy-out /in back\ncopy-out /out/a .\n");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    let list = "cd $1 && find . -printf '%p %y %m %s %l %n\\n' | grep -v ' d ' | sort; stat -c '%Y' a sub; cmp a $2";
+    let other = folder.path().join("in/a");
+    let other = other.to_str().unwrap();
+    assert_eq!(
+        host(folder.path(), "sh", &["-c", list, "sh", "back/in", other]),
+        host(folder.path(), "sh", &["-c", list, "sh", "in", other])
+    );
+    assert_eq!(fs::read_to_string(folder.path().join("a")).unwrap(), "a\n");
+}
+
+#[test]
+fn names_that_lead_outside_stay_inside() {
+    let folder = with_disk();
+    host(folder.path(), "sh", &["-c", "mkdir -p t/evil && echo guest > t/evil/f && ln -s ../../outside t/link"]);
+    assert_eq!(on_disk(&folder, &[], "copy-in t /\n").err, "");
+    host(folder.path(), "sh", &["-c", "mkdir outside back back/t && ln -s ../../outside back/t/evil"]);
+    // A link that stands where a folder comes is replaced, never entered.
+    let ran = on_disk(&folder, &["copy-out", "/t", "back"], "");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(fs::read_dir(folder.path().join("outside")).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(folder.path().join("back/t/evil/f")).unwrap(), "guest\n");
+}
+
+#[test]
+fn editors() {
+    let folder = with_disk();
+    let edit = |editor: &str, lines: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_imgsh"))
+            .args(DISK)
+            .current_dir(folder.path())
+            .env("EDITOR", editor)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().status.code()
+    };
+    assert_eq!(edit("echo added >>", "write /f \"one\\n\"\nchmod 0600 /f\nedit /f\n"), Some(0));
+    assert_eq!(judged(&folder, "/f"), "one\nadded\n");
+    assert!(host(folder.path(), "debugfs", &["-R", "stat /f", "disk.img"]).contains("Mode:  0600"));
+    assert_eq!(edit("false", "edit /f\n"), Some(1));
+    assert_eq!(judged(&folder, "/f"), "one\nadded\n");
+}

@@ -1,0 +1,126 @@
+//! The prompt, at a pseudo terminal.
+
+use std::path::Path;
+use std::process::Command;
+
+use rexpect::session::{PtySession, spawn_command};
+
+fn prompt(folder: &Path, args: &[&str]) -> PtySession {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imgsh"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("TERM", "xterm")
+        .env("NO_COLOR", "1")
+        .env("HOME", folder)
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("GUESTFISH_PS1");
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    session.exp_string("quit ends.").unwrap();
+    session.exp_string("> ").unwrap();
+    session
+}
+
+fn with_disk() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let made = Command::new("mke2fs")
+        .args(["-q", "-t", "ext4", "disk.img", "16M"])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .status();
+    assert!(made.unwrap().success());
+    folder
+}
+
+fn type_keys(session: &mut PtySession, keys: &str) {
+    session.send(keys).unwrap();
+    session.flush().unwrap();
+}
+
+#[test]
+fn commands_are_completed_and_failures_do_not_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut p = prompt(folder.path(), &[]);
+    type_keys(&mut p, "ech\ta \"b c\"\r");
+    p.exp_string("\na b c\r\n").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, "mkdri /x\r");
+    p.exp_string("did you mean mkdir?").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, "ls /\r");
+    p.exp_string("libguestfs: error: ls: call launch").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+    // Ctrl-C gives a new prompt.
+    type_keys(&mut p, "echo lost\x03");
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, "let x = 20 + 1\r");
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, "x * 2\r");
+    p.exp_string("\n42\r\n").unwrap();
+    type_keys(&mut p, "exit\r");
+    p.exp_eof().unwrap();
+}
+
+#[test]
+fn history_is_kept_but_for_lines_with_a_blank_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut p = prompt(folder.path(), &[]);
+    type_keys(&mut p, "echo kept\r");
+    p.exp_string("\nkept\r\n").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, " echo secret\r");
+    p.exp_string("\nsecret\r\n").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+    type_keys(&mut p, "\x04");
+    p.exp_eof().unwrap();
+    let history = std::fs::read_to_string(folder.path().join(".local/state/imgsh/history")).unwrap();
+    assert!(history.contains("echo kept") && !history.contains("secret"), "{history}");
+    let mut p = prompt(folder.path(), &[]);
+    type_keys(&mut p, "\x1b[A\r");
+    p.exp_string("\nkept\r\n").unwrap();
+}
+
+#[test]
+fn guest_paths_are_completed_and_leaving_asks() {
+    let folder = with_disk();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    type_keys(&mut p, "mkdir /some-folder\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "write /some-folder/unlikely-name text\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "cat /som\tunl\t\r");
+    p.exp_string("\ntext\r\n").unwrap();
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "quit\r");
+    p.exp_string("2 steps are not written").unwrap();
+    type_keys(&mut p, "c\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "\x04");
+    p.exp_string("2 steps are not written").unwrap();
+    type_keys(&mut p, "n\r");
+    p.exp_string("nothing was written").unwrap();
+    p.exp_eof().unwrap();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    type_keys(&mut p, "mkdir /kept\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "quit\r");
+    p.exp_string("1 step is not written").unwrap();
+    type_keys(&mut p, "y\r");
+    p.exp_eof().unwrap();
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let list =
+        Command::new("debugfs").args(["-R", "ls /", "disk.img"]).current_dir(folder.path()).env("PATH", path).output();
+    let list = String::from_utf8_lossy(&list.unwrap().stdout).into_owned();
+    assert!(list.contains("kept") && !list.contains("some-folder"), "{list}");
+}
+
+#[test]
+fn a_paste_runs_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut p = prompt(folder.path(), &[]);
+    type_keys(&mut p, "\x1b[200~echo first\necho second\x1b[201~\r");
+    p.exp_string("\nfirst\r\n").unwrap();
+    p.exp_string("second\r\n").unwrap();
+    p.exp_string("imgsh> ").unwrap();
+}
