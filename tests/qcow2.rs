@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::task::{Context, Poll, Waker};
 
 use imgsh::base::{Kind, Result};
 use imgsh::disk::qcow2::{self, Qcow2};
@@ -379,4 +380,100 @@ fn creating_refuses_what_cannot_be() {
         |o: &mut CreateOptions| (o.backing, o.backing_format) = (Some("image.qcow2".into()), Some(Format::Raw));
     assert_eq!(with(itself).kind(), Kind::Invalid);
     assert_eq!(fs::read(&path).unwrap(), [7; 512]);
+}
+
+#[test]
+fn another_reader_sees_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    qcow2::create(&path, &CreateOptions { size: Some(SIZE as u64), ..CreateOptions::default() }).unwrap();
+    rounds(dir, "image.qcow2", &[], 30);
+    let params = qcow2_rs::dev::Qcow2DevParams::new(9, None, None, true, false);
+    let disk = qcow2_rs::utils::qcow2_setup_dev_sync(&path, &params).unwrap();
+    let reading = std::pin::pin!(async {
+        let mut bytes = Vec::new();
+        disk.qcow2_prep_io().await.unwrap();
+        for offset in (0..SIZE as u64).step_by(65_536) {
+            let mut buf = qcow2_rs::helpers::Qcow2IoBuf::<u8>::new(65_536);
+            disk.read_at(&mut buf, offset).await.unwrap();
+            bytes.extend_from_slice(&buf);
+        }
+        bytes
+    });
+    // Its calls block; a future that is not ready at once would be a bug of this test.
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(bytes) = reading.poll(&mut context) else { panic!("it waits") };
+    same("another reader", &bytes, &everything(&Qcow2::open(&path, true).unwrap()));
+}
+
+#[test]
+fn images_in_use_are_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    qemu(dir, "create -q -f qcow2 base.qcow2 1M");
+    qemu(dir, "create -q -f qcow2 -F qcow2 -b base.qcow2 image.qcow2");
+    let hold = |name: &str| {
+        let mut child = Command::new("qemu-io")
+            .arg(name)
+            .current_dir(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The prompt is there when the image is open.
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 8]).unwrap();
+        child
+    };
+    let path = dir.join("image.qcow2");
+    for name in ["image.qcow2", "base.qcow2"] {
+        let mut child = hold(name);
+        assert_eq!(Qcow2::open(&path, true).err().unwrap().kind(), Kind::Busy, "{name}");
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+    // Readers get along; a second one keeps the first from writing.
+    let (first, second) = (Qcow2::open(&path, false).unwrap(), Qcow2::open(&path, true).unwrap());
+    assert_eq!(first.write_fresh(0, b"x").unwrap_err().kind(), Kind::Busy);
+    drop(second);
+    first.write_fresh(0, b"x").unwrap();
+    assert_eq!(Qcow2::open(&path, true).err().unwrap().kind(), Kind::Busy);
+}
+
+#[test]
+fn bad_chains_are_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let open = |name: &str| Qcow2::open(&dir.join(name), true).err().map(|e| (e.kind(), e.to_string())).unwrap();
+    base(dir, "base.raw", 1 << 20, 31);
+    qemu(dir, "create -q -f qcow2 -F raw -b base.raw one.qcow2");
+    qemu(dir, "create -q -f qcow2 -F qcow2 -b one.qcow2 two.qcow2");
+    qemu(dir, "rebase -u -F qcow2 -b two.qcow2 one.qcow2");
+    let (kind, text) = open("one.qcow2");
+    assert!(kind == Kind::Corrupt && text.contains("loops"), "{text}");
+    qemu(dir, "rebase -u -F raw -b gone.raw one.qcow2");
+    let (kind, text) = open("two.qcow2");
+    assert!(kind == Kind::NotFound && text.contains("one.qcow2") && text.contains("gone.raw"), "{text}");
+    for (backing, kind) in
+        [("nbd://host/disk", Kind::Unsupported), ("json:{}", Kind::Unsupported), (".", Kind::IsADirectory)]
+    {
+        qemu(dir, &format!("rebase -u -F raw -b {backing} one.qcow2"));
+        assert_eq!(open("one.qcow2").0, kind, "{backing}");
+    }
+    run("mkfifo", &["pipe"], dir);
+    qemu(dir, "rebase -u -F raw -b pipe one.qcow2");
+    assert_eq!(open("one.qcow2").0, Kind::Invalid);
+    assert_eq!(open("pipe").0, Kind::Invalid);
+    // Without a format only what is clearly qcow2 is taken.
+    qemu(dir, "create -q -f qcow2 clear.qcow2 1M");
+    for (backing, good) in [("clear.qcow2", true), ("base.raw", false)] {
+        qemu(dir, &format!("rebase -u -F qcow2 -b {backing} one.qcow2"));
+        let path = dir.join("one.qcow2");
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(4).position(|window| window == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
+        // An extension of an unknown type is skipped.
+        bytes[at] = 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(Qcow2::open(&path, true).is_ok(), good, "{backing}");
+    }
 }

@@ -4,13 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::header::SECTOR;
-use super::map::{Fresh, Image, Source};
+use super::map::{Fresh, Image, PACKED, Source};
 use super::refcount::Refcounts;
 use super::storage::{Storage, read_metadata};
 use crate::base::{Error, Kind, Result};
 
 /// Bytes that are put together to one write.
 pub(super) const BATCH: usize = 4 << 20;
+/// Bytes of L2 tables that are looked through before the first write: 128 GiB of disk at 64 KiB clusters.
+const VERIFY_LIMIT: u64 = 16 << 20;
 
 /// Merges writes that follow each other on the host.
 pub(super) struct RunWriter<'a> {
@@ -48,6 +50,35 @@ impl<'a> RunWriter<'a> {
     }
 }
 
+/// Sees that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
+/// L2 tables are over the limit are not looked through; for those, the tables alone are protected.
+fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
+    let bits = image.header.cluster_bits;
+    let tables = image.l1.iter().filter(|entry| **entry != 0).count() as u64;
+    if tables << bits > VERIFY_LIMIT {
+        return Ok(());
+    }
+    let per_table = image.header.l2_entries();
+    for index in 0..image.l1.len() as u64 {
+        let Some(table) = image.table(index)? else { continue };
+        for (slot, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
+            let cluster = index * per_table + slot as u64;
+            let host = match entry & PACKED {
+                0 => image.host(cluster, *entry)?,
+                _ => Some(image.packed(*entry).offset),
+            };
+            if let Some(host) = host.filter(|host| matches!(counts.get(host >> bits), Ok(0))) {
+                return Err(Error::corrupt(format!(
+                    "qcow2: guest cluster {cluster} is at {host}, where the refcount is 0"
+                ))
+                .at(image.path.display())
+                .hint("nothing was changed; qemu-img check tells more"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What is needed to write: refcounts, and the way back.
 pub(super) struct Writer {
     pub counts: Refcounts,
@@ -68,7 +99,9 @@ impl Writer {
                 .hint("open it again"));
         }
         image.storage = storage;
-        Ok(Writer { counts: Refcounts::new(image)?, committed_len: image.storage.len()? })
+        let counts = Refcounts::new(image)?;
+        verify(image, &counts)?;
+        Ok(Writer { counts, committed_len: image.storage.len()? })
     }
 
     /// Writes whole clusters, `data`, for the guest clusters from `first`, none of which is fresh.
