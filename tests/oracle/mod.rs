@@ -221,7 +221,7 @@ impl BlockDevice for Staged {
     fn zero(&self, range: Range<u64>) -> Result<()> {
         self.change(range.start, range.end.saturating_sub(range.start), |bytes, _| bytes.fill(0))
     }
-    fn pristine(&self) -> bool {
+    fn pristine_range(&self, _: Range<u64>) -> bool {
         self.pages.lock().unwrap().is_empty()
     }
 }
