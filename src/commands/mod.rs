@@ -2,10 +2,14 @@
 
 mod archives;
 mod attributes;
+mod checksums;
+mod content;
 mod disk_free;
 mod disks;
 mod editing;
+mod examining;
 mod filesystems;
+mod grep;
 mod inspection;
 mod language;
 mod links;
@@ -13,10 +17,13 @@ mod long_listing;
 mod looking;
 mod mounts;
 mod partitions;
+mod pattern;
+mod ranges;
 mod reading;
 mod rename;
 mod settings;
 mod steps;
+mod text;
 mod transfer;
 mod vtorque;
 mod writing;
@@ -40,8 +47,12 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
+    Group { title: "Searching", commands: grep::COMMANDS },
+    Group { title: "Examining files", commands: examining::COMMANDS },
+    Group { title: "Checksums and base 64", commands: checksums::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
     Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Ranges of bytes", commands: ranges::COMMANDS },
     Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },

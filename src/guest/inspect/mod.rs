@@ -4,9 +4,12 @@
 //! follow them, since os-release and /bin are links on most systems.
 
 mod arch;
+mod file_type;
 mod fstab;
 mod release;
 
+pub use arch::architecture;
+pub use file_type::{TYPE_BYTES, file_type_of};
 pub use fstab::FstabEntry;
 
 use super::Guest;
