@@ -94,11 +94,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "checksums of all files below a directory, to a host file",
         help: "Lines as md5sum and its kin write them, with paths that begin with `./`: `md5sum -c` checks a copy of the \
                tree. Only regular files; sorted by path. `crc` lines have the size too, as cksum has it.",
-        params: &[
-            CSUMTYPE,
-            Param::required("directory", Kind::Path),
-            Param::required("sumsfile", Kind::FileOut),
-        ],
+        params: &[CSUMTYPE, Param::required("directory", Kind::Path), Param::required("sumsfile", Kind::FileOut)],
         returns: Returns::Nothing,
         effect: Effect::Reads,
         examples: &[Example {

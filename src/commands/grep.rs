@@ -188,9 +188,9 @@ fn grep(
             line.pop();
         }
         if regex.is_match(&line) {
-            room = room
-                .checked_sub(line.len() as u64)
-                .ok_or_else(|| Error::from(ErrorKind::FileTooBig).at(&path).hint("download the file and search it there"))?;
+            room = room.checked_sub(line.len() as u64).ok_or_else(|| {
+                Error::from(ErrorKind::FileTooBig).at(&path).hint("download the file and search it there")
+            })?;
             found.push(line);
         }
     }

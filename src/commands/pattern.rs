@@ -180,7 +180,9 @@ fn bracket(chars: &[char], mut at: usize, out: &mut String) -> Result<usize> {
             ('-', Some(next)) if at > first + 1 && *next != ']' => out.push('-'),
             (c, _) if c.is_ascii_alphanumeric() || !c.is_ascii() => {
                 if !c.is_ascii() {
-                    return Err(Error::unsupported(format!("'{c}' in a bracket expression: only ASCII is known there")));
+                    return Err(Error::unsupported(format!(
+                        "'{c}' in a bracket expression: only ASCII is known there"
+                    )));
                 }
                 out.push(c);
             }

@@ -82,11 +82,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "copy the first bytes of a file or device",
         help: "A file as DEST is replaced. A source with fewer than SIZE bytes is an error.",
-        params: &[
-            Param::required("src", Kind::DeviceOrPath),
-            Param::required("dest", Kind::DeviceOrPath),
-            SIZE,
-        ],
+        params: &[Param::required("src", Kind::DeviceOrPath), Param::required("dest", Kind::DeviceOrPath), SIZE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: &[Example {
@@ -137,11 +133,7 @@ pub(super) const COMMANDS: &[Command] = &[
         params: &[Param::required("device", Kind::Device), Param::required("count", Kind::Int), OFFSET],
         returns: Returns::Bytes,
         effect: Effect::Reads,
-        examples: &[Example {
-            setup: Setup::EspAndExt4,
-            lines: "pread-device /dev/sda 8 512\n",
-            output: "EFI PART",
-        }],
+        examples: &[Example { setup: Setup::EspAndExt4, lines: "pread-device /dev/sda 8 512\n", output: "EFI PART" }],
         run: |cx, args| {
             let (count, offset) = (unsigned(args, "count")?, unsigned(args, "offset")?);
             if count > MEMORY_LIMIT {

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod memory;
 pub mod qcow2;
 pub mod raw;
+pub mod read_only;
 pub mod slice;
 
 use std::ops::Range;

@@ -179,7 +179,10 @@ fn disk(start: &[u8]) -> Option<String> {
         return Some(format!("Linux rev 1.0 {name} filesystem data"));
     }
     if start.get(510..512) == Some(&[0x55, 0xaa]) {
-        if start.get(54..59) == Some(b"FAT12") || start.get(54..59) == Some(b"FAT16") || start.get(82..87) == Some(b"FAT32") {
+        if start.get(54..59) == Some(b"FAT12")
+            || start.get(54..59) == Some(b"FAT16")
+            || start.get(82..87) == Some(b"FAT32")
+        {
             return Some("DOS/MBR boot sector, FAT".to_string());
         }
         if start.get(3..11) == Some(b"NTFS    ") {
