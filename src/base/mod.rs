@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod bytes;
+pub mod crypt;
 pub mod digest;
 mod error;
 mod path;

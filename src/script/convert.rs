@@ -19,8 +19,12 @@ pub fn to_arg(param: &Param, value: Dynamic) -> Result<Arg> {
         }),
         Kind::HostPath => Arg::Host(text(param, value)?.into()),
         Kind::Bool => Arg::Bool(value.as_bool().map_err(|found| wrong(param, "a boolean", found))?),
-        Kind::Int | Kind::Int64 => Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?),
-        Kind::Mode => Arg::Int(mode(param, value)?),
+        Kind::ModeChange if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Owner if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Mode | Kind::ModeChange => Arg::Int(mode(param, value)?),
+        Kind::Int | Kind::Int64 | Kind::Owner => {
+            Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?)
+        }
         // Device names are resolved in the gate.
         Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::List => {
             Arg::Bytes(bytes(param, value)?)
@@ -68,6 +72,12 @@ fn mode(param: &Param, value: Dynamic) -> Result<i64> {
     let text = text(param, value)?;
     i64::from_str_radix(text.trim_start_matches("0o"), 8)
         .map_err(|_| Error::usage(format!("'{text}' is no octal mode")))
+}
+
+/// Whether a string is a number, perhaps with a sign.
+fn is_number(value: &Dynamic) -> bool {
+    let text = value.to_string();
+    text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// An argument for a step's label: one line, short.

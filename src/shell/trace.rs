@@ -62,6 +62,14 @@ fn quoted(bytes: &[u8]) -> String {
     const SHOWN: usize = 256;
     match bytes.get(..SHOWN) {
         Some(begin) => format!("\"{}\"<truncated, original size {} bytes>", printable(begin), bytes.len()),
-        None => format!("\"{}\"", printable(bytes)),
+        None => format!("\"{}\"", without_secret(printable(bytes))),
+    }
+}
+
+/// A word as it may be shown: passwords are not.
+pub fn without_secret(word: String) -> String {
+    match word.find("password:") {
+        Some(at) if word.len() > at + 9 => format!("{}password:***", &word[..at]),
+        _ => word,
     }
 }
