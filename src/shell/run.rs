@@ -370,11 +370,7 @@ fn label(typed: &str, words: &[Vec<u8>]) -> String {
     let mut label = typed.to_string();
     for word in words {
         label.push(' ');
-        let text = crate::base::printable(word);
-        match word.is_empty() || word.iter().any(|b| matches!(b, b' ' | b'\t')) {
-            true => label.push_str(&format!("\"{text}\"")),
-            false => label.push_str(&text),
-        }
+        label.push_str(&crate::base::quoted(word));
     }
     label
 }
@@ -385,6 +381,6 @@ mod tests {
 
     #[test]
     fn labels_quote_what_holds_blanks() {
-        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\x0a\" \"\"");
+        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\n\" \"\"");
     }
 }
