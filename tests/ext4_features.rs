@@ -86,7 +86,7 @@ fn large_attribute_values() {
             guest.xattr("emptied", &format!("user.value-{i}"), None);
         }
     };
-    for kind in [&["-b", "1024"][..], &["-b", "4096"], &["-b", "1024", "-I", "128"]] {
+    for kind in [&["-b", "1024"][..], &["-b", "4096"], &["-b", "4096", "-I", "128"]] {
         let device = mke2fs(&[&["-t", "ext4", "-O", "ea_inode"], kind].concat(), "32M", &[]);
         let mut fs = fs::open(device.device()).unwrap();
         let free = fs.info().unwrap();
