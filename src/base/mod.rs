@@ -1,6 +1,8 @@
 //! What every module needs and no format knows: errors, bytes, guest paths, time, sizes, UUIDs.
 
+pub mod base64;
 pub mod bytes;
+pub mod digest;
 mod error;
 mod path;
 pub mod size;

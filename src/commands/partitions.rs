@@ -476,7 +476,7 @@ fn gpt_partition(cx: &Context, args: &Args) -> Result<Partition> {
     partition(cx, args)
 }
 
-fn guid(args: &Args) -> Result<Uuid> {
+pub(super) fn guid(args: &Args) -> Result<Uuid> {
     let text = args.text("guid");
     Uuid::parse(&text).ok_or_else(|| Error::usage(format!("'{text}' is not a GUID")))
 }
@@ -485,7 +485,7 @@ fn guid_text(guid: Uuid) -> Value {
     Value::text(guid.to_string().to_ascii_uppercase())
 }
 
-fn edit(cx: &mut Context, args: &Args, edit: TableEdit) -> Result<Value> {
+pub(super) fn edit(cx: &mut Context, args: &Args, edit: TableEdit) -> Result<Value> {
     let device = args.text("device");
     table(cx.session, &device)?;
     done(volume::edit(&cx.session.device(&device)?, &edit).map_err(|e| e.at(device)))

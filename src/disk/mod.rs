@@ -8,6 +8,7 @@ pub mod memory;
 mod null;
 pub mod qcow2;
 pub mod raw;
+pub mod read_only;
 pub mod slice;
 
 use std::ops::Range;
