@@ -11,6 +11,6 @@ mod time;
 mod uuid;
 
 pub use error::{Error, Kind, Result};
-pub use path::{GuestPathBuf, Name, printable};
+pub use path::{GuestPathBuf, Name, printable, quoted, without_secret};
 pub use time::Timestamp;
 pub use uuid::Uuid;

@@ -67,7 +67,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "install-file -<<END /opt/app/bin/run mode:0755 owner:10\n#!/bin/sh\nEND\n\
-                    stat /opt/app/bin/run | egrep 'mode|uid|size'\n",
+                    stat /opt/app/bin/run | egrep '^(mode|uid|size)'\n",
             output: "mode: 33261\nuid: 10\nsize: 10\n",
         }],
         run: install_file,

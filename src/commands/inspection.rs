@@ -166,9 +166,14 @@ pub(super) const COMMANDS: &[Command] = &[
         "apt\n",
         |root| Value::text(root.package_management)
     ),
-    ask!("inspect-get-product-name", "full name of an inspected system", "", Returns::Text, "12.5\n", |root| {
-        Value::text(root.product_name)
-    }),
+    ask!(
+        "inspect-get-product-name",
+        "full name of an inspected system",
+        "",
+        Returns::Text,
+        "Debian GNU/Linux 12\n",
+        |root| { Value::text(root.product_name) }
+    ),
     ask!(
         "inspect-get-product-variant",
         "variant of an inspected system",

@@ -89,7 +89,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::EmptyDisk,
             lines: "part-disk /dev/sda mbr\npart-list /dev/sda\n",
-            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043327\n  part_size: 66977792\n}\n",
+            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043839\n  part_size: 66978304\n}\n",
         }],
         run: |cx, args| {
             let kind = table_kind(args)?;
@@ -278,7 +278,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "part-list /dev/sda\n",
-            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043327\n  part_size: 66977792\n}\n",
+            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043839\n  part_size: 66978304\n}\n",
         }],
         run: |cx, args| {
             let records = table(cx.session, &args.text("device"))?.partitions.into_iter().map(|p| {

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use nix::unistd::{AccessFlags, access};
+
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
 use super::repl;
@@ -174,9 +176,8 @@ fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<O
         let add = match drive {
             Drive::Image { path, format } => {
                 // The words of access(2), before anything else is tried.
-                File::open(path)
-                    .map_err(|e| Error::from(Error::io(path.display(), e)))
-                    .map_err(|e| Some(Error::new(e.kind(), e.to_string()).at("access")))?;
+                access(path, AccessFlags::R_OK)
+                    .map_err(|e| Some(Error::io(format!("access: {}", path.display()), e.into())))?;
                 let mut add = vec![b"add-drive".to_vec(), path.as_os_str().as_bytes().to_vec()];
                 add.extend(options.read_only.then(|| b"readonly:true".to_vec()));
                 add.extend(format.as_ref().map(|format| format!("format:{format}").into_bytes()));

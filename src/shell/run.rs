@@ -9,7 +9,7 @@ use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
 use super::{bind, help, json, trace};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, without_secret};
 use crate::command::{self, Args, Command, Context, Effect, Host, HostFile, Value};
 use crate::commands;
 use crate::session::Session;
@@ -332,11 +332,7 @@ fn label(typed: &str, words: &[Vec<u8>]) -> String {
     let mut label = typed.to_string();
     for word in words {
         label.push(' ');
-        let text = trace::without_secret(crate::base::printable(word));
-        match word.is_empty() || word.iter().any(|b| matches!(b, b' ' | b'\t')) {
-            true => label.push_str(&format!("\"{text}\"")),
-            false => label.push_str(&text),
-        }
+        label.push_str(&without_secret(crate::base::quoted(word)));
     }
     label
 }
@@ -347,6 +343,6 @@ mod tests {
 
     #[test]
     fn labels_quote_what_holds_blanks() {
-        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\x0a\" \"\"");
+        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\n\" \"\"");
     }
 }

@@ -1,7 +1,7 @@
 //! The lines that `-x` shows: each command with its arguments, then its answer.
 
 use super::wording;
-use crate::base::printable;
+use crate::base::{printable, without_secret};
 use crate::command::{Arg, Args, Command, HostFile, Need, Value};
 
 /// `libguestfs: trace: NAME ARG...`
@@ -63,13 +63,5 @@ fn quoted(bytes: &[u8]) -> String {
     match bytes.get(..SHOWN) {
         Some(begin) => format!("\"{}\"<truncated, original size {} bytes>", printable(begin), bytes.len()),
         None => format!("\"{}\"", without_secret(printable(bytes))),
-    }
-}
-
-/// A word as it may be shown: passwords are not.
-pub fn without_secret(word: String) -> String {
-    match word.find("password:") {
-        Some(at) if word.len() > at + 9 => format!("{}password:***", &word[..at]),
-        _ => word,
     }
 }
