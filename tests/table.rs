@@ -78,7 +78,7 @@ fn parameters() {
             "{name}: a word that may be left out beside a repeated one"
         );
         for (index, param) in params.iter().enumerate() {
-            let valid = param.name.bytes().all(|b| b.is_ascii_lowercase());
+            let valid = param.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             assert!(valid && !param.name.is_empty(), "{name}: parameter {}", param.name);
             assert!(params[..index].iter().all(|p| p.name != param.name), "{name}: {} twice", param.name);
         }

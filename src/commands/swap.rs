@@ -32,6 +32,21 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| make(cx, args, "device", args.text_if("label"), args.text_if("uuid")),
     },
     Command {
+        name: "mkswap-file",
+        aliases: &[],
+        summary: "make a swap area in a file",
+        help: "The file must be there and have no holes, or the guest's kernel refuses it: make it with `fallocate64`.",
+        params: &[Param::required("path", Kind::Path)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "fallocate64 /swap 1M\nmkswap-file /swap\nfile /swap\n",
+            output: "Linux swap file, 4k page size, little endian, version 1\n",
+        }],
+        run: |cx, args| make(cx, args, "path", None, None),
+    },
+    Command {
         name: "mkswap-l",
         aliases: &[],
         summary: "make a swap area with a label on a device",
@@ -60,21 +75,6 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\n",
         }],
         run: |cx, args| make(cx, args, "device", None, args.text_if("uuid")),
-    },
-    Command {
-        name: "mkswap-file",
-        aliases: &[],
-        summary: "make a swap area in a file",
-        help: "The file must be there and have no holes, or the guest's kernel refuses it: make it with `fallocate64`.",
-        params: &[Param::required("path", Kind::Path)],
-        returns: Returns::Nothing,
-        effect: Effect::Writes,
-        examples: &[Example {
-            setup: Setup::Ext4,
-            lines: "fallocate64 /swap 1M\nmkswap-file /swap\nfile /swap\n",
-            output: "Linux swap file, 4k page size, little endian, version 1\n",
-        }],
-        run: |cx, args| make(cx, args, "path", None, None),
     },
 ];
 
