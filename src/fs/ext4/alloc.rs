@@ -70,7 +70,7 @@ impl Allocator {
 }
 
 /// Sets or clears bits.
-fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
+pub(super) fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
     let mut bit = bits.start;
     while bit < bits.end {
         let Some(byte) = bytes.get_mut(bit as usize / 8) else { return };
@@ -215,7 +215,7 @@ impl Ext4 {
     }
 
     /// Writes the bitmap of a group that had none.
-    fn init_block_bitmap(&mut self, group: u32) -> Result<()> {
+    pub(super) fn init_block_bitmap(&mut self, group: u32) -> Result<()> {
         let desc = self.group(group)?;
         if self.is_uninit(&desc, BLOCK_UNINIT) {
             let bits = self.usage(group)?;
@@ -453,6 +453,16 @@ impl Ext4 {
         }
         self.group_mut(group)?.set_itable_unused(per - (index + 1));
         Ok(())
+    }
+
+    /// Whether an inode is marked as used.
+    pub(super) fn inode_is_used(&self, inode: u32) -> Result<bool> {
+        let (group, index) = self.geometry.inode_place(inode)?;
+        if self.is_uninit(&self.group(group)?, INODE_UNINIT) {
+            return Ok(false);
+        }
+        let (_, bitmap) = self.bitmap(group, false)?;
+        Ok(bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1))
     }
 
     /// Gives an inode back.

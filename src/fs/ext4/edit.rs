@@ -144,7 +144,7 @@ impl Ext4 {
     }
 
     /// Frees a node without names.
-    fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
+    pub(super) fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
         self.drop_xattr_block(inode)?;
         if inode.has(FLAG_EXTENTS) {
             self.cut_map(inode, 0)?;
@@ -427,7 +427,9 @@ impl Ext4 {
         if let Some(why) = self.why_read_only()? {
             return Err(Error::unsupported(format!("ext4: {why}")).hint("nothing was changed"));
         }
+        self.replay()?;
         self.load_zones()?;
+        self.clean_orphans()?;
         self.writable = true;
         debug_assert_eq!(self.root(), NodeId(ROOT.into()));
         Ok(())

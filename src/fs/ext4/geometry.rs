@@ -171,6 +171,11 @@ impl Geometry {
         (u64::from(self.inodes_per_group) * self.inode_size as u64).div_ceil(self.bs())
     }
 
+    /// Groups whose metadata may lie together, from the superblock's log2 of it: 1 without flex_bg.
+    pub fn groups_per_flex(&self, log: u8) -> u32 {
+        if self.incompat.has(Incompat::FLEX_BG) { 1u32.checked_shl(log.into()).unwrap_or(1) } else { 1 }
+    }
+
     /// First block of a group.
     pub fn group_start(&self, group: u32) -> u64 {
         self.first_block + u64::from(group) * u64::from(self.blocks_per_group)

@@ -10,6 +10,7 @@ mod attributes;
 mod cache;
 pub mod checksum;
 mod content;
+mod copies;
 mod dir;
 pub mod dirent;
 mod edit;
@@ -22,9 +23,12 @@ pub mod group;
 pub mod hash;
 mod index;
 pub mod inode;
+mod journal;
 pub mod make;
 mod map;
 mod names;
+mod orphan;
+mod resize;
 mod state;
 pub mod superblock;
 mod tree;
@@ -51,7 +55,11 @@ pub const NAMES: &[&str] = &["ext2", "ext3", "ext4"];
 
 /// An open file system.
 pub struct Ext4 {
+    /// The device as it was given.
+    base: Device,
+    /// The same, or what it reads as after the replay of its journal.
     device: Device,
+    recovery: Option<journal::Recovery>,
     superblock: Superblock,
     geometry: Geometry,
     cache: RefCell<Cache>,
@@ -124,15 +132,17 @@ fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {
 }
 
 impl Ext4 {
-    /// Opens a file system; reads its superblock only.
+    /// Opens a file system; reads its superblock, and the journal if it must be replayed.
     ///
     /// # Errors
-    /// Features that forbid reading, a damaged superblock, a device that is too short.
+    /// Features that forbid reading, a damaged superblock or journal, a device that is too short.
     pub fn open(device: Device) -> Result<Self> {
         let (superblock, geometry) = load(device.as_ref())?;
         let allocator = Allocator::new(device.pristine());
-        Ok(Ext4 {
+        let mut fs = Ext4 {
+            base: device.clone(),
             device,
+            recovery: None,
             superblock,
             geometry,
             cache: RefCell::default(),
@@ -143,7 +153,9 @@ impl Ext4 {
             linear_hints: HashMap::new(),
             generation: 0,
             now: Timestamp::default(),
-        })
+        };
+        fs.find_recovery()?;
+        Ok(fs)
     }
 
     /// The inode of a node.
@@ -230,8 +242,9 @@ impl FileSystem for Ext4 {
         self.writable = false;
         self.linear_hints.clear();
         self.allocator.forget();
+        self.device = self.base.clone();
         (self.superblock, self.geometry) = load(self.device.as_ref())?;
-        Ok(())
+        self.find_recovery()
     }
 
     fn committed(&mut self) {

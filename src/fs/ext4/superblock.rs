@@ -4,7 +4,7 @@
 
 use super::checksum;
 use super::features::{Compat, Incompat, RoCompat};
-use crate::base::bytes::{le16, le32, put_le32, u8_at};
+use crate::base::bytes::{le16, le32, put_le16, put_le32, u8_at};
 use crate::base::{Error, Result, Timestamp, Uuid};
 
 /// Where the first superblock begins, in bytes.
@@ -18,6 +18,8 @@ pub const MAGIC: u16 = 0xef53;
 pub const STATE_VALID: u16 = 1;
 /// `s_state`: errors were detected.
 pub const STATE_ERROR: u16 = 2;
+/// `s_state`: orphans are being cleaned up.
+pub const STATE_ORPHANS: u16 = 4;
 /// `s_flags`: directory hashes treat names as unsigned bytes.
 pub const FLAG_UNSIGNED_HASH: u32 = 2;
 
@@ -40,6 +42,7 @@ pub(super) mod at {
     pub const REVISION: usize = 0x4c;
     pub const FIRST_INODE: usize = 0x54;
     pub const INODE_SIZE: usize = 0x58;
+    pub const GROUP: usize = 0x5a;
     pub const COMPAT: usize = 0x5c;
     pub const INCOMPAT: usize = 0x60;
     pub const RO_COMPAT: usize = 0x64;
@@ -104,12 +107,39 @@ impl Superblock {
     pub fn free_blocks(&self) -> u64 {
         self.wide(at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI)
     }
+    fn put_wide(&mut self, lo: usize, hi: usize, value: u64) {
+        put_le32(&mut self.0, lo, value as u32);
+        if self.incompat().has(Incompat::BIT64) {
+            put_le32(&mut self.0, hi, (value >> 32) as u32);
+        }
+    }
+    /// Sets the number of blocks.
+    pub fn set_blocks(&mut self, count: u64) {
+        self.put_wide(at::BLOCKS_LO, at::BLOCKS_HI, count);
+    }
+    /// Sets the number of inodes.
+    pub fn set_inodes(&mut self, count: u32) {
+        put_le32(&mut self.0, at::INODES, count);
+    }
+    /// Sets the number of blocks that only root may take.
+    pub fn set_reserved_blocks(&mut self, count: u64) {
+        self.put_wide(at::RESERVED_LO, at::RESERVED_HI, count);
+    }
+    /// Sets the number of blocks kept behind each copy of the descriptors.
+    pub fn set_reserved_gdt_blocks(&mut self, count: u16) {
+        put_le16(&mut self.0, at::RESERVED_GDT, count);
+    }
+    /// Sets the count of metadata blocks; 0 for not counted.
+    pub fn set_overhead(&mut self, count: u32) {
+        put_le32(&mut self.0, at::OVERHEAD, count);
+    }
+    /// Sets the number of the group that a copy stands in.
+    pub fn set_group(&mut self, group: u32) {
+        put_le16(&mut self.0, at::GROUP, group as u16);
+    }
     /// Sets the number of free blocks.
     pub fn set_free_blocks(&mut self, count: u64) {
-        put_le32(&mut self.0, at::FREE_BLOCKS_LO, count as u32);
-        if self.incompat().has(Incompat::BIT64) {
-            put_le32(&mut self.0, at::FREE_BLOCKS_HI, (count >> 32) as u32);
-        }
+        self.put_wide(at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, count);
     }
     /// Free inodes.
     pub fn free_inodes(&self) -> u32 {
@@ -146,6 +176,10 @@ impl Superblock {
     /// [`STATE_VALID`], [`STATE_ERROR`].
     pub fn state(&self) -> u16 {
         le16(&self.0, at::STATE)
+    }
+    /// Sets the state.
+    pub fn set_state(&mut self, state: u16) {
+        put_le16(&mut self.0, at::STATE, state);
     }
     /// 0 for Linux.
     pub fn creator_os(&self) -> u32 {
@@ -185,6 +219,16 @@ impl Superblock {
         let now = self.ro_compat().0;
         put_le32(&mut self.0, at::RO_COMPAT, now | bits);
     }
+    /// Takes bits from `s_feature_incompat`.
+    pub fn clear_incompat(&mut self, bits: u32) {
+        let now = self.incompat().0;
+        put_le32(&mut self.0, at::INCOMPAT, now & !bits);
+    }
+    /// Takes bits from `s_feature_ro_compat`.
+    pub fn clear_ro_compat(&mut self, bits: u32) {
+        let now = self.ro_compat().0;
+        put_le32(&mut self.0, at::RO_COMPAT, now & !bits);
+    }
     /// The file system's UUID.
     pub fn uuid(&self) -> Uuid {
         Uuid(self.0[at::UUID..at::UUID + 16].try_into().unwrap_or_default())
@@ -209,6 +253,10 @@ impl Superblock {
     /// Head of the list of inodes to clean up after a crash, 0 if empty.
     pub fn last_orphan(&self) -> u32 {
         le32(&self.0, at::LAST_ORPHAN)
+    }
+    /// Sets the head of that list.
+    pub fn set_last_orphan(&mut self, inode: u32) {
+        put_le32(&mut self.0, at::LAST_ORPHAN, inode);
     }
     /// Seed of directory hashes.
     pub fn hash_seed(&self) -> [u32; 4] {

@@ -1,0 +1,195 @@
+//! Growing and shrinking against resize2fs: the same sizes, counts and features, clean, and the content as before.
+
+mod oracle;
+
+use std::path::{Path, PathBuf};
+
+use imgsh::base::{Kind, Timestamp};
+use imgsh::fs::FileSystem;
+use imgsh::fs::ext4::Ext4;
+use oracle::tree::{Tree, assert_same, judge, through_trait};
+use oracle::{Sparse, assert_clean, run, scratch, tool};
+
+const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+const MIB: u64 = 1 << 20;
+
+/// A file system with files in many directories, so that several groups have inodes and blocks in use.
+fn image(dir: &Path, size: u64, options: &[&str]) -> PathBuf {
+    let (tree, image) = (dir.join("tree"), dir.join("image"));
+    if !tree.exists() {
+        for i in 0..12 {
+            let sub = tree.join(format!("dir-{i}/below"));
+            std::fs::create_dir_all(&sub).unwrap();
+            for j in 0..15 {
+                std::fs::write(sub.join(format!("file-{j}")), format!("{i} {j}\n").repeat(j * 50)).unwrap();
+            }
+        }
+        std::fs::write(tree.join("large"), (0..3_000_000_u32).map(|i| (i / 777) as u8).collect::<Vec<u8>>()).unwrap();
+        std::os::unix::fs::symlink("long/".repeat(30), tree.join("link")).unwrap();
+    }
+    let _ = std::fs::remove_file(&image);
+    let file = image.to_str().unwrap();
+    let base = ["-q", "-F", "-d", tree.to_str().unwrap()];
+    run("mke2fs", &[&base, options, &[file, &format!("{}k", size / 1024)]].concat());
+    let (status, text) = tool("e2fsck", &["-fyD", file]);
+    assert!(status <= 1, "{text}");
+    assert_clean(&image, "mke2fs");
+    image
+}
+
+fn tree_of(image: &Path) -> Tree {
+    through_trait(&Ext4::open(Sparse::load(image).device()).unwrap())
+}
+
+/// The lines of dumpe2fs that tell sizes and counts; where things lie is not among them.
+fn facts(image: &Path) -> Vec<String> {
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    let wanted = [
+        "Filesystem features",
+        "Inode count",
+        "Block count",
+        "Reserved block count",
+        "Free blocks",
+        "Free inodes",
+        "Reserved GDT blocks",
+        "Group descriptor size",
+        "Flex block group size",
+        "Inodes per group",
+        "Blocks per group",
+        "First meta block group",
+        "Filesystem state",
+    ];
+    text.lines().filter(|line| wanted.iter().any(|word| line.starts_with(word))).map(str::to_string).collect()
+}
+
+/// Resizes with ours on a device of `device` bytes; answers the image.
+fn ours(dir: &Path, image: &Path, device: u64, size: Option<u64>) -> PathBuf {
+    let file = dir.join("ours");
+    let mut bytes = std::fs::read(image).unwrap();
+    bytes.resize(device as usize, 0);
+    let device = Sparse::from_bytes(&bytes);
+    let mut fs = Ext4::open(device.device()).unwrap();
+    fs.edit(NOW).unwrap();
+    fs.set_size(size).unwrap_or_else(|error| panic!("{size:?}: {error}"));
+    fs.edit(NOW).unwrap().sync().unwrap();
+    device.save(&file);
+    file
+}
+
+/// Every copy of superblock and descriptors is one that e2fsck can start from.
+fn judge_copies(image: &Path, what: &str) {
+    let text = run("dumpe2fs", &[image.to_str().unwrap()]);
+    let bs = text.lines().find_map(|line| line.strip_prefix("Block size:")).unwrap().trim();
+    let copies: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Backup superblock at "))
+        .filter_map(|rest| rest.split([',', ' ']).next())
+        .collect();
+    for copy in copies {
+        let options = format!("superblock={copy},blocksize={bs}");
+        let there = run("debugfs", &["-c", "-b", bs, "-s", copy, "-R", "stats", image.to_str().unwrap()]);
+        let count = |text: &str| text.lines().find(|line| line.starts_with("Block count")).map(str::to_string);
+        assert_eq!(count(&there), count(&text), "{what}: {options}");
+        let (status, text) = tool("e2fsck", &["-fn", "-b", copy, "-B", bs, image.to_str().unwrap()]);
+        // From a copy e2fsck always finds the free counts old, and nothing else.
+        let odd = ["csum", "checksum", "invalid", "corrupt", "illegal", "Illegal", "bad block", "relocate"];
+        assert!(status <= 4 && !odd.iter().any(|word| text.contains(word)), "{what}: copy {copy}: {text}");
+    }
+}
+
+/// Resizes one image with ours and with resize2fs and compares.
+fn compare(dir: &Path, image: &Path, from: u64, to: u64, what: &str) {
+    let wanted = tree_of(image);
+    let theirs = dir.join("theirs");
+    std::fs::copy(image, &theirs).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&theirs).unwrap();
+    file.set_len(from.max(to)).unwrap();
+    let size = format!("{}K", to / 1024);
+    run("resize2fs", &["-f", theirs.to_str().unwrap(), &size]);
+    let ours = ours(dir, image, from.max(to), Some(to));
+    judge(&ours, &wanted, what);
+    assert_eq!(facts(&ours), facts(&theirs), "{what}");
+    judge_copies(&ours, what);
+}
+
+const GROW: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext4"], 40 * MIB, 200 * MIB),
+    (&["-t", "ext4"], 40 * MIB, 41 * MIB),
+    // A last group that would be too short is left out; one that is just long enough is not.
+    (&["-t", "ext4"], 40 * MIB, 64 * MIB + 200 * 1024),
+    (&["-t", "ext4", "-b", "4096"], 40 * MIB, 700 * MIB),
+    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^flex_bg"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^resize_inode"], 40 * MIB, 100 * MIB),
+    (&["-t", "ext4", "-O", "^has_journal,^sparse_super,^resize_inode"], 40 * MIB, 100 * MIB),
+];
+
+#[test]
+fn growing_as_resize2fs_does() {
+    let dir = scratch();
+    for (options, from, to) in GROW {
+        let image = image(dir.path(), *from, options);
+        compare(dir.path(), &image, *from, *to, &format!("{options:?} {from} to {to}"));
+    }
+}
+
+/// In small steps, each on top of the last.
+#[test]
+fn growing_again_and_again() {
+    let dir = scratch();
+    let image = image(dir.path(), 10 * MIB, &["-t", "ext4"]);
+    let wanted = tree_of(&image);
+    for to in [12, 17, 33, 60, 61, 130, 300].map(|mib| mib * MIB) {
+        let grown = ours(dir.path(), &image, to, None);
+        assert_clean(&grown, &format!("to {to}"));
+        std::fs::rename(grown, &image).unwrap();
+    }
+    judge(&image, &wanted, "all steps");
+    judge_copies(&image, "all steps");
+}
+
+/// New groups are used like others.
+#[test]
+fn a_grown_file_system_takes_files() {
+    let dir = scratch();
+    let image = image(dir.path(), 10 * MIB, &["-t", "ext4"]);
+    let mut bytes = std::fs::read(&image).unwrap();
+    bytes.resize(80 << 20, 0);
+    let device = Sparse::from_bytes(&bytes);
+    let mut fs = Ext4::open(device.device()).unwrap();
+    fs.set_size(None).unwrap();
+    let root = fs.root();
+    let new = imgsh::fs::NewNode { kind: imgsh::fs::NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+    let edit = fs.edit(NOW).unwrap();
+    let node = edit.create(root, b"much", &new).unwrap();
+    let content: Vec<u8> = (0..40_000_000_u32).map(|i| (i / 1000) as u8).collect();
+    edit.fill(node, content.len() as u64, &mut content.as_slice(), false).unwrap();
+    edit.sync().unwrap();
+    let wanted = through_trait(&fs);
+    device.save(&image);
+    judge(&image, &wanted, "a file in the new groups");
+    assert_same(&tree_of(&image), &wanted, "read anew");
+}
+
+#[test]
+fn refusals_name_the_reason() {
+    let dir = scratch();
+    let cases: &[(&[&str], u64, &str)] = &[
+        (&["-t", "ext4", "-O", "^resize_inode"], 5000 * MIB, "s_reserved_gdt_blocks 0"),
+        (&["-t", "ext4"], 39 * MIB, ""),
+    ];
+    for (options, to, words) in cases.iter().filter(|case| !case.2.is_empty()) {
+        let image = image(dir.path(), 40 * MIB, options);
+        let device = Sparse::from_pages(*to, Sparse::load(&image).snapshot());
+        let before = device.snapshot();
+        let mut fs = Ext4::open(device.device()).unwrap();
+        let error = fs.set_size(None).err().unwrap();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(device.snapshot() == before, "{words}: something was written");
+    }
+    let image = image(dir.path(), 40 * MIB, &["-t", "ext4"]);
+    let mut fs = Ext4::open(Sparse::load(&image).device()).unwrap();
+    assert_eq!(fs.set_size(Some(41 * MIB)).err().unwrap().kind(), Kind::NoSpace);
+}
