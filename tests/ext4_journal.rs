@@ -61,7 +61,7 @@ fn image(dir: &Path, options: &[&str]) -> std::path::PathBuf {
     std::fs::write(tree.join("big"), vec![b'b'; 300_000]).unwrap();
     let file = image.to_str().unwrap();
     let base = ["-q", "-F", "-b", "1024", "-d", tree.to_str().unwrap()];
-    run("mke2fs", &[&base, options, &[file, "8M"]].concat());
+    run("mke2fs", &[&base, options, &[file, "16M"]].concat());
     let (status, text) = tool("e2fsck", &["-fyD", file]);
     assert!(status <= 1, "{text}");
     image
@@ -99,6 +99,8 @@ fn dirty(dir: &Path, (before, after): &(Vec<u8>, Vec<u8>), journal: &str, revoke
     change_super(&mut after, |superblock| superblock[0x60] |= 4);
     let own = bmap(&image, 8, 0);
     let own = own..own + be(before, own * BLOCK + 0x10) as usize;
+    // Everything here takes the journal to be in one piece.
+    assert_eq!(bmap(&image, 8, (own.len() - 1) as u32), own.end - 1);
     let blocks: Vec<usize> = (1..before.len() / BLOCK)
         .filter(|n| !own.contains(n) && before[n * BLOCK..][..BLOCK] != after[n * BLOCK..][..BLOCK])
         .collect();

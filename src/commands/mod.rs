@@ -5,12 +5,14 @@ mod attributes;
 mod disk_free;
 mod disks;
 mod editing;
+mod extfs;
 mod filesystems;
 mod inspection;
 mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod mke2fs;
 mod mounts;
 mod partitions;
 mod reading;
@@ -37,6 +39,8 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Whole file systems", commands: extfs::COMMANDS },
+    Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },

@@ -19,6 +19,7 @@ mod resolve;
 mod tests;
 pub mod transfer;
 mod walk;
+pub mod whole;
 mod write;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod settings;
 mod tests;
 mod undo;
 mod volumes;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

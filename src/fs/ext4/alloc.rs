@@ -86,7 +86,7 @@ pub(super) fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
 }
 
 /// The first bit from `from` on that is `value`; `end` if there is none.
-fn next_bit(word: &impl Fn(u32) -> u64, from: u32, end: u32, value: bool) -> u32 {
+pub(super) fn next_bit(word: &impl Fn(u32) -> u64, from: u32, end: u32, value: bool) -> u32 {
     let mut at = from;
     while at < end {
         let bits = word(at / 64);
@@ -177,7 +177,7 @@ impl Ext4 {
     }
 
     /// The zones that touch a range of blocks.
-    fn zones_in(&self, range: Range<u64>) -> impl Iterator<Item = &Range<u64>> {
+    pub(super) fn zones_in(&self, range: Range<u64>) -> impl Iterator<Item = &Range<u64>> {
         let first = self.allocator.zones.partition_point(|zone| zone.end <= range.start);
         self.allocator.zones[first..].iter().take_while(move |zone| zone.start < range.end)
     }
@@ -194,7 +194,7 @@ impl Ext4 {
     }
 
     /// A group's block bitmap; made from the zones if it is not initialised.
-    fn usage(&self, group: u32) -> Result<Vec<u8>> {
+    pub(super) fn usage(&self, group: u32) -> Result<Vec<u8>> {
         let desc = self.group(group)?;
         if !self.is_uninit(&desc, BLOCK_UNINIT) {
             return Ok(self.bitmap(group, true)?.1.to_vec());

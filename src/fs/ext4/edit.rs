@@ -13,7 +13,7 @@ use super::inode::{
 use super::names::NewEntry;
 use super::superblock::SUPERBLOCK_OFFSET;
 use super::{Ext4, dirent};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Uuid};
 use crate::fs::{Edit, FileSystem, FileType, NewKind, NewNode, NodeId, SetAttributes};
 
 /// Most names of a node (EXT4_LINK_MAX).
@@ -401,6 +401,18 @@ impl Edit for Ext4 {
         self.change_xattr(&mut inode, name, value)?;
         inode.set_time(Time::Change, self.now);
         self.put_inode(&inode)
+    }
+
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        self.change_label(label)
+    }
+
+    fn set_uuid(&mut self, uuid: Uuid) -> Result<()> {
+        self.change_uuid(uuid)
+    }
+
+    fn zero_free(&mut self, within: std::ops::Range<u64>, minimum: u64) -> Result<u64> {
+        self.zero_free_runs(within, minimum)
     }
 
     fn sync(&mut self) -> Result<()> {

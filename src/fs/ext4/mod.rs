@@ -8,6 +8,7 @@ mod acl;
 mod alloc;
 mod attributes;
 mod cache;
+mod check;
 pub mod checksum;
 mod content;
 mod copies;
@@ -15,12 +16,16 @@ mod dir;
 pub mod dirent;
 mod edit;
 pub mod extent;
+mod facts;
 pub mod features;
 mod file;
+mod flags;
+mod free_space;
 mod fresh;
 pub mod geometry;
 pub mod group;
 pub mod hash;
+mod identity;
 mod index;
 pub mod inode;
 mod journal;
@@ -32,6 +37,7 @@ mod resize;
 mod state;
 pub mod superblock;
 mod tree;
+mod tune;
 pub mod xattr;
 
 use std::cell::RefCell;
@@ -41,6 +47,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
 pub use make::make;
+pub use tune::Tuning;
 
 use alloc::Allocator;
 use cache::Cache;
@@ -245,6 +252,15 @@ impl FileSystem for Ext4 {
         self.device = self.base.clone();
         (self.superblock, self.geometry) = load(self.device.as_ref())?;
         self.find_recovery()
+    }
+
+    fn free_space(&self) -> Result<Vec<std::ops::Range<u64>>> {
+        let bs = self.geometry.bs();
+        Ok(self.free_runs()?.into_iter().map(|run| run.start * bs..run.end * bs).collect())
+    }
+
+    fn as_ext4(&mut self) -> Option<&mut Ext4> {
+        Some(self)
     }
 
     fn committed(&mut self) {

@@ -238,6 +238,46 @@ impl Superblock {
         let field = &self.0[at::LABEL..at::LABEL + 16];
         field.split(|b| *b == 0).next().unwrap_or_default()
     }
+    /// Sets the UUID.
+    pub fn set_uuid(&mut self, uuid: Uuid) {
+        self.0[at::UUID..at::UUID + 16].copy_from_slice(&uuid.0);
+    }
+    /// Sets the label; what is longer than 16 bytes is cut off.
+    pub fn set_label(&mut self, label: &[u8]) {
+        let field = &mut self.0[at::LABEL..at::LABEL + 16];
+        field.fill(0);
+        field.iter_mut().zip(label).for_each(|(to, from)| *to = *from);
+    }
+    /// Sets the mounts since the last check.
+    pub fn set_mounts(&mut self, count: u16) {
+        put_le16(&mut self.0, 0x34, count);
+    }
+    /// Sets the mounts after which it is checked; 0xffff for never.
+    pub fn set_max_mounts(&mut self, count: u16) {
+        put_le16(&mut self.0, 0x36, count);
+    }
+    /// Sets what a kernel does on errors: 1 carries on, 2 remounts read-only, 3 panics.
+    pub fn set_on_errors(&mut self, what: u16) {
+        put_le16(&mut self.0, 0x3c, what);
+    }
+    /// Sets the seconds between checks, 0 for none.
+    pub fn set_check_interval(&mut self, seconds: u32) {
+        put_le32(&mut self.0, 0x44, seconds);
+    }
+    /// Sets the user who may take reserved blocks.
+    pub fn set_reserved_user(&mut self, user: u16) {
+        put_le16(&mut self.0, 0x50, user);
+    }
+    /// Sets the group that may take reserved blocks.
+    pub fn set_reserved_group(&mut self, group: u16) {
+        put_le16(&mut self.0, 0x52, group);
+    }
+    /// Sets where it was mounted last; what is longer than 63 bytes is cut off.
+    pub fn set_last_mounted(&mut self, path: &[u8]) {
+        let field = &mut self.0[0x88..0xc8];
+        field.fill(0);
+        field[..63].iter_mut().zip(path).for_each(|(to, from)| *to = *from);
+    }
     /// Blocks kept behind each copy of the group descriptors for growth.
     pub fn reserved_gdt_blocks(&self) -> u16 {
         le16(&self.0, at::RESERVED_GDT)
