@@ -2,11 +2,12 @@
 
 mod oracle;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use imgsh::base::{Kind, Timestamp};
-use imgsh::fs::FileSystem;
 use imgsh::fs::ext4::Ext4;
+use imgsh::fs::{FileSystem, NewKind, NewNode};
 use oracle::tree::{Tree, assert_same, judge, through_trait};
 use oracle::{Sparse, assert_clean, run, scratch, tool};
 
@@ -65,9 +66,7 @@ fn facts(image: &Path) -> Vec<String> {
 /// Resizes with ours on a device of `device` bytes; answers the image.
 fn ours(dir: &Path, image: &Path, device: u64, size: Option<u64>) -> PathBuf {
     let file = dir.join("ours");
-    let mut bytes = std::fs::read(image).unwrap();
-    bytes.resize(device as usize, 0);
-    let device = Sparse::from_bytes(&bytes);
+    let device = Sparse::from_pages(device, Sparse::load(image).snapshot());
     let mut fs = Ext4::open(device.device()).unwrap();
     fs.edit(NOW).unwrap();
     fs.set_size(size).unwrap_or_else(|error| panic!("{size:?}: {error}"));
@@ -117,7 +116,7 @@ const GROW: &[(&[&str], u64, u64)] = &[
     (&["-t", "ext4"], 40 * MIB, 41 * MIB),
     // A last group that would be too short is left out; one that is just long enough is not.
     (&["-t", "ext4"], 40 * MIB, 64 * MIB + 200 * 1024),
-    (&["-t", "ext4", "-b", "4096"], 40 * MIB, 700 * MIB),
+    (&["-t", "ext4", "-b", "4096"], 40 * MIB, 300 * MIB),
     (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 40 * MIB, 150 * MIB),
     (&["-t", "ext4", "-O", "^flex_bg"], 40 * MIB, 150 * MIB),
     (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 40 * MIB, 150 * MIB),
@@ -150,6 +149,93 @@ fn growing_again_and_again() {
     judge_copies(&image, "all steps");
 }
 
+const SHRINK: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext4"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4"], 100 * MIB, 99 * MIB),
+    // A last group that would be too short is left out.
+    (&["-t", "ext4"], 100 * MIB, 56 * MIB + 300 * 1024),
+    (&["-t", "ext4", "-b", "4096", "-g", "2048"], 100 * MIB, 41 * MIB),
+    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 200 * MIB, 64 * MIB),
+    (&["-t", "ext4", "-O", "^flex_bg"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^resize_inode,^has_journal"], 100 * MIB, 60 * MIB),
+];
+
+#[test]
+fn shrinking_as_resize2fs_does() {
+    let dir = scratch();
+    for (options, from, to) in SHRINK {
+        let image = image(dir.path(), *from, options);
+        scatter(&image);
+        compare(dir.path(), &image, *from, *to, &format!("{options:?} {from} to {to}"));
+    }
+}
+
+/// Puts files and directories into the last groups: by our own driver, which places by the bitmaps that it is given.
+fn scatter(image: &Path) {
+    let device = Sparse::load(image);
+    let mut fs = Ext4::open(device.device()).unwrap();
+    let root = fs.root();
+    let new = |kind| NewNode { kind, mode: 0o755, uid: 1, gid: 2 };
+    let edit = fs.edit(NOW).unwrap();
+    // Directories of the root spread over the groups, and their files go where they are.
+    for i in 0..40 {
+        let sub = edit.create(root, format!("spread-{i}").as_bytes(), &new(NewKind::Directory)).unwrap();
+        for j in 0..60_u32 {
+            let file =
+                edit.create(sub, format!("a file with a long name {j}").as_bytes(), &new(NewKind::Regular)).unwrap();
+            let content = vec![(i * 60 + j) as u8; 3000 + 37 * j as usize];
+            edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
+        }
+        let below = edit.create(sub, b"below", &new(NewKind::Directory)).unwrap();
+        edit.create(below, b"long", &new(NewKind::Symlink("target/".repeat(20).as_str().into()))).unwrap();
+        let first = edit.create(below, b"first", &new(NewKind::Regular)).unwrap();
+        edit.link(first, root, format!("link-{i}").as_bytes()).unwrap();
+        edit.set_xattr(first, b"user.large", Some(&vec![b'v'; 700])).unwrap();
+    }
+    edit.sync().unwrap();
+    // A file that is cut into many pieces, at the very end of the free space.
+    let free = fs.free_space().unwrap();
+    let total: u64 = free.iter().map(|run| run.end - run.start).sum();
+    let filler = fs.edit(NOW).unwrap().create(root, b"filler", &new(NewKind::Regular)).unwrap();
+    let size = total / 2;
+    fs.edit(NOW).unwrap().fill(filler, size, &mut std::io::repeat(7).take(size), false).unwrap();
+    let pieces = fs.edit(NOW).unwrap().create(root, b"pieces", &new(NewKind::Regular)).unwrap();
+    for i in 0..300_u64 {
+        fs.edit(NOW).unwrap().write(pieces, i * 9000, &vec![i as u8; 1500]).unwrap();
+    }
+    let edit = fs.edit(NOW).unwrap();
+    edit.unlink(root, b"filler").unwrap();
+    edit.sync().unwrap();
+    device.save(image);
+    assert_clean(image, "scattering");
+}
+
+/// As small as it goes, and back again.
+#[test]
+fn the_least_size_is_reached() {
+    let dir = scratch();
+    for options in [&["-t", "ext4"][..], &["-t", "ext4", "-b", "4096", "-g", "2048", "-O", "orphan_file"]] {
+        let image = image(dir.path(), 100 * MIB, options);
+        scatter(&image);
+        let wanted = tree_of(&image);
+        let least = Ext4::open(Sparse::load(&image).device()).unwrap().minimum_size().unwrap();
+        assert!(least < 60 * MIB, "{least}");
+        let small = ours(dir.path(), &image, 100 * MIB, Some(least));
+        judge(&small, &wanted, &format!("{options:?} at {least}"));
+        judge_copies(&small, "least");
+        let mut fs = Ext4::open(Sparse::load(&small).device()).unwrap();
+        assert_eq!(fs.set_size(Some(least / 2)).err().unwrap().kind(), Kind::NoSpace);
+        // The image can be cut off there.
+        std::fs::OpenOptions::new().write(true).open(&small).unwrap().set_len(least).unwrap();
+        judge(&small, &wanted, "cut off");
+        std::fs::rename(&small, &image).unwrap();
+        let large = ours(dir.path(), &image, 90 * MIB, None);
+        judge(&large, &wanted, "grown again");
+    }
+}
+
 /// New groups are used like others.
 #[test]
 fn a_grown_file_system_takes_files() {
@@ -161,7 +247,7 @@ fn a_grown_file_system_takes_files() {
     let mut fs = Ext4::open(device.device()).unwrap();
     fs.set_size(None).unwrap();
     let root = fs.root();
-    let new = imgsh::fs::NewNode { kind: imgsh::fs::NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+    let new = NewNode { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
     let edit = fs.edit(NOW).unwrap();
     let node = edit.create(root, b"much", &new).unwrap();
     let content: Vec<u8> = (0..40_000_000_u32).map(|i| (i / 1000) as u8).collect();

@@ -206,6 +206,27 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| resize(cx, args, None),
     },
     Command {
+        name: "resize2fs-M",
+        aliases: &[],
+        summary: "shrink an ext2, ext3 or ext4 file system as far as it goes",
+        help: "What lies at the end moves to the front. `vfs-minimum-size` tells the size before. The file system must \
+               not be mounted.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::EmptyDisk,
+            lines: "mkfs ext4 /dev/sda\nresize2fs-M /dev/sda\nmount /dev/sda /\nls /\n",
+            output: "lost+found\n",
+        }],
+        run: |cx, args| {
+            let device = args.text("device");
+            let least = ext4(cx.session.file_system(&device)?).and_then(|fs| fs.minimum_size());
+            let least = least.map_err(|e| e.at(&device))?;
+            resize(cx, args, Some(least))
+        },
+    },
+    Command {
         name: "resize2fs-size",
         aliases: &[],
         summary: "set the size of an ext2, ext3 or ext4 file system",
@@ -396,6 +417,25 @@ pub(super) const COMMANDS: &[Command] = &[
                 (label.as_bytes().to_vec(), value.into_bytes())
             });
             Ok(Value::Hash(shown.collect()))
+        },
+    },
+    Command {
+        name: "vfs-minimum-size",
+        aliases: &[],
+        summary: "fewest bytes that a file system can be shrunk to",
+        help: "Of ext2, ext3 and ext4; what `resize2fs-M` shrinks to.",
+        params: &[MOUNTABLE],
+        returns: Returns::Int,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "vfs-minimum-size /dev/sda1 | tr 0-9 N\n",
+            output: "NNNNNNN\n",
+        }],
+        run: |cx, args| {
+            let device = args.text("mountable");
+            let least = ext4(cx.session.file_system(&device)?).and_then(|fs| fs.minimum_size());
+            Ok(Value::Int(least.map_err(|e| e.at(device))? as i64))
         },
     },
     Command {

@@ -38,6 +38,8 @@ pub(super) struct Allocator {
     first_free_inode: HashMap<u32, u32>,
     /// Where the next file's content goes: behind the last one's.
     pub data_goal: Option<u64>,
+    /// While the file system is shrunk: nothing from this block on is given out.
+    limit: Option<u64>,
     /// Whether fresh writes are allowed: nothing was staged when the file system was opened.
     pristine: bool,
 }
@@ -54,6 +56,24 @@ impl Allocator {
         self.longest.clear();
         self.first_free_inode.clear();
         self.data_goal = None;
+        self.limit = None;
+    }
+
+    /// Gives out nothing from a block on.
+    pub fn set_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+        self.longest.clear();
+        self.data_goal = None;
+    }
+
+    /// Metadata at a fixed place goes away.
+    pub fn remove_zone(&mut self, gone: Range<u64>) {
+        let zones = std::mem::take(&mut self.zones);
+        let outside = |zone: Range<u64>| {
+            let (before, after) = (zone.start..zone.end.min(gone.start), zone.start.max(gone.end)..zone.end);
+            [before, after].into_iter().filter(|part| part.start < part.end)
+        };
+        self.zones = zones.into_iter().flat_map(outside).collect();
     }
 
     /// After a commit: what is free now is free in the committed state.
@@ -247,9 +267,10 @@ impl Ext4 {
 
     /// Looks for a run of free blocks; of untouched ones only if `fresh`.
     fn search(&mut self, goal: u64, want: u32, fresh: bool) -> Result<Option<(u32, Range<u32>)>> {
-        let goal = if goal < self.geometry.blocks { goal } else { self.geometry.first_block };
+        let limit = self.allocator.limit.unwrap_or(self.geometry.blocks);
+        let goal = if goal < limit { goal } else { self.geometry.first_block };
         let (goal_group, goal_bit) = self.geometry.place(goal);
-        let groups = self.geometry.groups;
+        let groups = self.groups_to_use();
         let mut best: Option<(u32, Range<u32>)> = None;
         for group in (goal_group..groups).chain(0..goal_group) {
             let found = best.as_ref().map_or(0, |(_, bits)| bits.end - bits.start);
@@ -267,7 +288,8 @@ impl Ext4 {
                 shared = self.bitmap(group, true)?.1;
                 &shared
             };
-            let range = self.geometry.group_range(group);
+            let mut range = self.geometry.group_range(group);
+            range.end = range.end.min(limit);
             let touched = if fresh { self.allocator.touched.get(&group).map(Vec::as_slice) } else { None };
             let usage = Usage { used, touched, end: (range.end - range.start) as u32 };
             let from = if group == goal_group { goal_bit } else { 0 };
@@ -345,8 +367,30 @@ impl Ext4 {
         Ok(())
     }
 
+    /// Groups that may give something out.
+    fn groups_to_use(&self) -> u32 {
+        match self.allocator.limit {
+            Some(limit) => self.geometry.place(limit.saturating_sub(1)).0 + 1,
+            None => self.geometry.groups,
+        }
+    }
+
+    /// Blocks that the committed state uses are no longer in use: they are not written fresh.
+    pub(super) fn touch_blocks(&mut self, start: u64, len: u64) {
+        let mut at = start;
+        while at < start + len {
+            let (group, first) = self.geometry.place(at);
+            let stop = self.geometry.group_range(group).end.min(start + len);
+            if stop <= at {
+                return;
+            }
+            self.allocator.touch(self.geometry.block_size, group, first..first + (stop - at) as u32);
+            at = stop;
+        }
+    }
+
     /// Changes the free block counts of a group and of the file system.
-    fn count_blocks(&mut self, group: u32, change: i64) -> Result<()> {
+    pub(super) fn count_blocks(&mut self, group: u32, change: i64) -> Result<()> {
         let bad = |what: &str| Error::corrupt(format!("ext4: {what}: its count of free blocks is wrong"));
         let free = i64::from(Group(&self.group(group)?).free_blocks()) + change;
         let free = u32::try_from(free).ok().filter(|free| *free <= self.geometry.blocks_per_group);
@@ -361,8 +405,9 @@ impl Ext4 {
     /// The group for a new inode: files near their directory; directories in the root spread out over
     /// groups with more than the average of free inodes and blocks.
     fn inode_group(&self, parent: &Inode, is_dir: bool) -> Result<u32> {
-        let groups = self.geometry.groups;
+        let groups = self.groups_to_use();
         let (home, _) = self.geometry.inode_place(parent.number())?;
+        let home = home.min(groups - 1);
         if is_dir && parent.number() == inode::ROOT {
             let inodes = self.superblock.free_inodes() / groups;
             let blocks = (self.superblock.free_blocks() / u64::from(groups)) as u32;

@@ -137,7 +137,7 @@ impl Ext4 {
     }
 
     /// Computes the sums of the orphan file's blocks, which are kept like content.
-    fn restamp_orphan_file(&mut self, seed: u32) -> Result<()> {
+    pub(super) fn restamp_orphan_file(&mut self, seed: u32) -> Result<()> {
         let number = self.superblock.orphan_file();
         if !self.superblock.compat().has(Compat::ORPHAN_FILE) || number == 0 {
             return Ok(());

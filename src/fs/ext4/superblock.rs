@@ -4,6 +4,7 @@
 
 use super::checksum;
 use super::features::{Compat, Incompat, RoCompat};
+use super::inode::Inode;
 use crate::base::bytes::{le16, le32, put_le16, put_le32, u8_at};
 use crate::base::{Error, Result, Timestamp, Uuid};
 
@@ -56,6 +57,7 @@ pub(super) mod at {
     pub const HASH_VERSION: usize = 0xfc;
     pub const DESC_SIZE: usize = 0xfe;
     pub const FIRST_META_BG: usize = 0x104;
+    pub const JOURNAL_BACKUP: usize = 0x10c;
     pub const BLOCKS_HI: usize = 0x150;
     pub const RESERVED_HI: usize = 0x154;
     pub const FREE_BLOCKS_HI: usize = 0x158;
@@ -297,6 +299,13 @@ impl Superblock {
     /// Sets the head of that list.
     pub fn set_last_orphan(&mut self, inode: u32) {
         put_le32(&mut self.0, at::LAST_ORPHAN, inode);
+    }
+    /// Keeps a copy of where the journal lies: its `i_block` and size.
+    pub fn set_journal_backup(&mut self, journal: &Inode) {
+        let at = at::JOURNAL_BACKUP;
+        self.0[at..at + 60].copy_from_slice(journal.area());
+        put_le32(&mut self.0, at + 60, (journal.size() >> 32) as u32);
+        put_le32(&mut self.0, at + 64, journal.size() as u32);
     }
     /// Seed of directory hashes.
     pub fn hash_seed(&self) -> [u32; 4] {

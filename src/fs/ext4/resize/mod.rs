@@ -5,6 +5,7 @@
 
 mod grow;
 mod resize_inode;
+mod shrink;
 
 use super::Ext4;
 use super::geometry::Geometry;
@@ -41,7 +42,7 @@ impl Ext4 {
         match blocks.cmp(&self.geometry.blocks) {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => self.grow(blocks),
-            std::cmp::Ordering::Less => Err(Error::unsupported("ext4: a file system cannot be made smaller yet")),
+            std::cmp::Ordering::Less => self.shrink(blocks),
         }
     }
 
