@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use imgsh::base::{Kind, Timestamp, Uuid};
 use imgsh::disk::BlockDevice;
-use imgsh::fs::ext4::{Ext4, Tuning};
 use imgsh::fs::FileSystem;
+use imgsh::fs::ext4::{Ext4, Tuning};
 use oracle::tree::{judge, through_trait};
 use oracle::{Sparse, assert_clean, run, scratch, tool};
 

@@ -242,7 +242,7 @@ pub trait FileSystem: Send {
     ///
     /// # Errors
     /// `Kind::Unsupported` for drivers that cannot tell.
-    fn free_space(&self) -> Result<Vec<Range<u64>>> {
+    fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
         Err(Error::unsupported("the free space of this file system cannot be listed yet"))
     }
     /// The driver itself, for what only ext2, ext3 and ext4 have.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::Ext4;
 use super::alloc::set_bits;
+use super::features::Compat;
 use super::group::{Group, INODE_UNINIT};
 use super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
 use crate::base::bytes::u8_at;
@@ -163,7 +164,8 @@ impl Ext4 {
             let says = inode.sectors(self.geometry.bs());
             seen.problem(format!("ext4: inode {number}: i_blocks is {says}, its blocks are {sectors} sectors"));
         }
-        if number >= self.geometry.first_inode || number == ROOT {
+        let orphans = self.superblock.compat().has(Compat::ORPHAN_FILE) && number == self.superblock.orphan_file();
+        if (number >= self.geometry.first_inode || number == ROOT) && !orphans {
             let entry = seen.links.entry(number).or_default();
             entry.1 = inode.links().into();
             entry.2 = inode.is_dir();

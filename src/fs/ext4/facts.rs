@@ -81,7 +81,8 @@ impl Ext4 {
         add("Filesystem magic number", "0xEF53".into());
         let revision = sb.revision();
         add("Filesystem revision #", format!("{revision} {}", if revision == 0 { "(original)" } else { "(dynamic)" }));
-        add("Filesystem features", or_none(features::words(compat, incompat, ro_compat).join(" ")));
+        let words = features::words(compat, incompat, ro_compat).join(" ");
+        add("Filesystem features", if words.is_empty() { "(none)".into() } else { words });
         if sb.flags() != 0 {
             let hash = if sb.flags() & FLAG_UNSIGNED_HASH != 0 { "unsigned" } else { "signed" };
             add("Filesystem flags", format!("{hash}_directory_hash "));

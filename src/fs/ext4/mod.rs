@@ -254,7 +254,8 @@ impl FileSystem for Ext4 {
         self.find_recovery()
     }
 
-    fn free_space(&self) -> Result<Vec<std::ops::Range<u64>>> {
+    fn free_space(&mut self) -> Result<Vec<std::ops::Range<u64>>> {
+        self.load_zones()?;
         let bs = self.geometry.bs();
         Ok(self.free_runs()?.into_iter().map(|run| run.start * bs..run.end * bs).collect())
     }
