@@ -27,9 +27,13 @@ fn imgsh(folder: &Path, args: &[&str], input: &str) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that ends before it has read everything closes the pipe.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let done = child.wait_with_output().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let done = std::thread::scope(|scope| {
+        // Beside the reading, or two full pipes wait for each other. A program that ends before it has read everything
+        // closes the pipe.
+        scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
+        child.wait_with_output().unwrap()
+    });
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ran { status: done.status.code().unwrap_or(-1), out: text(&done.stdout), err: text(&done.stderr) }
 }
@@ -306,6 +310,28 @@ fn read_only_and_bad_mounts() {
         "{}",
         ran.err
     );
+}
+
+#[test]
+fn files_that_are_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    host(folder.path(), "mkfifo", &["pipe"]);
+    fs::write(folder.path().join("words.img"), "these are words\n").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    for (image, words) in [
+        ("missing.img", "imgsh: access: missing.img: No such file or directory\n"),
+        ("pipe", "a named pipe cannot be a disk image"),
+        ("folder", "Is a directory"),
+        ("/dev/zero", "a character device cannot be a disk image"),
+    ] {
+        let ran = imgsh(folder.path(), &["-a", image, "run"], "");
+        assert!(ran.status == 1 && ran.err.contains(words), "{image}: {}", ran.err);
+    }
+    let ran = imgsh(folder.path(), &["-a", "words.img", "run", ":", "list-filesystems"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "/dev/sda: unknown\n"));
+    // guestfish's drive for sessions that need none.
+    let ran = imgsh(folder.path(), &["-a", "/dev/null", "run", ":", "blockdev-getsize64", "/dev/sda"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "4096\n"));
 }
 
 #[test]

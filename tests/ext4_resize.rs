@@ -120,6 +120,8 @@ fn compare(dir: &Path, image: &Path, from: u64, to: u64, what: &str) {
 }
 
 const GROW: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext3"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext2", "-I", "128"], 40 * MIB, 100 * MIB),
     (&["-t", "ext4"], 40 * MIB, 200 * MIB),
     (&["-t", "ext4"], 40 * MIB, 41 * MIB),
     // A last group that would be too short is left out; one that is just long enough is not.
@@ -158,6 +160,8 @@ fn growing_again_and_again() {
 }
 
 const SHRINK: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext3"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext2", "-I", "128"], 100 * MIB, 60 * MIB),
     (&["-t", "ext4"], 100 * MIB, 60 * MIB),
     (&["-t", "ext4"], 100 * MIB, 99 * MIB),
     // A last group that would be too short is left out.

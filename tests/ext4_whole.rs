@@ -22,6 +22,9 @@ const MAKES: &[&[&str]] = &[
     &["-t", "ext4", "-O", "orphan_file"],
     &["-t", "ext4", "-O", "^metadata_csum,uninit_bg"],
     &["-t", "ext4", "-O", "^metadata_csum,^64bit"],
+    &["-t", "ext4", "-O", "meta_bg,^resize_inode"],
+    &["-t", "ext3"],
+    &["-t", "ext2", "-I", "128"],
 ];
 
 /// A file system with an indexed directory, a file of many extents, attributes in a block, and deleted files.
@@ -245,7 +248,7 @@ fn the_check_agrees_with_e2fsck() {
     }
     let damages = [
         ("sif holes links_count 3", "links count is 3"),
-        ("sif holes block_count 10", "i_blocks is 10"),
+        ("sif holes blocks 10", "i_blocks is 10"),
         ("unlink holes", "in no directory"),
         ("freei holes", "which is free"),
         ("freeb 1000 4", "in use but marked free"),

@@ -81,7 +81,7 @@ pub(super) const COMMANDS: &[Command] = &[
         params: &[PATH],
         returns: Returns::Struct,
         effect: Effect::Reads,
-        examples: &[Example { setup: Setup::Ext4, lines: "ln-s abc /l\nlstat /l | grep size\n", output: "size: 3\n" }],
+        examples: &[Example { setup: Setup::Ext4, lines: "ln-s abc /l\nlstat /l | grep ^size\n", output: "size: 3\n" }],
         run: |cx, args| one(cx, args, false, STAT),
     },
     Command {
@@ -94,7 +94,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "write /f hello\nlstatlist / \"f g\" | egrep 'ino: -1|size'\n",
+            lines: "write /f hello\nlstatlist / \"f g\" | egrep 'ino: -1| size'\n",
             output: "  size: 5\n  ino: -1\n  size: 0\n",
         }],
         run: |cx, args| many(cx, args, STAT),
@@ -139,7 +139,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "write /f hello\nstat /f | egrep 'mode|nlink|size'\n",
+            lines: "write /f hello\nstat /f | egrep '^(mode|nlink|size)'\n",
             output: "mode: 33188\nnlink: 1\nsize: 5\n",
         }],
         run: |cx, args| one(cx, args, true, STAT),

@@ -124,6 +124,11 @@ impl Guest {
         self.interrupt = flag;
     }
 
+    /// The flag of [`Guest::set_interrupt`].
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupt)
+    }
+
     /// `Kind::Interrupted` if the flag of [`Guest::set_interrupt`] is set.
     pub fn check_interrupt(&self) -> Result<()> {
         if self.interrupt.load(Ordering::Relaxed) {

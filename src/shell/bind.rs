@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::lex;
 use super::report::Failure;
+use super::{lex, usage};
 use crate::base::{GuestPathBuf, size};
 use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Param};
 
@@ -53,6 +53,9 @@ pub fn bind(
 }
 
 fn wrong_count(command: &Command, typed: &str) -> Failure {
+    if let Some(line) = usage::of(command) {
+        return Failure::Plain(line.to_string());
+    }
     let usage = command.synopsis();
     Failure::Plain(format!(
         "error: incorrect number of arguments\nusage: {usage}\ntype 'help {typed}' for more help on {typed}"

@@ -3,6 +3,8 @@
 pub mod bind;
 pub mod classify;
 pub mod complete;
+mod control;
+pub mod events;
 mod glob;
 pub mod help;
 pub mod lex;
@@ -11,3 +13,5 @@ pub mod render;
 pub mod report;
 pub mod run;
 pub mod trace;
+pub mod usage;
+pub mod wording;

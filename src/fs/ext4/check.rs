@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use super::Ext4;
 use super::alloc::set_bits;
-use super::features::Compat;
+use super::features::{Compat, Incompat};
 use super::group::{Group, INODE_UNINIT};
-use super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
+use super::inode::{FLAG_EA_INODE, FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
 use crate::base::bytes::u8_at;
 use crate::base::{Error, Result};
 use crate::fs::FileType;
@@ -63,6 +63,9 @@ impl Ext4 {
                     true,
                 );
             }
+        }
+        if self.geometry.incompat.has(Incompat::MMP) {
+            self.claim(&mut seen, 0, self.superblock.mmp_block(), 1);
         }
         for group in 0..self.geometry.groups {
             if let Err(error) = self.check_inodes(group, &mut seen) {
@@ -130,7 +133,7 @@ impl Ext4 {
             Some(_) => false,
             None => false,
         };
-        let mut blocks = 0;
+        let mut blocks = self.all_value_clusters(inode)?;
         if inode.xattr_block() != 0 {
             blocks += 1;
             self.attributes_outside(inode)?;
@@ -151,7 +154,7 @@ impl Ext4 {
         }
         if has_map || number == BAD_BLOCKS && inode.sectors(self.geometry.bs()) > 0 {
             let map = self.map(inode)?;
-            blocks += map.blocks() + map.nodes.len() as u64;
+            blocks += map.clusters(1) + map.nodes.len() as u64;
             map.nodes.iter().for_each(|node| self.claim(seen, number, *node, 1));
             map.runs.iter().for_each(|run| self.claim(seen, number, run.physical, run.len.into()));
             let end = map.runs.last().map_or(0, |run| if run.unwritten { 0 } else { run.end() });
@@ -165,7 +168,8 @@ impl Ext4 {
             seen.problem(format!("ext4: inode {number}: i_blocks is {says}, its blocks are {sectors} sectors"));
         }
         let orphans = self.superblock.compat().has(Compat::ORPHAN_FILE) && number == self.superblock.orphan_file();
-        if (number >= self.geometry.first_inode || number == ROOT) && !orphans {
+        let named = !orphans && !inode.has(FLAG_EA_INODE);
+        if (number >= self.geometry.first_inode || number == ROOT) && named {
             let entry = seen.links.entry(number).or_default();
             entry.1 = inode.links().into();
             entry.2 = inode.is_dir();

@@ -48,10 +48,8 @@ pub(super) fn write_descriptors(device: &dyn BlockDevice, geometry: &Geometry, d
     let bs = geometry.bs();
     for (n, block) in (0..).zip(descs.chunks(geometry.block_size)) {
         device.write_at(geometry.desc_block(n) * bs, block)?;
-    }
-    if !geometry.incompat.has(Incompat::META_BG) {
-        for group in (1..geometry.groups).filter(|group| geometry.has_superblock(*group)) {
-            device.write_at((geometry.group_start(group) + 1) * bs, descs)?;
+        for copy in geometry.desc_copies(n) {
+            device.write_at(copy * bs, block)?;
         }
     }
     Ok(())

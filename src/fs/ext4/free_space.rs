@@ -12,17 +12,16 @@ use crate::fs::Edit;
 impl Ext4 {
     /// The free runs of blocks, ascending, neighbours merged.
     pub(super) fn free_runs(&self) -> Result<Vec<Range<u64>>> {
-        let ratio = self.geometry.blocks_per_group / self.geometry.clusters_per_group;
         let mut runs: Vec<Range<u64>> = Vec::new();
         for group in 0..self.geometry.groups {
             let range = self.geometry.group_range(group);
-            let bits = ((range.end - range.start) as u32).div_ceil(ratio);
+            let bits = self.geometry.group_bits(group);
             let usage = self.usage(group)?;
             let word = |index: u32| le64(&usage, index as usize * 8);
             let mut at = next_bit(&word, 0, bits, false);
             while at < bits {
                 let end = next_bit(&word, at, bits, true);
-                let place = |bit: u32| (range.start + u64::from(bit) * u64::from(ratio)).min(range.end);
+                let place = |bit: u32| self.geometry.bit_block(group, bit).min(range.end);
                 match runs.last_mut() {
                     Some(last) if last.end == place(at) => last.end = place(end),
                     _ => runs.push(place(at)..place(end)),

@@ -6,7 +6,7 @@ use super::Ext4;
 use super::cache::{Role, bitmap_crc};
 use super::checksum;
 use super::copies;
-use super::features::Compat;
+use super::features::{Compat, Incompat};
 use super::group::{BLOCK_UNINIT, Group, GroupMut, INODE_UNINIT};
 use super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode};
 use crate::base::bytes::{is_zero, put_le32};
@@ -47,6 +47,15 @@ impl Ext4 {
         geometry.seed = superblock.checksum_seed();
         let mut descs = self.descriptors(&geometry)?;
         if self.geometry.has_checksums() && geometry.seed != self.geometry.seed {
+            for (bit, name) in
+                [(Incompat::MMP, "'mmp' (incompat 0x100)"), (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)")]
+            {
+                if superblock.incompat().has(bit) {
+                    return Err(Error::unsupported(format!(
+                        "ext4: the checksums of a file system with feature {name} cannot be computed anew yet"
+                    )));
+                }
+            }
             self.restamp(geometry.seed)?;
             for (group, desc) in (0..geometry.groups).zip(descs.chunks_exact_mut(geometry.desc_size)) {
                 for (of_blocks, uninit) in [(true, BLOCK_UNINIT), (false, INODE_UNINIT)] {

@@ -8,10 +8,10 @@ use super::super::cache::Role;
 use super::super::checksum;
 use super::super::copies;
 use super::super::extent::Run;
-use super::super::features::Compat;
+use super::super::features::{Compat, Incompat};
 use super::super::geometry::Geometry;
 use super::super::group::{Group, GroupMut, INODE_UNINIT};
-use super::super::inode::{FLAG_INLINE_DATA, Inode, ROOT};
+use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
 use super::super::map::Map;
 use crate::base::bytes::{put_le32, u8_at};
 use crate::base::{Error, Kind, Result};
@@ -29,6 +29,18 @@ impl Ext4 {
     pub(super) fn shrink(&mut self, blocks: u64) -> Result<()> {
         if self.superblock.compat().has(Compat::STABLE_INODES) {
             return Err(Error::unsupported("ext4: feature 'stable_inodes' (compat 0x800) forbids moving inodes"));
+        }
+        let incompat = self.superblock.incompat();
+        for (bit, name) in [
+            (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)"),
+            (Incompat::INLINE_DATA, "'inline_data' (incompat 0x8000)"),
+            (Incompat::MMP, "'mmp' (incompat 0x100)"),
+        ] {
+            if incompat.has(bit) {
+                return Err(Error::unsupported(format!(
+                    "ext4: a file system with feature {name} cannot be shrunk yet"
+                )));
+            }
         }
         let (_, new) = self.resized(blocks)?;
         let least = self.minimum_blocks()?;
@@ -172,8 +184,14 @@ impl Ext4 {
             let mut map = self.map(&before)?;
             let past = |run: &Run| run.physical + u64::from(run.len) > end;
             if map.runs.iter().any(past) || map.nodes.iter().any(|node| *node >= end) {
-                self.check_map_writable(&inode)?;
                 self.move_runs(&inode, &mut map, end)?;
+                if !inode.has(FLAG_EXTENTS) {
+                    // A block list is made anew: its pointer blocks stay where the inode says they are.
+                    inode.area_mut().fill(0);
+                    for node in std::mem::take(&mut map.nodes).into_iter().filter(|node| *node < end) {
+                        self.release(node, 1)?;
+                    }
+                }
                 self.store_map(&mut inode, &mut map)?;
                 relocated = true;
             }
@@ -220,7 +238,9 @@ impl Ext4 {
         map.runs = runs;
         for node in map.nodes.iter_mut().filter(|node| **node >= end) {
             freed.push((*node, 1));
-            *node = self.allocate(goal, 1)?.start;
+            if inode.has(FLAG_EXTENTS) {
+                *node = self.allocate(goal, 1)?.start;
+            }
         }
         freed.into_iter().for_each(|(start, len)| self.vacate(start, len));
         Ok(())
