@@ -121,7 +121,7 @@ impl Ext4 {
             blocks += u64::from(Group(&group).free_blocks());
             inodes = inodes.saturating_add(Group(&group).free_inodes());
         }
-        self.superblock.set_free_blocks(blocks * self.geometry.ratio());
+        self.superblock.set_free_blocks(blocks.saturating_mul(self.geometry.ratio()));
         self.superblock.set_free_inodes(inodes);
         Ok(())
     }

@@ -49,22 +49,25 @@ impl Ext4 {
         used.iter().for_each(|run| set_bits(&mut bitmap, bit(run.start)..bit(run.end), true));
         let desc = &mut descs[last as usize * new.desc_size..][..new.desc_size];
         let gain = after.end - before.end - space.count(before.end..after.end);
-        free_blocks += gain;
+        free_blocks = u64::saturating_add(free_blocks, gain);
         desc.copy_from_slice(&self.group(last)?);
-        let free = Group(desc).free_blocks() + gain as u32;
+        let free = Group(desc).free_blocks().saturating_add(gain as u32);
+        if u64::from(free) > after.end - after.start {
+            return Err(Error::corrupt(format!("ext4: group {last}: its count of free blocks is wrong")));
+        }
         GroupMut(desc).set_free_blocks(free);
         self.put_bitmap(&new, last, number, &bitmap, desc, true)?;
 
         for (group, place) in (old.groups..new.groups).zip(&places) {
             let desc = &mut descs[group as usize * new.desc_size..][..new.desc_size];
-            free_blocks += self.new_group(&new, group, *place, &space, desc)?;
+            free_blocks = free_blocks.saturating_add(self.new_group(&new, group, *place, &space, desc)?);
         }
         let uuid = sb.uuid().0;
         for (group, desc) in (0..new.groups).zip(descs.chunks_exact_mut(new.desc_size)) {
             copies::stamp_descriptor(&new, &uuid, group, desc);
         }
         sb.set_free_blocks(free_blocks);
-        sb.set_free_inodes(sb.free_inodes() + (new.groups - old.groups) * new.inodes_per_group);
+        sb.set_free_inodes(sb.free_inodes().saturating_add((new.groups - old.groups) * new.inodes_per_group));
         copies::write_descriptors(self.base.as_ref(), &new, &descs)?;
         copies::write_superblocks(self.base.as_ref(), &new, &sb)?;
         self.reload()?;

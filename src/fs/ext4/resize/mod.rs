@@ -82,7 +82,8 @@ impl Ext4 {
             let kept = kept.filter(|_| old.compat.has(super::features::Compat::RESIZE_INODE));
             let Some(kept) = kept else {
                 let most = u64::from(sb.reserved_gdt_blocks()) + before;
-                let most = most * u64::from(old.descs_per_block()) * u64::from(old.blocks_per_group) * old.bs();
+                let groups_most = most.saturating_mul(old.descs_per_block().into());
+                let most = groups_most.saturating_mul(old.blocks_per_group.into()).saturating_mul(old.bs());
                 return Err(Error::unsupported(format!(
                     "ext4: no room for the descriptors of {groups} groups (s_reserved_gdt_blocks {})",
                     sb.reserved_gdt_blocks()

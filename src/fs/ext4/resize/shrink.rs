@@ -42,12 +42,12 @@ impl Ext4 {
                 )));
             }
         }
-        let (_, new) = self.resized(blocks)?;
-        let least = self.minimum_blocks()?;
+        let (least, bs) = (self.minimum_blocks()?, self.geometry.bs());
         if blocks < least {
-            let detail = format!("{} bytes are too few for what is in it", blocks * new.bs());
-            return Err(Error::new(Kind::NoSpace, detail).hint(format!("it needs {} bytes", least * new.bs())));
+            let detail = format!("{} bytes are too few for what is in it", blocks * bs);
+            return Err(Error::new(Kind::NoSpace, detail).hint(format!("it needs {} bytes", least * bs)));
         }
+        let (_, new) = self.resized(blocks)?;
         let ends = self.metadata_ends()?;
         let end = ends.get(new.groups as usize - 1).copied().unwrap_or(0);
         if blocks < end {
@@ -317,7 +317,7 @@ impl Ext4 {
         let (mut free_blocks, mut free_inodes) = (0, 0);
         for (group, desc) in (0..new.groups).zip(descs.chunks_exact_mut(new.desc_size)) {
             free_blocks += u64::from(Group(desc).free_blocks());
-            free_inodes += Group(desc).free_inodes();
+            free_inodes = u32::saturating_add(free_inodes, Group(desc).free_inodes());
             copies::stamp_descriptor(&new, &uuid, group, desc);
         }
         sb.set_free_blocks(free_blocks);
@@ -369,7 +369,8 @@ impl Ext4 {
             let desc = self.group(group)?;
             let desc = Group(&desc);
             let table = desc.inode_table().saturating_add(self.geometry.table_blocks());
-            end = end.max(desc.block_bitmap() + 1).max(desc.inode_bitmap() + 1).max(table);
+            let bitmaps = desc.block_bitmap().max(desc.inode_bitmap()).saturating_add(1);
+            end = end.max(bitmaps).max(table);
             ends.push(end);
         }
         Ok(ends)
