@@ -7,6 +7,7 @@ mod disks;
 mod editing;
 mod filesystems;
 mod inspection;
+mod iso;
 mod language;
 mod links;
 mod long_listing;
@@ -37,6 +38,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
