@@ -15,6 +15,8 @@ pub trait Host {
     fn random(&self) -> [u8; 16];
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<String>;
+    /// Sets a variable for the host programs that are run from now on, or takes it away.
+    fn set_variable(&self, name: &str, value: Option<&str>);
     /// Opens a file to read, with its size where it is known (regular files, heredocs).
     fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)>;
     /// Makes or replaces a file to write (0666 less the umask); `-` is standard output.

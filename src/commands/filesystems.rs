@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "df | awk '{ print $1, $2, $6 }'\n",
-            output: "Filesystem 1K-blocks Mounted\n/dev/sda1 58701 /\n \n",
+            output: "Filesystem 1K-blocks Mounted\n/dev/sda1 55925 /\n  \n",
         }],
         run: |cx, _| Ok(Value::Text(disk_free::table(&cx.session.guest, false)?)),
     },
@@ -40,7 +40,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "df-h | awk '{ print $1, $2, $6 }'\n",
-            output: "Filesystem Size Mounted\n/dev/sda1 58M /\n \n",
+            output: "Filesystem Size Mounted\n/dev/sda1 55M /\n  \n",
         }],
         run: |cx, _| Ok(Value::Text(disk_free::table(&cx.session.guest, true)?)),
     },

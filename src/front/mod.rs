@@ -2,8 +2,11 @@
 
 pub mod cli;
 pub mod prepare;
+mod remote;
 pub mod repl;
 pub mod run;
 pub mod scripting;
+mod serve;
+mod wire;
 
 pub use run::main;

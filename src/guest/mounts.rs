@@ -66,6 +66,21 @@ impl Guest {
         Ok(())
     }
 
+    /// Makes the last mount on a mount point, and all others of its device, read-only or writable.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if nothing is mounted there.
+    pub fn set_read_only(&mut self, mountpoint: &GuestPathBuf, read_only: bool) -> Result<()> {
+        let found = self.mounts.iter().rev().find(|m| m.mountpoint == *mountpoint);
+        let Some(fs) = found.map(|m| m.fs) else {
+            return Err(Error::new(Kind::Invalid, "nothing is mounted there").at(mountpoint));
+        };
+        for mount in self.mounts.iter_mut().filter(|m| m.fs == fs) {
+            mount.read_only = read_only;
+        }
+        Ok(())
+    }
+
     /// Unmounts by mount point or canonical device, the last of several. The file system stays open.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Which blocks and inodes are free: bitmaps, counters, and where new ones go.
+//! Which blocks and inodes are free: bitmaps, counters, and where new ones go. A bit of a block bitmap is a cluster of
+//! blocks with bigalloc, and a block without.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +19,7 @@ const SHORT_RUN: u32 = 64;
 pub(super) struct Grant {
     /// First block.
     pub start: u64,
-    /// Number of blocks, at least one.
+    /// Number of blocks, at least one; with bigalloc whole clusters, which may be more than was asked for.
     pub len: u32,
     /// The committed state does not use them and nobody has written them since: they may be written fresh.
     pub fresh: bool,
@@ -201,11 +202,12 @@ impl Ext4 {
         }
         let mut bits = vec![0; self.geometry.block_size];
         let range = self.geometry.group_range(group);
+        let ratio = self.geometry.ratio();
         for zone in self.zones_in(range.clone()) {
-            let (from, to) = (zone.start.max(range.start), zone.end.min(range.end));
-            set_bits(&mut bits, (from - range.start) as u32..(to - range.start) as u32, true);
+            let (from, to) = (zone.start.max(range.start) - range.start, zone.end.min(range.end) - range.start);
+            set_bits(&mut bits, (from / ratio) as u32..to.div_ceil(ratio) as u32, true);
         }
-        set_bits(&mut bits, (range.end - range.start) as u32..self.geometry.block_size as u32 * 8, true);
+        set_bits(&mut bits, self.geometry.group_bits(group)..self.geometry.block_size as u32 * 8, true);
         Ok(bits)
     }
 
@@ -230,7 +232,7 @@ impl Ext4 {
     /// # Errors
     /// `Kind::NoSpace` if no block is free.
     pub(super) fn allocate(&mut self, goal: u64, want: u32) -> Result<Grant> {
-        let want = want.clamp(1, self.geometry.blocks_per_group);
+        let want = want.clamp(1, self.geometry.blocks_per_group).div_ceil(self.geometry.ratio() as u32);
         for fresh in [true, false] {
             if let Some((group, bits)) = self.search(goal, want, fresh)? {
                 return self.take(group, bits, fresh);
@@ -241,14 +243,14 @@ impl Ext4 {
 
     /// Where a free run of up to `want` blocks begins, at or behind `goal`; nothing is taken.
     pub(super) fn find_run(&mut self, goal: u64, want: u32) -> Result<u64> {
-        let found = self.search(goal, want, true)?;
-        Ok(found.map_or(goal, |(group, bits)| self.geometry.group_start(group) + u64::from(bits.start)))
+        let found = self.search(goal, want.div_ceil(self.geometry.ratio() as u32), true)?;
+        Ok(found.map_or(goal, |(group, bits)| self.geometry.bit_block(group, bits.start)))
     }
 
-    /// Looks for a run of free blocks; of untouched ones only if `fresh`.
+    /// Looks for a run of `want` free bits; of untouched ones only if `fresh`.
     fn search(&mut self, goal: u64, want: u32, fresh: bool) -> Result<Option<(u32, Range<u32>)>> {
         let goal = if goal < self.geometry.blocks { goal } else { self.geometry.first_block };
-        let (goal_group, goal_bit) = self.geometry.place(goal);
+        let (goal_group, goal_bit) = self.geometry.bit_place(goal);
         let groups = self.geometry.groups;
         let mut best: Option<(u32, Range<u32>)> = None;
         for group in (goal_group..groups).chain(0..goal_group) {
@@ -267,9 +269,8 @@ impl Ext4 {
                 shared = self.bitmap(group, true)?.1;
                 &shared
             };
-            let range = self.geometry.group_range(group);
             let touched = if fresh { self.allocator.touched.get(&group).map(Vec::as_slice) } else { None };
-            let usage = Usage { used, touched, end: (range.end - range.start) as u32 };
+            let usage = Usage { used, touched, end: self.geometry.group_bits(group) };
             let from = if group == goal_group { goal_bit } else { 0 };
             if group == goal_group {
                 let end = next_bit(&|index| usage.word(index), from, (from + want).min(usage.end), true);
@@ -301,20 +302,22 @@ impl Ext4 {
 
     /// Marks free blocks as used.
     fn take(&mut self, group: u32, bits: Range<u32>, untouched: bool) -> Result<Grant> {
-        let start = self.geometry.group_start(group) + u64::from(bits.start);
-        let len = bits.end - bits.start;
+        let start = self.geometry.bit_block(group, bits.start);
+        let clusters = bits.end - bits.start;
+        let end = self.geometry.bit_block(group, bits.end).min(self.geometry.group_range(group).end);
+        let len = (end - start) as u32;
         if self.zones_in(start..start + u64::from(len)).next().is_some() {
             return Err(Error::corrupt(format!("ext4: group {group}: block {start} is metadata but marked free")));
         }
         self.init_block_bitmap(group)?;
         let (number, _) = self.bitmap(group, true)?;
         set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), true);
-        self.count_blocks(group, -i64::from(len))?;
+        self.count_blocks(group, -i64::from(clusters))?;
         self.allocator.touch(self.geometry.block_size, group, bits);
         Ok(Grant { start, len, fresh: untouched && self.allocator.pristine })
     }
 
-    /// Gives blocks back. What the cache has of them is forgotten.
+    /// Gives blocks back, with bigalloc all of their clusters. What the cache has of them is forgotten.
     ///
     /// # Errors
     /// `Kind::Corrupt` if one of them is free already, or fixed metadata.
@@ -326,9 +329,9 @@ impl Ext4 {
         };
         let mut at = start;
         while at < end {
-            let (group, first) = self.geometry.place(at);
+            let (group, first) = self.geometry.bit_place(at);
             let stop = self.geometry.group_range(group).end.min(end);
-            let bits = first..first + (stop - at) as u32;
+            let bits = first..self.geometry.bit_place(stop - 1).1 + 1;
             let word = |bytes: &[u8], index: u32| le64(bytes, index as usize * 8);
             let uninit = self.is_uninit(&self.group(group)?, BLOCK_UNINIT);
             let (number, bitmap) = if uninit { (0, Default::default()) } else { self.bitmap(group, true)? };
@@ -337,7 +340,7 @@ impl Ext4 {
             }
             drop(bitmap);
             set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), false);
-            self.count_blocks(group, (stop - at) as i64)?;
+            self.count_blocks(group, i64::from(bits.end - bits.start))?;
             self.allocator.touch(self.geometry.block_size, group, bits);
             at = stop;
         }
@@ -345,13 +348,14 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Changes the free block counts of a group and of the file system.
+    /// Changes the free counts of a group, in clusters, and of the file system, in blocks.
     fn count_blocks(&mut self, group: u32, change: i64) -> Result<()> {
         let bad = |what: &str| Error::corrupt(format!("ext4: {what}: its count of free blocks is wrong"));
         let free = i64::from(Group(&self.group(group)?).free_blocks()) + change;
-        let free = u32::try_from(free).ok().filter(|free| *free <= self.geometry.blocks_per_group);
+        let free = u32::try_from(free).ok().filter(|free| *free <= self.geometry.clusters_per_group);
         let free = free.ok_or_else(|| bad(&format!("group {group}")))?;
         self.group_mut(group)?.set_free_blocks(free);
+        let change = change * self.geometry.ratio() as i64;
         let total = self.superblock.free_blocks().checked_add_signed(change).ok_or_else(|| bad("superblock"))?;
         self.superblock.set_free_blocks(total);
         self.superblock_changed = true;

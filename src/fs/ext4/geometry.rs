@@ -187,6 +187,25 @@ impl Geometry {
         ((rest / per) as u32, (rest % per) as u32)
     }
 
+    /// Blocks in a cluster: what a bit of a block bitmap stands for; 1 without bigalloc.
+    pub fn ratio(&self) -> u64 {
+        u64::from(self.blocks_per_group / self.clusters_per_group)
+    }
+    /// The group of a block and the bit of its cluster in the group's bitmap.
+    pub fn bit_place(&self, block: u64) -> (u32, u32) {
+        let (group, number) = self.place(block);
+        (group, number / self.ratio() as u32)
+    }
+    /// Bits of a group's bitmap that stand for something; the last cluster may be short.
+    pub fn group_bits(&self, group: u32) -> u32 {
+        let range = self.group_range(group);
+        (range.end - range.start).div_ceil(self.ratio()) as u32
+    }
+    /// The block that a bit of a group's bitmap begins with.
+    pub fn bit_block(&self, group: u32, bit: u32) -> u64 {
+        self.group_start(group) + u64::from(bit) * self.ratio()
+    }
+
     /// Whether a group begins with a copy of the superblock.
     pub fn has_superblock(&self, group: u32) -> bool {
         if group == 0 {

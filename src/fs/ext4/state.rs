@@ -74,11 +74,11 @@ impl Ext4 {
         if incompat.has(Incompat::RECOVER) {
             return Ok(Some(REPLAY.into()));
         }
-        if !incompat.has(Incompat::EXTENTS) {
-            return Ok(Some("files mapped by block lists (no feature 'extents') are not written yet".into()));
-        }
         if ro_compat.has(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM) {
             return Ok(Some("both 'metadata_csum' and 'uninit_bg' are set".into()));
+        }
+        if self.geometry.ratio() > 1 && self.geometry.first_block != 0 {
+            return Ok(Some("'bigalloc' with a first block other than 0".into()));
         }
         if superblock.creator_os() != 0 {
             return Ok(Some(format!("s_creator_os is {}, not Linux (0)", superblock.creator_os())));
@@ -94,6 +94,9 @@ impl Ext4 {
                 "deleted files wait to be cleaned up (orphan list): boot or mount it once, or run e2fsck".into(),
             ));
         }
+        if let Some(why) = self.mmp_trouble()? {
+            return Ok(Some(why));
+        }
         if compat.has(Compat::HAS_JOURNAL) {
             return self.journal_trouble();
         }
@@ -105,8 +108,8 @@ impl Ext4 {
     pub(super) fn describe(&self) -> Result<FsInfo> {
         let superblock = &self.superblock;
         let geometry = &self.geometry;
-        let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
-        let free = superblock.free_blocks().saturating_mul(ratio);
+        let ratio = geometry.ratio();
+        let free = superblock.free_blocks();
         let delayed =
             if geometry.incompat.has(Incompat::EXTENTS) { (geometry.blocks / ratio / 50).min(4096) * ratio } else { 0 };
         let uuid = superblock.uuid().0;
@@ -131,8 +134,7 @@ impl Ext4 {
     fn overhead(&self) -> Result<u64> {
         let geometry = &self.geometry;
         if geometry.ro_compat.has(RoCompat::BIGALLOC) && self.superblock.overhead() != 0 {
-            let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
-            return Ok(u64::from(self.superblock.overhead()) * ratio);
+            return Ok(u64::from(self.superblock.overhead()) * geometry.ratio());
         }
         let heads: u64 = (0..geometry.groups).map(|group| geometry.head_blocks(group)).sum();
         let mut blocks = geometry.first_block + heads + u64::from(geometry.groups) * (geometry.table_blocks() + 2);

@@ -4,7 +4,7 @@
 
 use super::checksum;
 use super::features::{Compat, Incompat, RoCompat};
-use crate::base::bytes::{le16, le32, put_le32, u8_at};
+use crate::base::bytes::{le16, le32, le64, put_le32, u8_at};
 use crate::base::{Error, Result, Timestamp, Uuid};
 
 /// Where the first superblock begins, in bytes.
@@ -58,6 +58,7 @@ pub(super) mod at {
     pub const FREE_BLOCKS_HI: usize = 0x158;
     pub const WANT_EXTRA_ISIZE: usize = 0x15e;
     pub const FLAGS: usize = 0x160;
+    pub const MMP_BLOCK: usize = 0x168;
     pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;
     pub const ERROR_COUNT: usize = 0x194;
@@ -100,7 +101,7 @@ impl Superblock {
     pub fn reserved_blocks(&self) -> u64 {
         self.wide(at::RESERVED_LO, at::RESERVED_HI)
     }
-    /// Free blocks (clusters, with bigalloc).
+    /// Free blocks; not clusters, even with bigalloc.
     pub fn free_blocks(&self) -> u64 {
         self.wide(at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI)
     }
@@ -233,6 +234,10 @@ impl Superblock {
     /// Miscellaneous flags: [`FLAG_UNSIGNED_HASH`].
     pub fn flags(&self) -> u32 {
         le32(&self.0, at::FLAGS)
+    }
+    /// The block that guards against two mounts (mmp).
+    pub fn mmp_block(&self) -> u64 {
+        le64(&self.0, at::MMP_BLOCK)
     }
     /// log2 of the number of groups whose metadata lies together (flex_bg).
     pub fn log_groups_per_flex(&self) -> u8 {
