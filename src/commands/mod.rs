@@ -19,6 +19,7 @@ mod features;
 mod filesystems;
 mod grep;
 mod inspection;
+mod iso;
 mod labels;
 mod language;
 mod links;
@@ -68,6 +69,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
