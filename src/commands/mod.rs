@@ -114,5 +114,5 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 pub fn lookup(name: &str) -> Option<&'static Command> {
     let wanted = name.to_ascii_lowercase();
     let dashed = wanted.replace('_', "-");
-    all().find(|c| c.name == dashed || c.aliases.contains(&wanted.as_str()))
+    all().find(|c| c.name.eq_ignore_ascii_case(&dashed) || c.aliases.contains(&wanted.as_str()))
 }
