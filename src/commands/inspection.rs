@@ -214,8 +214,8 @@ pub(super) const COMMANDS: &[Command] = &[
         "false\n",
         |_| Value::Bool(false)
     ),
-    windows!("inspect-get-windows-software-hive", "SOFTWARE hive of an inspected Windows", "SOFTWARE hive"),
-    windows!("inspect-get-windows-system-hive", "SYSTEM hive of an inspected Windows", "SYSTEM hive"),
+    windows!("inspect-get-windows-software-hive", "the SOFTWARE hive of an inspected Windows", "SOFTWARE hive"),
+    windows!("inspect-get-windows-system-hive", "the SYSTEM hive of an inspected Windows", "SYSTEM hive"),
     windows!("inspect-get-windows-systemroot", "system folder of an inspected Windows", "systemroot"),
     ask!(
         "inspect-is-live",
