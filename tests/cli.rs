@@ -243,7 +243,7 @@ fn options() {
             .starts_with("imgsh: -N parameter ‘bogus’: no such prepared disk image known.\n")
     );
     assert!(refused(&["-d", "guest", "run"]).contains("-a"));
-    assert!(refused(&["--listen"]).contains("not supported"));
+    assert!(refused(&["--csh"]).contains("--listen"));
     assert_eq!(
         imgsh(folder.path(), &["-x", "get-pgroup"], "").err,
         "libguestfs: trace: shutdown\nlibguestfs: trace: shutdown = 0\nlibguestfs: trace: close\n"
