@@ -7,6 +7,7 @@ mod attributes;
 mod capabilities;
 mod checksums;
 mod content;
+mod customizing;
 mod devices;
 mod disk_free;
 mod disks;
@@ -17,10 +18,12 @@ mod features;
 mod filesystems;
 mod grep;
 mod inspection;
+mod labels;
 mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod modes;
 mod mounts;
 mod names;
 mod owners;
@@ -36,7 +39,9 @@ mod steps;
 mod swap;
 mod tables;
 mod text;
+mod text_files;
 mod transfer;
+mod users;
 mod vtorque;
 mod writing;
 mod xattrs;
@@ -76,10 +81,14 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Showing files", commands: showing::COMMANDS },
+    Group { title: "Text files", commands: text_files::COMMANDS },
+    Group { title: "Users", commands: users::COMMANDS },
+    Group { title: "Preparing a guest", commands: customizing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "ACLs", commands: acls::COMMANDS },
+    Group { title: "SELinux labels", commands: labels::COMMANDS },
     Group { title: "Capabilities", commands: capabilities::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
     Group { title: "vTorque", commands: vtorque::COMMANDS },

@@ -152,11 +152,6 @@ const REFUSALS: &[Refusal] = &[
         "download the picture from the guest, for example /usr/share/pixmaps",
     ),
     refuse(
-        &["setfiles"],
-        "lists of rules given by name are not read",
-        "use selinux-relabel, which reads the guest's own file_contexts",
-    ),
-    refuse(
         &["lv*", "vg*", "pv*", "lvm-*"],
         "logical volumes cannot be changed yet",
         "use the host's LVM on the image, or partitions",
