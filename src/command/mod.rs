@@ -220,6 +220,8 @@ pub enum Setup {
     EspAndExt4,
     /// As [`Setup::Ext4`], with the files by which inspection knows a small Debian 12.5 called `box`.
     Debian,
+    /// An ISO 9660 disc called `Disc`, mounted on `/`; its file /small.iso is another one.
+    Disc,
 }
 
 /// What a handler works with.

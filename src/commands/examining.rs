@@ -247,12 +247,12 @@ fn equal(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn is_zero(cx: &mut Context, what: &Content) -> Result<Value> {
     // Holes are zero without being read.
-    let ranges = match what {
+    let ranges: Vec<std::ops::Range<u64>> = match what {
         Content::Path(path) => {
             let extents = cx.session.guest.extents(path)?.into_iter();
             extents.filter(|e| !e.hole).map(|e| e.range).collect()
         }
-        Content::Device(_) => vec![0..what.len(cx)?],
+        Content::Device(_) => std::iter::once(0..what.len(cx)?).collect(),
     };
     for range in ranges {
         let mut reader = BufReader::with_capacity(1 << 18, what.reader(cx, range.start)?.take(range.end - range.start));

@@ -14,15 +14,18 @@ mod disks;
 mod editing;
 mod erasing;
 mod examining;
+mod extfs;
 mod features;
 mod filesystems;
 mod grep;
 mod inspection;
+mod iso;
 mod labels;
 mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod mke2fs;
 mod modes;
 mod mounts;
 mod names;
@@ -66,6 +69,9 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Discs", commands: iso::COMMANDS },
+    Group { title: "Whole file systems", commands: extfs::COMMANDS },
+    Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
     Group { title: "Erasing", commands: erasing::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },

@@ -7,6 +7,7 @@ mod settings;
 mod tests;
 mod undo;
 mod volumes;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
