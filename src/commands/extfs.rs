@@ -206,7 +206,7 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| resize(cx, args, None),
     },
     Command {
-        name: "resize2fs-M",
+        name: "resize2fs-m",
         aliases: &[],
         summary: "shrink an ext2, ext3 or ext4 file system as far as it goes",
         help: "What lies at the end moves to the front. `vfs-minimum-size` tells the size before. The file system must \
