@@ -275,3 +275,75 @@ fn lazy_tables_hold_garbage() {
     assert_clean(&image, "mke2fs");
     check(&Sparse::load(&image), &everything, "garbage in the tables");
 }
+
+/// Free space in single blocks: a file of thousands of runs, whose map is several levels deep, cut, grown and removed;
+/// then, with the space whole again, a file in few runs.
+#[test]
+fn fragmented_space() {
+    for kind in [&["-t", "ext4", "-b", "1024"][..], &["-t", "ext3", "-b", "1024"]] {
+        let what = format!("fragments {kind:?}");
+        let device = mke2fs(&[kind, &["-N", "8000"]].concat(), "24M", &[]);
+        let mut fs = fs::open(device.device()).unwrap();
+        let root = fs.root();
+        let new = |kind| NewNode { kind, mode: 0o644, uid: 0, gid: 0 };
+        let now = Timestamp::from_seconds(1_700_000_001);
+        let edit = fs.edit(now).unwrap();
+        let dir = edit.create(root, b"dir", &new(NewKind::Directory)).unwrap();
+        let mut names = 0..;
+        let name = |i: u32| i.to_string().into_bytes();
+        for i in names.by_ref().take(7000) {
+            let node = edit.create(dir, &name(i), &new(NewKind::Regular)).unwrap();
+            edit.fill(node, 1000, &mut noise(1000, i.into()).as_slice(), false).unwrap();
+        }
+        // What is left in one piece goes to one file.
+        let rest = edit.create(root, b"rest", &new(NewKind::Regular)).unwrap();
+        edit.sync().unwrap();
+        let free = fs.info().unwrap().free_blocks - 200;
+        let edit = fs.edit(now).unwrap();
+        edit.fill(rest, free * 1024, &mut noise(free as usize * 1024, 1).as_slice(), false).unwrap();
+        for i in (0..7000).step_by(2) {
+            edit.unlink(dir, &name(i)).unwrap();
+        }
+        edit.sync().unwrap();
+        fs.committed();
+        let content = noise(3_300_000, 2);
+        let edit = fs.edit(now).unwrap();
+        let file = edit.create(root, b"file", &new(NewKind::Regular)).unwrap();
+        edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
+        edit.sync().unwrap();
+        let scratch = scratch();
+        let image = scratch.path().join("image");
+        let look = |fs: &dyn FileSystem, what: &str| {
+            device.save(&image);
+            judge(&image, &through_trait(fs), what);
+        };
+        look(fs.as_ref(), &what);
+        let mut found = vec![0; content.len()];
+        assert_eq!(fs.read(file, 0, &mut found).unwrap(), content.len());
+        assert!(found == content, "{what}: content");
+        let runs = |path: &str| {
+            let text = run("debugfs", &["-R", &format!("blocks {path}"), image.to_str().unwrap()]);
+            let blocks: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            blocks.windows(2).filter(|pair| pair[1] != pair[0] + 1).count() + 1
+        };
+        assert!(runs("/file") > 2000, "{what}: {} runs", runs("/file"));
+        let edit = fs.edit(now).unwrap();
+        edit.resize(file, 1_500_001).unwrap();
+        edit.write(file, 1_400_000, &noise(300_000, 3)).unwrap();
+        edit.sync().unwrap();
+        look(fs.as_ref(), &format!("{what}, cut and grown"));
+        let edit = fs.edit(now).unwrap();
+        edit.unlink(root, b"file").unwrap();
+        for i in (1..7000).step_by(2) {
+            edit.unlink(dir, &name(i)).unwrap();
+        }
+        edit.sync().unwrap();
+        fs.committed();
+        let edit = fs.edit(now).unwrap();
+        let file = edit.create(root, b"whole", &new(NewKind::Regular)).unwrap();
+        edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
+        edit.sync().unwrap();
+        look(fs.as_ref(), &format!("{what}, whole again"));
+        assert!(runs("/whole") < 12, "{what}: {} runs", runs("/whole"));
+    }
+}

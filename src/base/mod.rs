@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod bytes;
+pub mod crypt;
 pub mod digest;
 mod error;
 mod path;
@@ -10,6 +11,6 @@ mod time;
 mod uuid;
 
 pub use error::{Error, Kind, Result};
-pub use path::{GuestPathBuf, Name, printable, quoted};
+pub use path::{GuestPathBuf, Name, printable, quoted, without_secret};
 pub use time::Timestamp;
 pub use uuid::Uuid;

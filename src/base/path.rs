@@ -151,6 +151,17 @@ impl From<&[u8]> for GuestPathBuf {
     }
 }
 
+/// A word as it may be shown: what follows `password:` is not.
+pub fn without_secret(word: String) -> String {
+    match word.find("password:") {
+        Some(at) if word.len() > at + "password:".len() => {
+            let end = if word.starts_with('"') { "\"" } else { "" };
+            format!("{}password:***{end}", &word[..at])
+        }
+        _ => word,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,15 +117,20 @@ fn replace(
     cx.session.guest.rename(&new, path)
 }
 
+/// Gives a file, named without links, another content and keeps its attributes.
+pub(super) fn replace_content(cx: &mut Context, path: &GuestPathBuf, content: &[u8]) -> Result<()> {
+    let old = cx.session.guest.stat(path)?;
+    let set =
+        SetAttributes { mode: Some(old.mode), uid: Some(old.uid), gid: Some(old.gid), ..SetAttributes::default() };
+    replace(cx, path, content.len() as u64, &mut &*content, &set)
+}
+
 fn edit(cx: &mut Context, args: &Args, editor: &str) -> Result<Value> {
     let path = cx.session.guest.realpath(&args.path("filename"))?;
     let content = cx.session.guest.read_file(&path, MEMORY_LIMIT)?;
     let hint = path.file_name().map(crate::base::printable).unwrap_or_default();
     if let Some(edited) = cx.host.edit(editor, &hint, &content)? {
-        let old = cx.session.guest.stat(&path)?;
-        let set =
-            SetAttributes { mode: Some(old.mode), uid: Some(old.uid), gid: Some(old.gid), ..SetAttributes::default() };
-        replace(cx, &path, edited.len() as u64, &mut edited.as_slice(), &set)?;
+        replace_content(cx, &path, &edited)?;
     }
     Ok(Value::Nothing)
 }

@@ -160,7 +160,7 @@ mod tests {
             created: None,
         };
         let target = (file_type == FileType::Symlink).then(|| GuestPathBuf::from("f"));
-        Line { name: name.into(), target, metadata }
+        Line { name: name.into(), target, metadata, label: None }
     }
 
     #[test]

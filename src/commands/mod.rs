@@ -7,6 +7,7 @@ mod attributes;
 mod capabilities;
 mod checksums;
 mod content;
+mod customizing;
 mod devices;
 mod disk_free;
 mod disks;
@@ -18,11 +19,14 @@ mod features;
 mod filesystems;
 mod grep;
 mod inspection;
+mod iso;
+mod labels;
 mod language;
 mod links;
 mod long_listing;
 mod looking;
 mod mke2fs;
+mod modes;
 mod mounts;
 mod names;
 mod owners;
@@ -38,7 +42,9 @@ mod steps;
 mod swap;
 mod tables;
 mod text;
+mod text_files;
 mod transfer;
+mod users;
 mod vtorque;
 mod writing;
 mod xattrs;
@@ -63,6 +69,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
@@ -80,10 +87,14 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
     Group { title: "Showing files", commands: showing::COMMANDS },
+    Group { title: "Text files", commands: text_files::COMMANDS },
+    Group { title: "Users", commands: users::COMMANDS },
+    Group { title: "Preparing a guest", commands: customizing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
     Group { title: "ACLs", commands: acls::COMMANDS },
+    Group { title: "SELinux labels", commands: labels::COMMANDS },
     Group { title: "Capabilities", commands: capabilities::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
     Group { title: "vTorque", commands: vtorque::COMMANDS },

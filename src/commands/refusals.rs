@@ -152,11 +152,6 @@ const REFUSALS: &[Refusal] = &[
         "download the picture from the guest, for example /usr/share/pixmaps",
     ),
     refuse(
-        &["setfiles"],
-        "lists of rules given by name are not read",
-        "use selinux-relabel, which reads the guest's own file_contexts",
-    ),
-    refuse(
         &["lv*", "vg*", "pv*", "lvm-*"],
         "logical volumes cannot be changed yet",
         "use the host's LVM on the image, or partitions",
@@ -175,7 +170,7 @@ pub fn refusal(name: &str) -> Option<&'static Refusal> {
         Some(start) => name.starts_with(start) && name.len() > start.len(),
         None => *pattern == name,
     };
-    REFUSALS.iter().find(|refusal| refusal.names.iter().any(|pattern| fits(pattern)))
+    REFUSALS.iter().find(|refusal| refusal.names.iter().any(&fits))
 }
 
 #[cfg(test)]

@@ -82,6 +82,10 @@ pub struct Options {
     pub verbose: bool,
     /// `--pipe-error`.
     pub pipe_error: bool,
+    /// `--json`.
+    pub json: bool,
+    /// `--check`: the script to look through.
+    pub check: Option<PathBuf>,
     /// `--listen`.
     pub listen: bool,
     /// `--csh`.
@@ -171,6 +175,8 @@ fn command() -> Command {
         .arg(flag("version", Some('V')).help("Show the version"))
         .arg(valued("domain", "GUEST").short('d').long("domain").hide(true))
         .arg(valued("connect", "URI").short('c').long("connect").hide(true))
+        .arg(flag("json", None).help("Print every answer as one line of JSON, errors as objects"))
+        .arg(valued("check", "SCRIPT").long("check").help("Say what is wrong with a script, without any image"))
         .arg(flag("listen", None).help("Start a server for --remote and print its number"))
         .arg(flag("csh", None).help("With --listen: print the number in csh's words"))
         .arg(flag("keys-from-stdin", None).hide(true))
@@ -311,6 +317,8 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         trace: flag("trace"),
         verbose: flag("verbose"),
         pipe_error: flag("pipe-error"),
+        json: flag("json"),
+        check: all("check").next().map(PathBuf::from),
         listen: flag("listen"),
         csh: flag("csh"),
         color,

@@ -18,6 +18,7 @@ use crate::base::{Error, GuestPathBuf, Result};
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
 use crate::shell;
+use crate::shell::check;
 use crate::shell::lines::ReaderLines;
 use crate::shell::report::{self, Place};
 use crate::shell::run::{Outcome, Shell};
@@ -75,6 +76,9 @@ fn run(options: &Options) -> bool {
     if options.listen && !serve::is_server() {
         return serve::start(options.csh).unwrap_or_else(|error| failed(&error));
     }
+    if let Some(script) = &options.check {
+        return check_script(options, script).unwrap_or_else(|error| failed(&error));
+    }
     let channel = options.listen.then(serve::Channel::default);
     let output = match io::stdout().as_fd().try_clone_to_owned() {
         Ok(output) => File::from(output),
@@ -99,6 +103,7 @@ fn run(options: &Options) -> bool {
     let mut messages = io::stderr();
     let scripting = Scripting::new(host.clone());
     let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
+    shell.set_json(options.json);
     let system = match open(options, &mut session, &mut shell) {
         Ok(Opened::Ready(system)) => system,
         Ok(Opened::Listed) => return true,
@@ -140,6 +145,20 @@ fn run(options: &Options) -> bool {
     shell.close();
     serve::end(waiting, if good { outcome } else { Outcome::Failed });
     good
+}
+
+/// Says what is wrong with a script; answers whether it is nothing.
+fn check_script(options: &Options, path: &std::path::Path) -> Result<bool> {
+    let text = std::fs::read(path).map_err(|e| Error::io(path.display(), e))?;
+    let mounted = options.inspect || !options.mounts.is_empty();
+    let prepared = options.drives.iter().any(|drive| matches!(drive, Drive::Prepared(_)));
+    let findings = check::script(&text, check::Before { launched: mounted || prepared, mounted });
+    for finding in &findings {
+        let place = format!("{}:{}:{}", path.display(), finding.line, finding.column);
+        let caret = format!("{:>1$}", "^", finding.column);
+        eprintln!("{place}: {}\n  {}\n  {caret}", finding.message, finding.text);
+    }
+    Ok(findings.is_empty())
 }
 
 /// How the opening of the disks ended.

@@ -6,6 +6,7 @@
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
+pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
 
@@ -353,14 +354,15 @@ pub struct Driver {
     pub probe: fn(&dyn BlockDevice) -> Result<Option<Identity>>,
     /// Opens it; reads superblock and descriptors only.
     pub open: fn(Device) -> Result<Box<dyn FileSystem>>,
-    /// Makes it.
-    pub make: fn(&Device, &MakeOptions) -> Result<()>,
+    /// Makes it, if it can be made.
+    pub make: Option<fn(&Device, &MakeOptions) -> Result<()>>,
 }
 
 /// All drivers, in the order in which they are asked.
 pub const DRIVERS: &[Driver] = &[
-    Driver { names: ext4::NAMES, probe: ext4::probe, open: ext4::open, make: ext4::make },
-    Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: fat::make },
+    Driver { names: ext4::NAMES, probe: ext4::probe, open: ext4::open, make: Some(ext4::make) },
+    Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: Some(fat::make) },
+    Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
 ];
 
 /// What is on a device: superblocks decide, never a partition type. `None` for nothing known.
@@ -390,7 +392,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     }
     Err(match identify(device.as_ref())? {
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4 and FAT; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT and ISO 9660; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })
@@ -402,8 +404,8 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
 /// `Kind::Unsupported` for a type without a driver.
 pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     for driver in DRIVERS {
-        if driver.names.contains(&options.fs_type.as_str()) {
-            return (driver.make)(device, options);
+        if let Some(make) = driver.make.filter(|_| driver.names.contains(&options.fs_type.as_str())) {
+            return make(device, options);
         }
     }
     Err(Error::unsupported(format!("mkfs {}: imgsh cannot make this file system", options.fs_type))

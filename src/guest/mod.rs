@@ -6,6 +6,7 @@
 //!
 //! After an error of a writing method the caller rolls the stages back and calls [`Guest::reload`].
 
+pub mod accounts;
 pub mod archive;
 mod copy;
 mod export;
@@ -15,6 +16,7 @@ pub mod inspect;
 mod mounts;
 mod read;
 mod resolve;
+pub mod selinux;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

@@ -2,7 +2,7 @@
 
 use rhai::{Array, Blob, Dynamic, Map};
 
-use crate::base::{Error, GuestPathBuf, Result, quoted};
+use crate::base::{Error, GuestPathBuf, Result, quoted, without_secret};
 use crate::command::{Arg, Field, HostFile, Kind, Need, Param, Record, Value};
 
 /// Reads a Rhai value as the parameter wants it.
@@ -19,8 +19,12 @@ pub fn to_arg(param: &Param, value: Dynamic) -> Result<Arg> {
         }),
         Kind::HostPath => Arg::Host(text(param, value)?.into()),
         Kind::Bool => Arg::Bool(value.as_bool().map_err(|found| wrong(param, "a boolean", found))?),
-        Kind::Int | Kind::Int64 => Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?),
-        Kind::Mode => Arg::Int(mode(param, value)?),
+        Kind::ModeChange if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Owner if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Mode | Kind::ModeChange => Arg::Int(mode(param, value)?),
+        Kind::Int | Kind::Int64 | Kind::Owner => {
+            Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?)
+        }
         // Device names are resolved in the gate.
         Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::List => {
             Arg::Bytes(bytes(param, value)?)
@@ -70,6 +74,12 @@ fn mode(param: &Param, value: Dynamic) -> Result<i64> {
         .map_err(|_| Error::usage(format!("'{text}' is no octal mode")))
 }
 
+/// Whether a string is a number, perhaps with a sign.
+fn is_number(value: &Dynamic) -> bool {
+    let text = value.to_string();
+    text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// A mode as people give them: the group may do no more than the owner, others no more than the group, and whoever may do
 /// anything may read.
 fn usual_mode(mode: i64) -> bool {
@@ -83,9 +93,9 @@ fn usual_mode(mode: i64) -> bool {
 /// An argument as `changes` shows it: as a word of a line, long ones cut.
 pub fn short(param: &Param, value: &Dynamic) -> String {
     let text = match (param.kind, value.as_int()) {
-        (Kind::Mode, Ok(mode)) => format!("0{mode:o}"),
+        (Kind::Mode | Kind::ModeChange, Ok(mode)) => format!("0{mode:o}"),
         _ if value.is_blob() => "(bytes)".to_string(),
-        _ => quoted(value.to_string().as_bytes()),
+        _ => without_secret(quoted(value.to_string().as_bytes())),
     };
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),

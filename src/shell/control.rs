@@ -7,7 +7,7 @@ use super::report::Failure;
 use super::run::{Outcome, Shell};
 use super::{glob, help};
 use crate::base::{Error, Kind};
-use crate::command::{Command, Control, Value};
+use crate::command::{Command, Control, Effect, Value};
 use crate::session::Session;
 
 impl Shell<'_> {
@@ -44,7 +44,12 @@ impl Shell<'_> {
             }
             Control::Help(topic) => self.help(session, topic.as_deref()),
             Control::Script { module, function, options } => {
-                let done = self.library.call(session, module, function, &options);
+                let call = |session: &mut Session| self.library.call(session, module, function, &options);
+                // What a script does in many commands is one step, and nothing of it stays when it fails.
+                let done = match command.effect {
+                    Effect::Writes => session.transact(command.name, self.host.now(), call),
+                    _ => call(session),
+                };
                 done.map(|()| Outcome::Done).map_err(|error| Failure::command(command, error))
             }
         }

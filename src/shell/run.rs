@@ -8,8 +8,8 @@ use super::lex::{self, Statement};
 use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
-use super::{bind, help, trace};
-use crate::base::{Error, Kind, Result};
+use super::{bind, help, json, trace};
+use crate::base::{Error, Kind, Result, without_secret};
 use crate::command::{self, Args, Command, Context, Effect, Host, HostFile, Value};
 use crate::commands;
 use crate::session::Session;
@@ -62,6 +62,7 @@ pub struct Shell<'a> {
     place: Place,
     any_command: bool,
     pub(super) events: Handlers,
+    json: bool,
 }
 
 impl<'a> Shell<'a> {
@@ -73,7 +74,12 @@ impl<'a> Shell<'a> {
         program: &'a str,
     ) -> Self {
         let place = Place::Prompt;
-        Shell { host, library, messages, program, place, any_command: false, events: Handlers::default() }
+        Shell { host, library, messages, program, place, any_command: false, events: Handlers::default(), json: false }
+    }
+
+    /// Answers and failures as JSON from now on.
+    pub fn set_json(&mut self, json: bool) {
+        self.json = json;
     }
 
     /// Where the next lines come from, for messages.
@@ -171,6 +177,11 @@ impl<'a> Shell<'a> {
             (result, _) => result,
         };
         result.unwrap_or_else(|failure| {
+            if self.json {
+                let written = self.host.write(&HostFile::Standard).map(|mut out| json::failure(&mut out, &failure));
+                // The message below says it too.
+                let _ = written.map(|_| self.host.flush());
+            }
             // There is nowhere to report that the messages themselves cannot be written.
             let _ = report::failure(self.messages, self.program, &self.place, &failure);
             if may_fail { Outcome::Done } else { Outcome::Failed }
@@ -291,6 +302,7 @@ impl<'a> Shell<'a> {
     pub(super) fn print(&mut self, value: &Value) -> Result<Outcome, Failure> {
         let mut out = self.host.write(&HostFile::Standard).map_err(Failure::shell)?;
         let written = match self.host.output_is_terminal() {
+            _ if self.json => json::value(&mut out, value),
             true => render::value(&mut TerminalSafe(&mut out), value),
             false => render::value(&mut out, value),
         };
@@ -320,7 +332,7 @@ fn label(typed: &str, words: &[Vec<u8>]) -> String {
     let mut label = typed.to_string();
     for word in words {
         label.push(' ');
-        label.push_str(&crate::base::quoted(word));
+        label.push_str(&without_secret(crate::base::quoted(word)));
     }
     label
 }

@@ -1,7 +1,7 @@
 //! The lines that `-x` shows: each command with its arguments, then its answer.
 
 use super::wording;
-use crate::base::printable;
+use crate::base::{printable, without_secret};
 use crate::command::{Arg, Args, Command, HostFile, Need, Value};
 
 /// `libguestfs: trace: NAME ARG...`
@@ -62,6 +62,6 @@ fn quoted(bytes: &[u8]) -> String {
     const SHOWN: usize = 256;
     match bytes.get(..SHOWN) {
         Some(begin) => format!("\"{}\"<truncated, original size {} bytes>", printable(begin), bytes.len()),
-        None => format!("\"{}\"", printable(bytes)),
+        None => format!("\"{}\"", without_secret(printable(bytes))),
     }
 }

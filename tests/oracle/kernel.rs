@@ -27,7 +27,15 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
+        // A busy machine may keep it busy for a moment.
+        for _ in 0..50 {
+            let output = Command::new("umount").arg(self.0.path()).output();
+            if output.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        eprintln!("{} stays mounted", self.0.path().display());
     }
 }
 
