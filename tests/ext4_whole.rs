@@ -195,7 +195,11 @@ fn flags_and_generations() {
         device.save(&image);
         judge(&image, &wanted, &format!("{options:?}"));
         let stat = run("debugfs", &["-R", "stat /many", image.to_str().unwrap()]);
-        assert!(stat.contains("Generation: 4294967280") && stat.contains(if extents.is_empty() { "Flags: 0x11000" } else { "Flags: 0x91000" }), "{stat}");
+        assert!(
+            stat.contains("Generation: 4294967280")
+                && stat.contains(if extents.is_empty() { "Flags: 0x11000" } else { "Flags: 0x91000" }),
+            "{stat}"
+        );
     }
 }
 

@@ -130,7 +130,9 @@ impl Ext4 {
     pub(super) fn missing_commits(&self) -> Option<String> {
         let fast = self.recovery.as_ref().is_some_and(|recovery| recovery.fast);
         fast.then(|| {
-            format!("its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}")
+            format!(
+                "its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}"
+            )
         })
     }
 
