@@ -24,6 +24,7 @@ mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod lvm;
 mod modes;
 mod mounts;
 mod names;
@@ -67,6 +68,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Logical volumes", commands: lvm::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
     Group { title: "Erasing", commands: erasing::COMMANDS },
