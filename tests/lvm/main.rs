@@ -112,7 +112,7 @@ fn ext4_on_volumes_that_lvm_made() {
         let mut content = vec![0; 5 << 20];
         assert_eq!(fs.read(node, 0, &mut content).unwrap(), content.len());
         assert!(content == pattern(5 << 20), "{name}: what debugfs wrote");
-        let new = pattern(if name == "root" { 30 << 20 } else { 7 << 20 });
+        let new = pattern(if name == "root" { 40 << 20 } else { 7 << 20 });
         write_file(fs.as_mut(), "new", &new);
         std::fs::write(&file, get(&disks, name)).unwrap();
         assert_clean(&file, name);
