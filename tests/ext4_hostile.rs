@@ -229,8 +229,9 @@ fn unknown_features_refuse_by_name() {
 }
 
 /// Bits that the image does not have and that are written all the same: none of its nodes uses what they stand for,
-/// clusters are blocks, and the one block of descriptors is where it was.
+/// the journal is empty, clusters are blocks, and the one block of descriptors is where it was.
 const WRITTEN: &[&str] = &[
+    "incompat 0x4",
     "incompat 0x10",
     "incompat 0x400",
     "incompat 0x2000",
@@ -243,6 +244,5 @@ const WRITTEN: &[&str] = &[
     "ro_compat 0x2000",
     "ro_compat 0x8000",
 ];
-/// Bits whose refusal has better words: a journal to replay, orphans to clean up, checksums that do not fit.
-const SAID_OTHERWISE: &[&str] =
-    &["incompat 0x4", "incompat 0x100", "ro_compat 0x10000", "ro_compat 0x400", "ro_compat 0x10"];
+/// Bits whose refusal has better words: another user, checksums that do not fit.
+const SAID_OTHERWISE: &[&str] = &["incompat 0x100", "ro_compat 0x400", "ro_compat 0x10"];

@@ -25,14 +25,18 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Runs a shell script. What it says goes through a file: a server that outlived a failed test would keep a pipe open.
 fn shell(folder: &Path, script: &str) -> Output {
-    Command::new("sh")
-        .args(["-c", script])
+    let script = format!("exec 2>stderr\n{script}");
+    let mut done = Command::new("sh")
+        .args(["-c", &script])
         .current_dir(folder)
         .env("IMGSH", PROGRAM)
         .stdin(Stdio::null())
         .output()
-        .unwrap()
+        .unwrap();
+    done.stderr = fs::read(folder.join("stderr")).unwrap();
+    done
 }
 
 #[test]

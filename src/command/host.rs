@@ -23,6 +23,8 @@ pub trait Host {
     fn write(&self, file: &HostFile) -> Result<Box<dyn Write>>;
     /// A temporary file for content of unknown length: read it to its end and give it back with its size.
     fn spool(&self, source: &mut dyn Read) -> Result<(Box<dyn Read>, u64)>;
+    /// An empty temporary file of a size, which is gone when the program ends.
+    fn scratch(&self, size: u64) -> Result<std::path::PathBuf>;
     /// A host file or tree as entries; its paths begin with the last component of `path`.
     /// A link at `path` itself is followed when it names a file or folder.
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>>;

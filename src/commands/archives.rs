@@ -51,7 +51,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "write /f \"hello\\n\"\ncompress-out xz /f - level:9 | xz -dc\n",
+            lines: "write /f \"hello\\n\"\ncompress-out xz /f - level:1 | xz -dc\n",
             output: "hello\n",
         }],
         run: |cx, args| compress_out(cx, args, "file", "zfile"),

@@ -272,6 +272,23 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |_, _| Ok(Value::List(Vec::new())),
     },
     Command {
+        name: "luks-uuid",
+        aliases: &[],
+        summary: "UUID of an encrypted volume",
+        help: "From the header of LUKS; the volume itself is not opened.",
+        params: &[DEVICE],
+        returns: Returns::Text,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "-luks-uuid /dev/sda\necho ok\n", output: "ok\n" }],
+        run: |cx, args| {
+            let device = args.text("device");
+            match cx.session.identify(&device)?.filter(|i| i.fs_type == "crypto_LUKS") {
+                Some(found) => Ok(Value::text(found.uuid)),
+                None => Err(Error::new(ErrorKind::Invalid, "this is no LUKS volume").at(device)),
+            }
+        },
+    },
+    Command {
         name: "max-disks",
         aliases: &[],
         summary: "how many disks may be attached",

@@ -252,7 +252,7 @@ fn is_zero(cx: &mut Context, what: &Content) -> Result<Value> {
             let extents = cx.session.guest.extents(path)?.into_iter();
             extents.filter(|e| !e.hole).map(|e| e.range).collect()
         }
-        Content::Device(_) => vec![0..what.len(cx)?],
+        Content::Device(_) => std::iter::once(0..what.len(cx)?).collect(),
     };
     for range in ranges {
         let mut reader = BufReader::with_capacity(1 << 18, what.reader(cx, range.start)?.take(range.end - range.start));

@@ -132,7 +132,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mkfs ext4 /dev/sda label:data\nvfs-label /dev/sda\n",
             output: "data\n",
         }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.label)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.label)),
     },
     Command {
         name: "vfs-type",
@@ -143,7 +143,7 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Text,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EspAndExt4, lines: "vfs-type /dev/sda1\n", output: "vfat\n" }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.fs_type)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.fs_type)),
     },
     Command {
         name: "vfs-uuid",
@@ -158,12 +158,13 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "vfs-uuid /dev/sda1 | tr 0-9a-f N\n",
             output: "NNNNNNNN-NNNN-NNNN-NNNN-NNNNNNNNNNNN\n",
         }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.uuid)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.uuid)),
     },
 ];
 
-fn identity(cx: &Context, args: &Args) -> Result<Identity> {
-    Ok(cx.session.identify(&args.text("mountable"))?.unwrap_or_default())
+/// What is on a device; nothing known has empty fields.
+pub(super) fn identity(cx: &Context, device: &str) -> Result<Identity> {
+    Ok(cx.session.identify(device)?.unwrap_or_default())
 }
 
 fn power_of_two(args: &Args, name: &str) -> Result<Option<u32>> {

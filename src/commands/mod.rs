@@ -14,6 +14,7 @@ mod disks;
 mod editing;
 mod erasing;
 mod examining;
+mod extfs;
 mod features;
 mod filesystems;
 mod grep;
@@ -25,6 +26,7 @@ mod links;
 mod long_listing;
 mod looking;
 mod lvm;
+mod mke2fs;
 mod modes;
 mod mounts;
 mod names;
@@ -70,6 +72,8 @@ pub const GROUPS: &[Group] = &[
     Group { title: "File systems", commands: filesystems::COMMANDS },
     Group { title: "Logical volumes", commands: lvm::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
+    Group { title: "Whole file systems", commands: extfs::COMMANDS },
+    Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
     Group { title: "Erasing", commands: erasing::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },

@@ -186,7 +186,8 @@ fn bracket(chars: &[char], mut at: usize, out: &mut String) -> Result<usize> {
                 }
                 out.push(c);
             }
-            (c, _) => out.extend(['\\', c].into_iter().filter(|x| !(*x == '\\' && matches!(c, ' ' | '\t' | '\n')))),
+            (c, _) => out
+                .extend(['\\', c].into_iter().filter(|x| !(*x == '\\' && matches!(c, ' ' | '\t' | '\n' | '<' | '>')))),
         }
     }
 }
@@ -225,6 +226,7 @@ mod tests {
             ("[a-c]", Basic, "b", true),
             ("[a-]", Basic, "-", true),
             ("[&&[~]", Basic, "~", true),
+            ("[<>]", Basic, ">", true),
             ("\\<one\\>", Basic, "a one b", true),
             ("\\<one\\>", Basic, "bones", false),
             ("é+", Extended, "éé", true),

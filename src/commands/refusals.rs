@@ -170,7 +170,7 @@ pub fn refusal(name: &str) -> Option<&'static Refusal> {
         Some(start) => name.starts_with(start) && name.len() > start.len(),
         None => *pattern == name,
     };
-    REFUSALS.iter().find(|refusal| refusal.names.iter().any(|pattern| fits(pattern)))
+    REFUSALS.iter().find(|refusal| refusal.names.iter().any(&fits))
 }
 
 #[cfg(test)]

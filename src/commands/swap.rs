@@ -93,12 +93,12 @@ fn make(cx: &mut Context, args: &Args, what: &str, label: Option<String>, uuid: 
         let detail = format!("a swap area needs at least {} KiB", LEAST_PAGES * PAGE as u64 / 1024);
         return Err(Error::new(ErrorKind::Invalid, detail).at(target.name()));
     }
-    if let Content::Path(path) = &target {
-        if cx.session.guest.extents(path)?.iter().any(|e| e.hole) {
-            return Err(Error::new(ErrorKind::Invalid, "the file has holes, which Linux does not swap to")
-                .at(path)
-                .hint("make it with fallocate64"));
-        }
+    if let Content::Path(path) = &target
+        && cx.session.guest.extents(path)?.iter().any(|e| e.hole)
+    {
+        return Err(Error::new(ErrorKind::Invalid, "the file has holes, which Linux does not swap to")
+            .at(path)
+            .hint("make it with fallocate64"));
     }
     target.open_for_writing(cx, false)?;
     let mut page = vec![0; PAGE];

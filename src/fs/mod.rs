@@ -239,6 +239,17 @@ pub trait FileSystem: Send {
     fn edit(&mut self, now: Timestamp) -> Result<&mut dyn Edit>;
     /// Drops every cache, dirty or not, and reads the device anew: called after a rollback.
     fn reload(&mut self) -> Result<()>;
+    /// The bytes of the device that nothing uses, ascending.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot tell.
+    fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
+        Err(Error::unsupported("the free space of this file system cannot be listed yet"))
+    }
+    /// The driver itself, for what only ext2, ext3 and ext4 have.
+    fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
+        None
+    }
     /// The stage was committed: what was freed before may now be reused.
     fn committed(&mut self);
 }
@@ -268,6 +279,31 @@ pub trait Edit {
     fn set_attributes(&mut self, node: NodeId, set: &SetAttributes) -> Result<()>;
     /// Sets an extended attribute by its full name, or removes it (`Kind::NoData` if there is none).
     fn set_xattr(&mut self, node: NodeId, name: &[u8], value: Option<&[u8]>) -> Result<()>;
+    /// Sets the label, in every copy of it.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if it is too long, `Kind::Unsupported` for drivers that cannot.
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        let _ = label;
+        Err(Error::unsupported("the label of this file system cannot be set yet"))
+    }
+    /// Sets the UUID, in every copy of it.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot.
+    fn set_uuid(&mut self, uuid: Uuid) -> Result<()> {
+        let _ = uuid;
+        Err(Error::unsupported("the UUID of this file system cannot be set yet"))
+    }
+    /// Makes free space zero, as holes where the image can: the runs within these bytes of the device that have at
+    /// least `minimum` bytes. Answers the number of bytes.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot.
+    fn zero_free(&mut self, within: Range<u64>, minimum: u64) -> Result<u64> {
+        let _ = (within, minimum);
+        Err(Error::unsupported("the free space of this file system cannot be made zero yet"))
+    }
     /// Writes everything kept back to the device (the stage).
     fn sync(&mut self) -> Result<()>;
 }

@@ -21,6 +21,7 @@ pub mod selinux;
 mod tests;
 pub mod transfer;
 mod walk;
+pub mod whole;
 mod write;
 
 use std::sync::Arc;

@@ -17,7 +17,11 @@ fn is_on(name: &str, device: &str) -> bool {
 
 impl Guest {
     /// The index of a device's file system; opens it unless it is open.
-    fn open_index(&mut self, device: &str, open: &mut dyn FnMut() -> Result<Box<dyn FileSystem>>) -> Result<usize> {
+    pub(super) fn open_index(
+        &mut self,
+        device: &str,
+        open: &mut dyn FnMut() -> Result<Box<dyn FileSystem>>,
+    ) -> Result<usize> {
         let is_it = |slot: &Option<Open>| slot.as_ref().is_some_and(|o| o.device == device);
         if let Some(index) = self.file_systems.iter().position(is_it) {
             return Ok(index);

@@ -36,6 +36,8 @@ pub struct RealHost {
     drawn: Cell<u64>,
     listening: RefCell<Vec<SigId>>,
     end_on_second: Cell<bool>,
+    /// Files that go when the program ends.
+    scratch: RefCell<Vec<tempfile::TempPath>>,
     /// What `setenv` and `unsetenv` changed.
     variables: RefCell<BTreeMap<String, Option<String>>>,
 }
@@ -51,6 +53,7 @@ impl RealHost {
             drawn: Cell::new(0),
             listening: RefCell::default(),
             end_on_second: Cell::new(false),
+            scratch: RefCell::default(),
             variables: RefCell::default(),
         }
     }
@@ -194,6 +197,16 @@ impl Host for RealHost {
         let size = std::io::copy(source, &mut file)?;
         file.seek(SeekFrom::Start(0)).map_err(|e| Error::io("temporary file", e))?;
         Ok((Box::new(file), size))
+    }
+
+    fn scratch(&self, size: u64) -> Result<PathBuf> {
+        let failed = |e| Error::io("temporary file", e);
+        let file = tempfile::Builder::new().prefix("imgsh-scratch-").tempfile().map_err(failed)?;
+        file.as_file().set_len(size).map_err(failed)?;
+        let path = file.into_temp_path();
+        let name = path.to_path_buf();
+        self.scratch.borrow_mut().push(path);
+        Ok(name)
     }
 
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {

@@ -8,6 +8,7 @@ mod settings;
 mod tests;
 mod undo;
 mod volumes;
+mod whole;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

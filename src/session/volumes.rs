@@ -207,7 +207,7 @@ impl Session {
     }
 
     /// A partition's UUID as Linux has it: the GUID, or in an MBR the disk's signature and the number.
-    fn partition_uuid(&self, disk: usize, partition: &Partition) -> Result<Option<String>> {
+    pub(super) fn partition_uuid(&self, disk: usize, partition: &Partition) -> Result<Option<String>> {
         match self.table_of(disk)?.map(|table| table.kind) {
             Some(TableKind::Gpt) => Ok(partition.guid.map(|guid| guid.to_string())),
             Some(TableKind::Mbr) => {
@@ -248,7 +248,7 @@ impl Session {
     }
 
     /// The disk and the entry of a partition; `None` for a whole disk or a logical volume.
-    fn partition(&self, name: &str) -> Result<Option<(usize, Partition)>> {
+    pub(super) fn partition(&self, name: &str) -> Result<Option<(usize, Partition)>> {
         let parsed = name.strip_prefix("/dev/").and_then(parse);
         let Some((disk, Some(number))) = parsed else { return Ok(None) };
         match self.partitions_of(disk)?.into_iter().find(|p| p.number == number) {

@@ -94,7 +94,7 @@ impl Ext4 {
     }
 
     /// Makes what the block of the last byte has behind it zeros.
-    fn zero_tail(&mut self, inode: &Inode, size: u64) -> Result<()> {
+    pub(super) fn zero_tail(&mut self, inode: &Inode, size: u64) -> Result<()> {
         let bs = self.geometry.bs();
         let skip = size % bs;
         if skip == 0 {

@@ -14,7 +14,7 @@ use super::inode::{
 use super::names::NewEntry;
 use super::superblock::SUPERBLOCK_OFFSET;
 use super::{Ext4, dirent};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Uuid};
 use crate::fs::{Edit, FileSystem, FileType, NewKind, NewNode, NodeId, SetAttributes};
 
 /// Most names of a node (EXT4_LINK_MAX).
@@ -377,6 +377,18 @@ impl Edit for Ext4 {
         self.put_inode(&inode)
     }
 
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        self.change_label(label)
+    }
+
+    fn set_uuid(&mut self, uuid: Uuid) -> Result<()> {
+        self.change_uuid(uuid)
+    }
+
+    fn zero_free(&mut self, within: std::ops::Range<u64>, minimum: u64) -> Result<u64> {
+        self.zero_free_runs(within, minimum)
+    }
+
     fn sync(&mut self) -> Result<()> {
         self.fresh.get_mut().flush(&self.device)?;
         self.write_back()?;
@@ -401,7 +413,9 @@ impl Ext4 {
         if let Some(why) = self.why_read_only()? {
             return Err(Error::unsupported(format!("ext4: {why}")).hint("nothing was changed"));
         }
+        self.replay()?;
         self.load_zones()?;
+        self.clean_orphans()?;
         self.writable = true;
         debug_assert_eq!(self.root(), NodeId(ROOT.into()));
         Ok(())

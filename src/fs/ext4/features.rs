@@ -35,6 +35,8 @@ bits! { Compat:
     DIR_INDEX = 0x20;
     /// Two copies of the superblock at most.
     SPARSE_SUPER2 = 0x200;
+    /// Inode numbers and UUID must stay.
+    STABLE_INODES = 0x800;
     /// Orphans are kept in a file.
     ORPHAN_FILE = 0x1000;
 }
@@ -184,4 +186,21 @@ pub fn unwritable(compat: Compat, incompat: Incompat, ro_compat: RoCompat) -> Op
     first_failing("incompat", INCOMPAT, incompat.0, true, |support| support == Writes)
         .or_else(|| first_failing("ro_compat", RO_COMPAT, ro_compat.0, true, |support| support == Writes))
         .or_else(|| first_failing("compat", COMPAT, compat.0, false, |support| support == Writes))
+}
+
+/// mke2fs's words for all features, in the order in which tune2fs lists them; unknown bits as `FEATURE_C5` and the like.
+pub fn words(compat: Compat, incompat: Incompat, ro_compat: RoCompat) -> Vec<String> {
+    let classes = [(COMPAT, compat.0, 'C'), (INCOMPAT, incompat.0, 'I'), (RO_COMPAT, ro_compat.0, 'R')];
+    let mut words = Vec::new();
+    for (table, bits, class) in classes {
+        for bit in (0..32).filter(|bit| bits >> bit & 1 == 1) {
+            words.push(match table.iter().find(|feature| feature.1 == 1 << bit) {
+                // tune2fs calls the feature by the flag of its inodes.
+                Some(feature) if feature.0 == "extents" => "extent".to_string(),
+                Some(feature) => feature.0.to_string(),
+                None => format!("FEATURE_{class}{bit}"),
+            });
+        }
+    }
+    words
 }

@@ -139,7 +139,11 @@ impl Inode {
         put_le32(&mut self.bytes, 0x04, size as u32);
         put_le32(&mut self.bytes, 0x6c, (size >> 32) as u32);
     }
-    /// Deletion time in seconds.
+    /// Deletion time in seconds; of an orphan the next one's number.
+    pub fn dtime(&self) -> u32 {
+        le32(&self.bytes, 0x14)
+    }
+    /// Sets the deletion time in seconds.
     pub fn set_dtime(&mut self, seconds: u32) {
         put_le32(&mut self.bytes, 0x14, seconds);
     }

@@ -7,14 +7,9 @@ use super::group::Group;
 use super::inode::Inode;
 use super::superblock::{STATE_ERROR, STATE_VALID};
 use super::{dirent, type_name};
-use crate::base::bytes::{be32, le64};
+use crate::base::bytes::le64;
 use crate::base::{Error, Result};
 use crate::fs::FsInfo;
-
-/// First word of a journal (kernel documentation, "Journal (jbd2)").
-const JOURNAL_MAGIC: u32 = 0xc03b_3998;
-
-const REPLAY: &str = "the journal must be replayed: boot or mount it once, or run e2fsck";
 
 impl Ext4 {
     /// An inode's bytes, their checksum checked.
@@ -42,37 +37,12 @@ impl Ext4 {
         Ok((Group(&desc).inode_table().wrapping_add(byte / geometry.bs()), at..at + geometry.inode_size))
     }
 
-    /// The journal's superblock says that there is nothing to replay; else why not.
-    fn journal_trouble(&self) -> Result<Option<String>> {
-        let number = self.superblock.journal_inode();
-        if number == 0 || self.superblock.journal_device() != 0 {
-            return Ok(Some("its journal is on another device".into()));
-        }
-        let inode = self.inode(number)?;
-        let Some(block) = self.span_at(&inode, 0)?.physical else {
-            return Ok(Some("its journal has no first block".into()));
-        };
-        let block = self.block(block, Role::Plain)?;
-        Ok(if be32(&block, 0) != JOURNAL_MAGIC {
-            Some(format!("its journal has magic {:#010x}", be32(&block, 0)))
-        } else if be32(&block, 0x1c) != 0 {
-            Some(REPLAY.into())
-        } else if be32(&block, 0x20) != 0 {
-            Some(format!("its journal recorded error {}; run e2fsck", be32(&block, 0x20) as i32))
-        } else {
-            None
-        })
-    }
-
     /// Why this file system is not written, if it is not.
     pub(super) fn why_read_only(&self) -> Result<Option<String>> {
         let superblock = &self.superblock;
         let (compat, incompat, ro_compat) = (superblock.compat(), superblock.incompat(), superblock.ro_compat());
         if let Some(feature) = features::unwritable(compat, incompat, ro_compat) {
             return Ok(Some(format!("{feature} is not handled for writing yet")));
-        }
-        if incompat.has(Incompat::RECOVER) {
-            return Ok(Some(REPLAY.into()));
         }
         if ro_compat.has(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM) {
             return Ok(Some("both 'metadata_csum' and 'uninit_bg' are set".into()));
@@ -89,18 +59,13 @@ impl Ext4 {
         if superblock.state() & STATE_VALID == 0 {
             return Ok(Some("it was not unmounted cleanly (s_state); run e2fsck".into()));
         }
-        if superblock.last_orphan() != 0 || ro_compat.has(RoCompat::ORPHAN_PRESENT) {
-            return Ok(Some(
-                "deleted files wait to be cleaned up (orphan list): boot or mount it once, or run e2fsck".into(),
-            ));
+        if ro_compat.has(RoCompat::ORPHAN_PRESENT) && !compat.has(Compat::ORPHAN_FILE) {
+            return Ok(Some("'orphan_present' (ro_compat 0x10000) is set without 'orphan_file'".into()));
         }
         if let Some(why) = self.mmp_trouble()? {
             return Ok(Some(why));
         }
-        if compat.has(Compat::HAS_JOURNAL) {
-            return self.journal_trouble();
-        }
-        Ok(None)
+        self.journal_trouble()
     }
 
     /// See [`crate::fs::FileSystem::info`]. The sizes are those of statfs(2) on Linux: of all blocks the
