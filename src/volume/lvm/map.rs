@@ -172,7 +172,7 @@ mod tests {
             Run { range: 1600..2000, target: Target::Mirrored(vec![device(1), device(2)], 1000) },
         ];
         let volume = Mapped::new(runs, None);
-        let data: Vec<u8> = (0..2000u32).map(|i| (i * 7 >> 2) as u8).collect();
+        let data: Vec<u8> = (0..2000u32).map(|i| ((i * 7) >> 2) as u8).collect();
         volume.write_at(0, &data).unwrap();
         let bytes: Vec<Vec<u8>> = disks.iter().map(|disk| disk.bytes()).collect();
         assert_eq!(bytes[0][100..1100], data[..1000]);
