@@ -37,7 +37,7 @@ fn fill(root: &Path) {
     symlink("/etc/passwd", root.join("absolute")).unwrap();
     symlink("../.././etc//passwd", root.join("many/relative")).unwrap();
     symlink("/", root.join("slash")).unwrap();
-    symlink(format!("{}/end", vec!["component-of-the-target"; 9].join("/")), root.join("long-link")).unwrap();
+    symlink(format!("{}/end", ["component-of-the-target"; 9].join("/")), root.join("long-link")).unwrap();
     // (genisoimage writes targets wrongly that need a second continuation area.)
     symlink("x".repeat(180), root.join("long-component")).unwrap();
     assert!(Command::new("mkfifo").arg(root.join("fifo")).status().unwrap().success());
