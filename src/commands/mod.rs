@@ -25,6 +25,7 @@ mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod lvm;
 mod mke2fs;
 mod modes;
 mod mounts;
@@ -69,6 +70,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Logical volumes", commands: lvm::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
