@@ -6,6 +6,7 @@ mod disk_free;
 mod disks;
 mod editing;
 mod filesystems;
+mod images;
 mod inspection;
 mod language;
 mod links;
@@ -35,6 +36,7 @@ pub struct Group {
 /// Every group.
 pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
+    Group { title: "Image files", commands: images::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },

@@ -1,7 +1,8 @@
 //! The front ends: one command line, a script, the prompt. Only here is anything written to standard output or error.
 
 pub mod cli;
-pub mod prepare;
+pub mod output;
+mod prepare;
 pub mod repl;
 pub mod run;
 pub mod scripting;

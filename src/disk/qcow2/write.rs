@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::header::SECTOR;
-use super::map::{Fresh, Image, PACKED, Source};
+use super::header::{DIRTY, SECTOR};
+use super::map::{Fresh, Image, Source};
+use super::references::References;
 use super::refcount::Refcounts;
 use super::storage::{Storage, read_metadata};
 use crate::base::{Error, Kind, Result};
@@ -61,15 +62,13 @@ fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
     let per_table = image.header.l2_entries();
     for index in 0..image.l1.len() as u64 {
         let Some(table) = image.table(index)? else { continue };
-        for (slot, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
-            let cluster = index * per_table + slot as u64;
-            let host = match entry & PACKED {
-                0 => image.host(cluster, *entry)?,
-                _ => Some(image.packed(*entry).offset),
-            };
-            if let Some(host) = host.filter(|host| matches!(counts.get(host >> bits), Ok(0))) {
+        for slot in 0..per_table {
+            let cluster = index * per_table + slot;
+            let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
+            if let Some(host) = used.into_iter().find(|host| matches!(counts.get(*host), Ok(0))) {
                 return Err(Error::corrupt(format!(
-                    "qcow2: guest cluster {cluster} is at {host}, where the refcount is 0"
+                    "qcow2: guest cluster {cluster} is at {}, where the refcount is 0",
+                    host << bits
                 ))
                 .at(image.path.display())
                 .hint("nothing was changed; qemu-img check tells more"));
@@ -87,9 +86,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Reopens the image for writing under a writer lock.
+    /// Reopens the image for writing under a writer lock. Where the dirty bit says that the refcounts on disk may be
+    /// wrong, references are counted anew, and the first commit writes the counts.
     pub fn new(image: &mut Image) -> Result<Self> {
-        image.header.refuse_write().map_err(|e| e.at(image.path.display()))?;
+        Self::open(image, image.header.incompatible & DIRTY != 0, false)
+    }
+
+    /// With refcounts that are counted anew, for a damaged image too.
+    pub fn repairing(image: &mut Image) -> Result<Self> {
+        Self::open(image, true, true)
+    }
+
+    fn open(image: &mut Image, recount: bool, repair: bool) -> Result<Self> {
+        image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
         let storage: Arc<dyn Storage> = image.storage.writable()?;
         let mut sector = vec![0; SECTOR];
         read_metadata(storage.as_ref(), 0, &mut sector, "the header")?;
@@ -99,7 +108,11 @@ impl Writer {
                 .hint("open it again"));
         }
         image.storage = storage;
-        let counts = Refcounts::new(image)?;
+        let mut counts = Refcounts::new(image)?;
+        if recount {
+            let counted = References::count(image, &counts)?;
+            counts.believe(counted.blocks(counts.order(), counts.per_block(), image)?);
+        }
         verify(image, &counts)?;
         Ok(Writer { counts, committed_len: image.storage.len()? })
     }

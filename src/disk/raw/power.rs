@@ -126,6 +126,11 @@ impl Storage for Handle {
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         Ok(vec![Run { range, hole: false }])
     }
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.medium.step()?;
+        self.with(|c| c.now.resize(len as usize, 0));
+        Ok(())
+    }
     fn sync(&self) -> Result<()> {
         self.medium.step()?;
         self.with(|c| c.synced = c.now.clone());
