@@ -21,13 +21,7 @@ const WINDOW: u64 = 1 << 30;
 ///
 /// # Errors
 /// Options that do not fit, a source that is its own target, host errors: then nothing is left behind.
-pub fn convert(
-    source: &dyn Disk,
-    path: &Path,
-    format: Format,
-    options: &CreateOptions,
-    compress: bool,
-) -> Result<()> {
+pub fn convert(source: &dyn Disk, path: &Path, format: Format, options: &CreateOptions, compress: bool) -> Result<()> {
     for file in source.files() {
         let same = |a: std::fs::Metadata, b: std::fs::Metadata| {
             use std::os::unix::fs::MetadataExt;

@@ -29,14 +29,14 @@ impl Output {
     pub fn prepare(&self, image: &Path, format: Option<&str>) -> Result<(Target, Format)> {
         let format = match format {
             None => None,
-            Some(name) => {
-                Some(Format::from_name(name).ok_or_else(|| Error::unsupported(format!("format '{name}'")))?)
-            }
+            Some(name) => Some(Format::from_name(name).ok_or_else(|| Error::unsupported(format!("format '{name}'")))?),
         };
         let disk = disk::open(image, OpenOptions { format, read_only: true })?;
         let format = Format::from_name(disk.format()).unwrap_or(Format::Raw);
         let (Output::Overlay(path) | Output::Copy(path)) = self;
-        if path.canonicalize().is_ok_and(|there| disk.files().iter().any(|f| f.canonicalize().is_ok_and(|f| f == there)))
+        if path
+            .canonicalize()
+            .is_ok_and(|there| disk.files().iter().any(|f| f.canonicalize().is_ok_and(|f| f == there)))
         {
             return Err(Error::usage("the output is the image itself").at(path.display()));
         }
@@ -49,20 +49,19 @@ impl Output {
                     _ => real,
                 };
                 let target = Target::new(path)?;
-                let options = CreateOptions {
-                    backing: Some(name),
-                    backing_format: Some(format),
-                    ..CreateOptions::default()
-                };
+                let options =
+                    CreateOptions { backing: Some(name), backing_format: Some(format), ..CreateOptions::default() };
                 drop(disk);
                 disk::create(target.temporary(), Format::Qcow2, &options)?;
                 Ok((target, Format::Qcow2))
             }
             Output::Copy(path) => {
                 if disk.files().len() > 1 && !near {
-                    return Err(Error::unsupported("the copy of an image with a backing file would lose it in another folder")
-                        .at(path.display())
-                        .hint("put the copy beside the image, or use --overlay, or disk-convert the image"));
+                    return Err(Error::unsupported(
+                        "the copy of an image with a backing file would lose it in another folder",
+                    )
+                    .at(path.display())
+                    .hint("put the copy beside the image, or use --overlay, or disk-convert the image"));
                 }
                 drop(disk);
                 let target = Target::new(path)?;

@@ -130,9 +130,12 @@ impl Session {
     pub fn commit_keeping(&mut self, name: &str, now: Timestamp) -> Result<()> {
         self.guest.sync()?;
         if let Some(disk) = self.disks.iter().find(|d| d.stage.is_changed() && d.stage.disk().format() != "qcow2") {
-            return Err(Error::unsupported(format!("a {} image has no room for an old state", disk.stage.disk().format()))
-                .at(disk.path.display())
-                .hint("commit without keep, after a copy of the image, or work on a qcow2 image"));
+            return Err(Error::unsupported(format!(
+                "a {} image has no room for an old state",
+                disk.stage.disk().format()
+            ))
+            .at(disk.path.display())
+            .hint("commit without keep, after a copy of the image, or work on a qcow2 image"));
         }
         self.commit_disks(&|stage| stage.commit_keeping(name, now))
     }

@@ -81,9 +81,8 @@ impl Shape {
             at = 112;
             let bit = |on: bool, bit: u64| if on { bit } else { 0 };
             let zstd = self.codec == Codec::Zstd;
-            let incompatible = bit(self.data_file.is_some(), DATA_FILE)
-                | bit(zstd, COMPRESSION)
-                | bit(self.extended, EXTENDED_L2);
+            let incompatible =
+                bit(self.data_file.is_some(), DATA_FILE) | bit(zstd, COMPRESSION) | bit(self.extended, EXTENDED_L2);
             put_be64(&mut header, 72, incompatible);
             put_be64(&mut header, 80, bit(self.lazy, 1));
             put_be64(&mut header, 88, bit(self.data_file.as_ref().is_some_and(|(_, raw)| *raw), RAW_DATA));
@@ -98,8 +97,10 @@ impl Shape {
                 place.copy_from_slice(bytes);
                 Ok(())
             }
-            None => Err(Error::new(Kind::NameTooLong, "the names of the other files do not fit into the first cluster")
-                .hint("give a bigger clustersize, or shorter names")),
+            None => {
+                Err(Error::new(Kind::NameTooLong, "the names of the other files do not fit into the first cluster")
+                    .hint("give a bigger clustersize, or shorter names"))
+            }
         };
         let extension = |kind: u32, data: &[u8]| {
             let mut bytes = [kind.to_be_bytes(), (data.len() as u32).to_be_bytes()].concat();

@@ -52,7 +52,7 @@ impl CheckReport {
 /// Damage that refcounts cannot mend: tables outside the file, clusters that are a table and something else, streams
 /// that are no tables. Then nothing is changed.
 pub fn check(path: &Path, repair: bool) -> Result<CheckReport> {
-    let mut state = State::new(chain::open(path)?);
+    let mut state = State::new(chain::open(path, true)?);
     let counts = Refcounts::new(&state.image)?;
     let mut report = compare(&state.image, &counts)?;
     drop(counts);

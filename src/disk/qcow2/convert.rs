@@ -38,13 +38,12 @@ pub(in crate::disk) fn fill(
     let mut image = Builder::new(&shape, file, path);
     // Clusters in order that are being compressed.
     let mut tasks: VecDeque<(u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>)> = VecDeque::new();
-    let finish = |image: &mut Builder, (number, plain, task): (u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>)| {
-        match task.wait() {
+    let finish =
+        |image: &mut Builder, (number, plain, task): (u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>)| match task.wait() {
             None => Err(Error::new(Kind::Internal, "a thread that compresses has died")),
             Some(Some(stream)) => image.packed(number, &stream),
             Some(None) => image.data(number, &plain),
-        }
-    };
+        };
     let mut next = 0;
     let mut window = 0;
     while window < source.len() {
@@ -68,7 +67,9 @@ pub(in crate::disk) fn fill(
                     let shared = Arc::clone(&plain);
                     tasks.push_back((number, plain, pool::start(move || deflate(codec, &shared))));
                     let most = ((8 << 20) / cluster).max(4 * pool::width() as u64) as usize;
-                    if tasks.len() > most && let Some(task) = tasks.pop_front() {
+                    if tasks.len() > most
+                        && let Some(task) = tasks.pop_front()
+                    {
                         finish(&mut image, task)?;
                     }
                 }

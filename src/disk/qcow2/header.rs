@@ -312,8 +312,8 @@ impl Header {
         Ok(())
     }
 
-    /// Puts size, roots and snapshots into bytes 0..511, and clears all autoclear features: this program keeps none
-    /// of them up to date. `recounted`: the refcounts are right again, whatever was noted about them.
+    /// Puts size, roots and snapshots into bytes 0..511, and clears the autoclear features that this program does
+    /// not keep up to date: all but the raw data file. `recounted`: the refcounts are right again, whatever was noted about them.
     pub fn switch(&mut self, recounted: bool) {
         put_be64(&mut self.sector, 24, self.size);
         put_be32(&mut self.sector, 36, self.l1_size);
@@ -325,8 +325,8 @@ impl Header {
         if self.version == 3 {
             self.incompatible &= if recounted { !(DIRTY | CORRUPT) } else { !0 };
             put_be64(&mut self.sector, 72, self.incompatible);
-            self.autoclear = 0;
-            put_be64(&mut self.sector, 88, 0);
+            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA } else { 0 };
+            put_be64(&mut self.sector, 88, self.autoclear);
         }
     }
 
@@ -335,9 +335,6 @@ impl Header {
         if self.incompatible & CORRUPT != 0 && !repair {
             return Err(Error::new(Kind::ReadOnly, "qcow2: the corrupt bit is set: read-only")
                 .hint("disk-check IMAGE repair:true, or qemu-img check -r all, repairs the image"));
-        }
-        if self.incompatible & DATA_FILE != 0 {
-            return Err(Error::unsupported("qcow2: writing an image with an external data file"));
         }
         Ok(())
     }

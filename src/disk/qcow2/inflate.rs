@@ -112,7 +112,13 @@ impl Image {
     }
 
     /// Fills the parts of `buf`, which begins at guest byte `offset`, that `pieces` say are compressed.
-    pub fn read_packed(&self, fresh: &Fresh, offset: u64, buf: &mut [u8], pieces: &[(Range<u64>, Packed)]) -> Result<()> {
+    pub fn read_packed(
+        &self,
+        fresh: &Fresh,
+        offset: u64,
+        buf: &mut [u8],
+        pieces: &[(Range<u64>, Packed)],
+    ) -> Result<()> {
         let bits = self.header.cluster_bits;
         let mut own: Vec<(Group, Task<Plain>)> = Vec::new();
         let mut inline: Vec<(Range<u64>, Packed)> = Vec::new();
@@ -147,7 +153,9 @@ impl Image {
                 }
                 match &mut open {
                     Some(group) if group.takes(cluster, bits) => group.packed.push(*packed),
-                    _ => own.extend(open.replace(Group { first: cluster, packed: vec![*packed] }).map(|g| self.start(g))),
+                    _ => {
+                        own.extend(open.replace(Group { first: cluster, packed: vec![*packed] }).map(|g| self.start(g)))
+                    }
                 }
             }
             own.extend(open.map(|group| self.start(group)));
@@ -206,16 +214,17 @@ impl Image {
             return;
         }
         let mut groups: Vec<Group> = Vec::new();
-        let found = self.pieces(fresh, from..upto.next_multiple_of(1 << bits).min(self.header.size), |range, source| {
-            if let Source::Packed(packed) = source {
-                let cluster = range.start >> bits;
-                match groups.last_mut() {
-                    Some(group) if group.takes(cluster, bits) => group.packed.push(packed),
-                    _ => groups.push(Group { first: cluster, packed: vec![packed] }),
+        let found =
+            self.pieces(fresh, from..upto.next_multiple_of(1 << bits).min(self.header.size), |range, source| {
+                if let Source::Packed(packed) = source {
+                    let cluster = range.start >> bits;
+                    match groups.last_mut() {
+                        Some(group) if group.takes(cluster, bits) => group.packed.push(packed),
+                        _ => groups.push(Group { first: cluster, packed: vec![packed] }),
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            });
         // Damage shows when its turn comes.
         if found.is_ok() {
             ahead.reach = upto.next_multiple_of(1 << bits);

@@ -12,6 +12,7 @@ use super::inflate::Inflated;
 use super::storage::{Storage, read_data, read_metadata};
 use crate::base::bytes::be64;
 use crate::base::{Error, Result};
+use crate::disk::raw::Raw;
 use crate::disk::{Disk, Run};
 
 /// L1 and L2 entries, bits 9 to 55: a host offset.
@@ -70,7 +71,8 @@ pub(super) struct Image {
     pub storage: Arc<dyn Storage>,
     pub header: Header,
     pub l1: Vec<u64>,
-    pub data: Option<Arc<dyn Storage>>,
+    /// The file that holds the guest's data, if it is not this one.
+    pub data: Option<Raw>,
     pub backing: Option<Node>,
     tables: Cache<Vec<u64>>,
     pub inflated: Inflated,
@@ -233,9 +235,17 @@ impl Image {
         if host % self.header.cluster_size() != 0 {
             return Err(self.corrupt(format!("L2 entry of guest cluster {cluster}: host offset {host}")));
         }
+        if self.header.incompatible & DATA_FILE == 0 {
+            return Ok((host != 0).then_some(host));
+        }
         // Only in a data file can offset 0 hold guest data; bit 63 says so.
-        let first = self.header.incompatible & DATA_FILE != 0 && entry & COPIED != 0;
-        Ok((host != 0 || first).then_some(host))
+        let there = host != 0 || entry & COPIED != 0;
+        if there && host != cluster << self.header.cluster_bits {
+            return Err(self.corrupt(format!(
+                "L2 entry of guest cluster {cluster}: host offset {host} in the data file, not its own"
+            )));
+        }
+        Ok(there.then_some(host))
     }
 
     fn subcluster(&self, cluster: u64, entry: u64, bitmap: u64, within: u64) -> Result<(Source, u64)> {
@@ -304,7 +314,10 @@ impl Image {
                     Some(node) => node.read(run.start, out)?,
                     None => out.fill(0),
                 },
-                Source::Data(host) => read_data(self.data.as_ref().unwrap_or(&self.storage).as_ref(), host, out)?,
+                Source::Data(host) => match &self.data {
+                    Some(data) => data.read_at(host, out)?,
+                    None => read_data(self.storage.as_ref(), host, out)?,
+                },
                 Source::Packed(packed) => compressed.push((run, packed)),
             }
             Ok(())
@@ -340,7 +353,7 @@ impl Image {
     /// Names every file of the chain from here down.
     pub fn files(&self, list: &mut Vec<PathBuf>) {
         list.push(self.path.clone());
-        list.extend(self.data.as_ref().map(|data| data.path().to_path_buf()));
+        list.extend(self.data.iter().flat_map(Disk::files));
         match &self.backing {
             Some(Node::Image(image)) => image.files(list),
             Some(Node::Raw(raw)) => list.extend(raw.files()),

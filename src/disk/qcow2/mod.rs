@@ -13,6 +13,7 @@ mod commit;
 mod compress;
 mod convert;
 mod create;
+mod data_file;
 mod deltas;
 mod header;
 mod inflate;
@@ -24,7 +25,7 @@ mod snapshot;
 mod staging;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 use std::ops::Range;
@@ -39,8 +40,8 @@ pub(in crate::disk) use convert::fill;
 pub use create::create;
 use map::{Fresh, Image};
 pub use resize::resize;
-pub use snapshot::{Snapshot, apply_snapshot, create_snapshot, delete_snapshot, snapshots};
 use snapshot::Label;
+pub use snapshot::{Snapshot, apply_snapshot, create_snapshot, delete_snapshot, snapshots};
 use write::Writer;
 
 /// An open qcow2 image.
@@ -72,7 +73,7 @@ impl Qcow2 {
     /// # Errors
     /// A missing, damaged, encrypted or unknown image, here or below; see [`super::open`].
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
-        Ok(Self::over(chain::open(path)?, read_only))
+        Ok(Self::over(chain::open(path, read_only)?, read_only))
     }
 
     fn over(image: Image, read_only: bool) -> Self {
@@ -124,7 +125,7 @@ impl Qcow2 {
 /// # Errors
 /// `Kind::Unsupported` for such an image; a damaged header.
 pub(in crate::disk) fn refuse_data_file(path: &Path) -> Result<()> {
-    if raw::probe(path)? == Format::Qcow2 && chain::open(path)?.data.is_some() {
+    if raw::probe(path)? == Format::Qcow2 && chain::open(path, true)?.data.is_some() {
         return Err(Error::unsupported("the guest's data is in another file, which a copy would share")
             .at(path.display())
             .hint("disk-convert makes a copy that is whole in itself"));
@@ -155,12 +156,22 @@ impl Disk for Qcow2 {
         self.inside(offset, data.len() as u64)?;
         let mut state = self.writing()?;
         let State { image, fresh, writer: Some(writer), .. } = &mut *state else { return Ok(()) };
+        if image.data.is_some() {
+            return data_file::write_fresh(image, fresh, offset, data);
+        }
         writer.write(image, fresh, offset, data)
     }
     fn commit(&self, changes: &dyn Changes) -> Result<()> {
-        commit::commit(&mut *self.writing()?, changes, None)
+        let mut state = self.writing()?;
+        if state.image.data.is_some() {
+            return data_file::commit(&mut state, changes);
+        }
+        commit::commit(&mut state, changes, None)
     }
     fn commit_keeping(&self, changes: &dyn Changes, name: &str, now: Timestamp) -> Result<()> {
+        if self.state().image.data.is_some() {
+            return Err(Error::unsupported("qcow2: an image with an external data file has no internal snapshots"));
+        }
         commit::commit(&mut *self.writing()?, changes, Some(&Label { name, now }))
     }
     fn abandon(&self) -> Result<()> {
@@ -171,7 +182,13 @@ impl Disk for Qcow2 {
             return Ok(());
         }
         *broken = None;
+        if let Some(data) = &image.data {
+            data.abandon()?;
+        }
         writer.abandon(image, fresh)
+    }
+    fn notices(&self) -> Vec<String> {
+        self.state().image.data.as_ref().map(Disk::notices).unwrap_or_default()
     }
     fn files(&self) -> Vec<PathBuf> {
         let mut list = Vec::new();

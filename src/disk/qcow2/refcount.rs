@@ -328,16 +328,18 @@ impl Refcounts {
                 set_count(&mut block, (cluster - span.start) as usize, self.order, 1);
             }
         }
-        freed.extend(deltas.apply(index, &mut block, self.order).map_err(|why| match why {
-            Impossible::Below(cluster) => {
-                self.corrupt(format!("refcounts: cluster {cluster} is in use and its refcount is 0"))
+        freed.extend(deltas.apply(index, &mut block, self.order).map_err(|why| {
+            match why {
+                Impossible::Below(cluster) => {
+                    self.corrupt(format!("refcounts: cluster {cluster} is in use and its refcount is 0"))
+                }
+                Impossible::Over(cluster) => Error::unsupported(format!(
+                    "qcow2: cluster {cluster} would have more than {} references, the most of refcounts of {} bits",
+                    most(self.order),
+                    1 << self.order
+                ))
+                .at(self.storage.path().display()),
             }
-            Impossible::Over(cluster) => Error::unsupported(format!(
-                "qcow2: cluster {cluster} would have more than {} references, the most of refcounts of {} bits",
-                most(self.order),
-                1 << self.order
-            ))
-            .at(self.storage.path().display()),
         })?);
         Ok(block)
     }

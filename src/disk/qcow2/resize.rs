@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use super::State;
 use super::commit::{Roots, finish, settle, tables};
 use super::header::L1_LIMIT;
 use super::map::{Entry, Source};
 use super::snapshot::open;
 use super::staging::{Cleared, Stager};
-use super::State;
 use crate::base::{Error, Kind, Result};
 use crate::disk::Change;
 
@@ -42,11 +42,8 @@ fn grow(state: &mut State, size: u64) -> Result<super::commit::Prepared> {
     let (old, cluster) = (image.header.size, image.header.cluster_size());
     let entries = size.div_ceil(cluster * image.header.l2_entries());
     if entries * 8 > L1_LIMIT || i64::try_from(size).is_err() {
-        return Err(Error::new(
-            Kind::FileTooBig,
-            format!("{size} bytes are too many for clusters of {cluster} bytes"),
-        )
-        .at(image.path.display()));
+        return Err(Error::new(Kind::FileTooBig, format!("{size} bytes are too many for clusters of {cluster} bytes"))
+            .at(image.path.display()));
     }
     if image.header.version < 3 && image.header.snapshots > 0 {
         return Err(Error::unsupported("qcow2: version 2 snapshots do not know the size of the disk")

@@ -7,17 +7,17 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::State;
+use super::cache::Cache;
 use super::chain;
 use super::commit::{Roots, commit, finish, settle};
+use super::deltas::Deltas;
 use super::header::{L1_LIMIT, SNAPSHOT_LIMIT};
+use super::map::{COPIED, OFFSET, PACKED, to_bytes};
 use super::map::{Image, entries};
 use super::refcount::{Refcounts, count};
 use super::references::Budget;
 use super::storage::read_metadata;
 use super::write::{RunWriter, Writer};
-use super::cache::Cache;
-use super::deltas::Deltas;
-use super::map::{COPIED, OFFSET, PACKED, to_bytes};
 use crate::base::bytes::{be16, be32, be64, put_be16, put_be32, put_be64};
 use crate::base::{Error, Kind, Result, Timestamp, printable};
 use crate::disk::{Change, Changes};
@@ -171,12 +171,14 @@ pub(super) fn record(image: &Image, writer: &mut Writer, new: &mut Roots, label:
         return Err(Error::usage("a snapshot's name has 1 to 255 bytes"));
     }
     if table.records.iter().any(|old| old.name() == name) {
-        return Err(Error::new(Kind::Exists, format!("there is a snapshot {} already", label.name))
-            .at(image.path.display()));
+        return Err(
+            Error::new(Kind::Exists, format!("there is a snapshot {} already", label.name)).at(image.path.display())
+        );
     }
     if table.records.len() as u32 >= SNAPSHOT_LIMIT {
-        return Err(Error::new(Kind::NoSpace, format!("there are {SNAPSHOT_LIMIT} snapshots already"))
-            .at(image.path.display()));
+        return Err(
+            Error::new(Kind::NoSpace, format!("there are {SNAPSHOT_LIMIT} snapshots already")).at(image.path.display())
+        );
     }
     let number = |old: &Record| std::str::from_utf8(old.id()).ok().and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
     let id = (table.records.iter().map(number).max().unwrap_or(0).saturating_add(1)).to_string();
@@ -276,13 +278,18 @@ impl After {
 /// # Errors
 /// No image, or a damaged table of snapshots.
 pub fn snapshots(path: &Path) -> Result<Vec<Snapshot>> {
-    let image = chain::open(path)?;
+    let image = chain::open(path, true)?;
     Ok(read(&image)?.records.iter().map(|record| record.shown(&image)).collect())
 }
 
 /// Opens an image for one change of the whole.
 pub(super) fn open(path: &Path) -> Result<State> {
-    let mut state = State::new(chain::open(path)?);
+    let mut state = State::new(chain::open(path, false)?);
+    if state.image.data.is_some() {
+        return Err(Error::unsupported("qcow2: sizes and snapshots of an image with an external data file")
+            .at(path.display())
+            .hint("disk-convert makes a copy that is whole in itself"));
+    }
     state.writer = Some(Writer::new(&mut state.image)?);
     Ok(state)
 }

@@ -1,12 +1,13 @@
 //! Writing guest data to clusters that are free on disk. Nothing that the committed state uses is touched.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::header::{DIRTY, SECTOR};
-use super::map::{Fresh, Image, Source};
-use super::references::References;
+use super::map::{Fresh, Image, OFFSET, Source};
 use super::refcount::Refcounts;
+use super::references::References;
 use super::storage::{Storage, read_metadata};
 use crate::base::{Error, Kind, Result};
 
@@ -51,10 +52,18 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Sees that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
+/// Sees that no L2 table stands for two places, and that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
 /// L2 tables are over the limit are not looked through; for those, the tables alone are protected.
 fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
     let bits = image.header.cluster_bits;
+    let mut seen = HashSet::new();
+    for (index, entry) in image.l1.iter().enumerate().filter(|(_, entry)| **entry & OFFSET != 0) {
+        if !seen.insert(entry & OFFSET) {
+            return Err(Error::corrupt(format!("qcow2: L1 entry {index}: its L2 table has another entry too"))
+                .at(image.path.display())
+                .hint("nothing was changed; qemu-img check tells more"));
+        }
+    }
     let tables = image.l1.iter().filter(|entry| **entry != 0).count() as u64;
     if tables << bits > VERIFY_LIMIT {
         return Ok(());

@@ -8,7 +8,7 @@
 mod host;
 mod journal;
 #[cfg(test)]
-mod power;
+pub(crate) mod power;
 #[cfg(test)]
 mod tests;
 
@@ -86,11 +86,17 @@ impl Raw {
     /// # Errors
     /// No image there, an image in use, a journal that does not fit the image.
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
-        Self::over(Box::new(HostPlace::open(path)?), read_only)
+        Self::open_longer(path, read_only, 0)
     }
 
-    fn over(place: Box<dyn Place>, read_only: bool) -> Result<Self> {
-        let size = place.image().len()?;
+    /// [`Raw::open`] of a file that counts as at least `least` bytes long; those that are not there are zeros until they are
+    /// written.
+    pub(in crate::disk) fn open_longer(path: &Path, read_only: bool, least: u64) -> Result<Self> {
+        Self::over(Box::new(HostPlace::open(path)?), read_only, least)
+    }
+
+    fn over(place: Box<dyn Place>, read_only: bool, least: u64) -> Result<Self> {
+        let size = place.image().len()?.max(least);
         let len = size.checked_next_multiple_of(512).ok_or_else(|| Error::from(Kind::FileTooBig))?;
         let raw = Raw { place, len, read_only, overlay: RwLock::new(None), state: Mutex::default() };
         let Some(file) = raw.place.open_journal()? else { return Ok(raw) };
@@ -341,12 +347,9 @@ pub(in crate::disk) fn fill(file: &File, path: &Path, size: u64, options: &Creat
 pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
     let raw = Raw::open(path, false)?;
     if size < raw.len && !shrink {
-        return Err(Error::usage(format!(
-            "the disk has {} bytes; {size} would cut off what is behind them",
-            raw.len
-        ))
-        .at(path.display())
-        .hint("make file systems and partitions shorter first, then give shrink:true"));
+        return Err(Error::usage(format!("the disk has {} bytes; {size} would cut off what is behind them", raw.len))
+            .at(path.display())
+            .hint("make file systems and partitions shorter first, then give shrink:true"));
     }
     raw.make_writable(&mut raw.state())?;
     raw.place.image().set_len(size)?;
