@@ -366,7 +366,7 @@ fn a_journal_that_does_not_fit_is_refused() {
     let before = medium.image.lock().unwrap().now.clone();
     medium.image.lock().unwrap().now[9000] ^= 0x77;
     for read_only in [true, false] {
-        let error = Raw::over(Fake::new(medium.clone()), read_only).err().unwrap();
+        let error = Raw::over(Fake::new(medium.clone()), read_only, 0).err().unwrap();
         assert_eq!(error.to_string(), "image: sector 17 was changed by another program after an interrupted commit");
         assert!(error.hint_text().unwrap().contains("image.imgsh-journal"));
     }

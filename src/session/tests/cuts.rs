@@ -71,7 +71,7 @@ fn work(disk: Box<dyn Disk>) -> Result<()> {
     s.transact("rm", NOW, |s| s.guest.unlink(&path("/gone")))?;
     write(&mut s, "/marker", b"new")?;
     write(&mut s, "/efi/marker", b"new")?;
-    let edit = TableEdit::Name { number: 1, name: "new".into() };
+    let edit = TableEdit::SetName { number: 1, name: "new".into() };
     s.transact("part-set-name", NOW, |s| volume::edit(&s.device("/dev/sda")?, &edit))?;
     s.commit()
 }
