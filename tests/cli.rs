@@ -27,9 +27,13 @@ fn imgsh(folder: &Path, args: &[&str], input: &str) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that ends before it has read everything closes the pipe.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let done = child.wait_with_output().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let done = std::thread::scope(|scope| {
+        // Beside the reading, or two full pipes wait for each other. A program that ends before it has read everything
+        // closes the pipe.
+        scope.spawn(move || drop(pipe.write_all(input.as_bytes())));
+        child.wait_with_output().unwrap()
+    });
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ran { status: done.status.code().unwrap_or(-1), out: text(&done.stdout), err: text(&done.stderr) }
 }
@@ -136,10 +140,13 @@ fn arguments_are_checked() {
     assert_eq!(refused("add x readonly:maybe"), "imgsh: 'maybe': invalid boolean value, use 'true' or 'false'\n");
     assert_eq!(refused("chmod 12q /x"), "chmod: mode: invalid integer parameter (xstrtoll returned 2)\n");
     assert_eq!(refused("chmod 5G /x"), "chmod: mode: integer out of range\n");
-    assert_eq!(refused("mkdir x"), "*stdin*:1: libguestfs: error: mkdir: x: path must start with a / character\n");
+    assert_eq!(
+        refused("mkdir x"),
+        "*stdin*:1: libguestfs: error: mkdir: mkdir_stub: path must start with a / character\n"
+    );
     assert_eq!(
         refused("# comment\n\nls /"),
-        "*stdin*:3: libguestfs: error: ls: call launch before using this function\n\
+        "*stdin*:3: libguestfs: error: ls0: call launch before using this function\n\
          (in guestfish, don't forget to use the 'run' command)\n"
     );
 }
@@ -185,7 +192,7 @@ fn words_of_the_command_line() {
     let empty = "imgsh: empty command on command line\n";
     assert_eq!(run(&[":", "echo", "a"]), Ran { status: 1, out: String::new(), err: empty.into() });
     assert_eq!(run(&["echo", "a", ":", ":", "echo", "b"]), Ran { status: 1, out: "a\n".into(), err: empty.into() });
-    assert!(run(&["ls", "/"]).err.starts_with("*stdin*:0: libguestfs: error: ls: call launch"));
+    assert!(run(&["ls", "/"]).err.starts_with("*stdin*:0: libguestfs: error: ls0: call launch"));
     assert!(run(&["disk.img"]).err.contains("Did you mean to open a disk image?"));
     assert_eq!(imgsh(folder.path(), &["lcd", "/", ":", "echo", "a"], "").out, "a\n");
 }
@@ -196,7 +203,7 @@ fn files_of_commands() {
     fs::write(folder.path().join("s"), "#!/usr/bin/imgsh -f\necho a\nls /\n").unwrap();
     let ran = imgsh(folder.path(), &["-f", "s"], "");
     assert_eq!((ran.status, ran.out.as_str()), (1, "a\n"));
-    assert!(ran.err.starts_with("s:3: libguestfs: error: ls: "), "{}", ran.err);
+    assert!(ran.err.starts_with("s:3: libguestfs: error: ls0: "), "{}", ran.err);
     assert_eq!(imgsh(folder.path(), &["-f", "s", "echo", "b"], "").out, "b\n");
     assert_eq!(imgsh(folder.path(), &["-f", "gone"], "").err, "imgsh: gone: No such file or directory\n");
     fs::write(folder.path().join("x.rhai"), "print(`${ARGS[0]} ${1 + 1}`);\nlet a = ;\n").unwrap();
@@ -298,7 +305,11 @@ fn read_only_and_bad_mounts() {
     assert!(ran.status == 1 && ran.err.contains("mkdir: /d: Read-only file system"), "{}", ran.err);
     let ran = imgsh(folder.path(), &["-a", "disk.img", "-m", "/dev/sdb1", "ls", "/"], "");
     assert_eq!((ran.status, ran.out.as_str()), (1, ""));
-    assert!(ran.err.contains("libguestfs: error: mount: /dev/sdb1: No such file or directory\n"), "{}", ran.err);
+    assert!(
+        ran.err.contains("libguestfs: error: mount: mount_stub: /dev/sdb1: No such file or directory\n"),
+        "{}",
+        ran.err
+    );
     assert!(ran.err.contains("/dev/sda (ext4)"), "{}", ran.err);
     let ran = imgsh(folder.path(), &["-a", "disk.img", "-i", "ls", "/"], "");
     assert!(
@@ -306,6 +317,28 @@ fn read_only_and_bad_mounts() {
         "{}",
         ran.err
     );
+}
+
+#[test]
+fn files_that_are_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    host(folder.path(), "mkfifo", &["pipe"]);
+    fs::write(folder.path().join("words.img"), "these are words\n").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    for (image, words) in [
+        ("missing.img", "imgsh: access: missing.img: No such file or directory\n"),
+        ("pipe", "a named pipe cannot be a disk image"),
+        ("folder", "Is a directory"),
+        ("/dev/zero", "a character device cannot be a disk image"),
+    ] {
+        let ran = imgsh(folder.path(), &["-a", image, "run"], "");
+        assert!(ran.status == 1 && ran.err.contains(words), "{image}: {}", ran.err);
+    }
+    let ran = imgsh(folder.path(), &["-a", "words.img", "run", ":", "list-filesystems"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "/dev/sda: unknown\n"));
+    // guestfish's drive for sessions that need none.
+    let ran = imgsh(folder.path(), &["-a", "/dev/null", "run", ":", "blockdev-getsize64", "/dev/sda"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "4096\n"));
 }
 
 #[test]

@@ -80,6 +80,18 @@ static DEBIAN: LazyLock<World> = LazyLock::new(|| {
     World { disk: Sparse::load(&folder.path().join("disk.img")), mount: EXT4.mount, ext4: EXT4.ext4 }
 });
 
+static DISC: LazyLock<World> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("file"), "content\n").unwrap();
+    let small = folder.path().join("small.iso");
+    oracle::run("genisoimage", &["-quiet", "-V", "SMALL", "-o", small.to_str().unwrap(), tree.to_str().unwrap()]);
+    std::fs::rename(&small, tree.join("small.iso")).unwrap();
+    oracle::run("genisoimage", &["-quiet", "-R", "-V", "Disc", "-o", small.to_str().unwrap(), tree.to_str().unwrap()]);
+    World { disk: Sparse::load(&small), mount: Some("/dev/sda"), ext4: None }
+});
+
 fn world(setup: Setup) -> Option<&'static World> {
     match setup {
         Setup::Nothing => None,
@@ -87,6 +99,7 @@ fn world(setup: Setup) -> Option<&'static World> {
         Setup::Ext4 => Some(&EXT4),
         Setup::EspAndExt4 => Some(&ESP_AND_EXT4),
         Setup::Debian => Some(&DEBIAN),
+        Setup::Disc => Some(&DISC),
     }
 }
 

@@ -49,7 +49,7 @@ fn commands_are_completed_and_failures_do_not_end_it() {
     p.exp_string("did you mean mkdir?").unwrap();
     p.exp_string("imgsh> ").unwrap();
     type_keys(&mut p, "ls /\r");
-    p.exp_string("libguestfs: error: ls: call launch").unwrap();
+    p.exp_string("libguestfs: error: ls0: call launch").unwrap();
     p.exp_string("imgsh> ").unwrap();
     // Ctrl-C gives a new prompt.
     type_keys(&mut p, "echo lost\x03");

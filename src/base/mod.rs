@@ -1,6 +1,9 @@
 //! What every module needs and no format knows: errors, bytes, guest paths, time, sizes, UUIDs.
 
+pub mod base64;
 pub mod bytes;
+pub mod crypt;
+pub mod digest;
 mod error;
 mod path;
 pub mod size;
@@ -8,6 +11,6 @@ mod time;
 mod uuid;
 
 pub use error::{Error, Kind, Result};
-pub use path::{GuestPathBuf, Name, printable};
+pub use path::{GuestPathBuf, Name, printable, quoted, without_secret};
 pub use time::Timestamp;
 pub use uuid::Uuid;

@@ -28,6 +28,30 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// Bytes as one word of a line of the guestfish language: bare where that is enough, else in double quotes with
+/// escapes, so that the line can be read back.
+pub fn quoted(word: &[u8]) -> String {
+    let bare = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'|' | b'~' | b'\\') || *b >= 0x80;
+    if !word.is_empty() && word.iter().all(bare) && std::str::from_utf8(word).is_ok() {
+        return String::from_utf8_lossy(word).into_owned();
+    }
+    let mut out = String::from("\"");
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                c => out.push_str(&printable(c.encode_utf8(&mut [0; 4]).as_bytes())),
+            }
+        }
+        out.push_str(&printable(chunk.invalid()));
+    }
+    out.push('"');
+    out
+}
+
 impl Deref for Name {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -124,6 +148,17 @@ impl From<&str> for GuestPathBuf {
 impl From<&[u8]> for GuestPathBuf {
     fn from(bytes: &[u8]) -> Self {
         GuestPathBuf(bytes.to_vec())
+    }
+}
+
+/// A word as it may be shown: what follows `password:` is not.
+pub fn without_secret(word: String) -> String {
+    match word.find("password:") {
+        Some(at) if word.len() > at + "password:".len() => {
+            let end = if word.starts_with('"') { "\"" } else { "" };
+            format!("{}password:***{end}", &word[..at])
+        }
+        _ => word,
     }
 }
 

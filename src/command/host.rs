@@ -15,12 +15,16 @@ pub trait Host {
     fn random(&self) -> [u8; 16];
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<String>;
+    /// Sets a variable for the host programs that are run from now on, or takes it away.
+    fn set_variable(&self, name: &str, value: Option<&str>);
     /// Opens a file to read, with its size where it is known (regular files, heredocs).
     fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)>;
     /// Makes or replaces a file to write (0666 less the umask); `-` is standard output.
     fn write(&self, file: &HostFile) -> Result<Box<dyn Write>>;
     /// A temporary file for content of unknown length: read it to its end and give it back with its size.
     fn spool(&self, source: &mut dyn Read) -> Result<(Box<dyn Read>, u64)>;
+    /// An empty temporary file of a size, which is gone when the program ends.
+    fn scratch(&self, size: u64) -> Result<std::path::PathBuf>;
     /// A host file or tree as entries; its paths begin with the last component of `path`.
     /// A link at `path` itself is followed when it names a file or folder.
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>>;

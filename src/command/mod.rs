@@ -98,7 +98,7 @@ impl Param {
     pub fn option_usage(&self) -> String {
         let value = match self.kind {
             Kind::Bool => "true|false",
-            Kind::Int | Kind::Int64 | Kind::Mode => "N",
+            Kind::Int | Kind::Int64 | Kind::Mode | Kind::ModeChange | Kind::Owner => "N",
             _ => "..",
         };
         format!("{}:{value}", self.name)
@@ -151,6 +151,10 @@ pub enum Kind {
     Int64,
     /// Permission bits: a C integer; decimal 755 is 755 (a known trap, kept).
     Mode,
+    /// Permission bits as [`Kind::Mode`], or a change of them like `u+x` (as bytes).
+    ModeChange,
+    /// The number of a user or group, or a name (as bytes) that the guest's own files explain.
+    Owner,
     /// A command name and its words (`glob`, `time`, `help`).
     Command,
 }
@@ -216,6 +220,8 @@ pub enum Setup {
     EspAndExt4,
     /// As [`Setup::Ext4`], with the files by which inspection knows a small Debian 12.5 called `box`.
     Debian,
+    /// An ISO 9660 disc called `Disc`, mounted on `/`; its file /small.iso is another one.
+    Disc,
 }
 
 /// What a handler works with.

@@ -57,6 +57,16 @@ pub enum Control {
     Glob(Vec<Vec<u8>>),
     /// Run the command and print how long it took.
     Time(Vec<Vec<u8>>),
+    /// Run the command; succeed if it fails.
+    Not(Vec<Vec<u8>>),
+    /// Register a handler: name, set of events, script.
+    Event(String, String, String),
+    /// Forget the handlers of a name.
+    DeleteEvent(String),
+    /// Print the handlers.
+    ListEvents,
+    /// Begin anew: a session without disks.
+    Reopen,
     /// Print help on a command, or the list.
     Help(Option<String>),
     /// Call a function of the script library with these options (a command written in Rhai).

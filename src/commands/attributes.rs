@@ -1,14 +1,16 @@
 //! Commands on attributes: modes, owners, times, `stat`, the umask.
 
+use super::modes;
+use super::owners::id_of;
 use super::writing::{done, permission_bits};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, Timestamp};
-use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
-use crate::fs::{Metadata, SetAttributes};
+use crate::command::{Arg, Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
+use crate::fs::{FileType, Metadata, SetAttributes};
 use crate::guest::Guest;
 
 const PATH: Param = Param::required("path", Kind::Path);
-const OWNER: Param = Param::required("owner", Kind::Int);
-const GROUP: Param = Param::required("group", Kind::Int);
+const OWNER: Param = Param::required("owner", Kind::Owner);
+const GROUP: Param = Param::required("group", Kind::Owner);
 const NAMES: Param = Param::required("names", Kind::List);
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -17,18 +19,33 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "set the permission bits of a path",
         help: "The mode is a number: write it with a leading 0, `0644`. Without it, guestfish and so imgsh read it as \
-               decimal. Links are followed.",
-        params: &[Param::required("mode", Kind::Mode), PATH],
+               decimal. Changes like `u+x` or `go-w` are understood too. Links are followed.",
+        params: &[Param::required("mode", Kind::ModeChange), PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
-        examples: &[Example {
-            setup: Setup::Ext4,
-            lines: "touch /f\nchmod 0751 /f\nstat /f | grep mode\n",
-            output: "mode: 33257\n",
-        }],
+        examples: &[
+            Example {
+                setup: Setup::Ext4,
+                lines: "touch /f\nchmod 0751 /f\nstat /f | grep mode\n",
+                output: "mode: 33257\n",
+            },
+            Example {
+                setup: Setup::Ext4,
+                lines: "touch /f\nchmod go+w /f\nstat /f | grep mode\n",
+                output: "mode: 33206\n",
+            },
+        ],
         run: |cx, args| {
             let path = args.path("path");
-            let set = SetAttributes { mode: Some(permission_bits(args.int("mode"))?), ..SetAttributes::default() };
+            let mode = match args.get("mode") {
+                Some(Arg::Bytes(change)) => {
+                    let (old, umask) = (cx.session.guest.stat(&path)?, cx.session.guest.umask());
+                    let directory = old.file_type == FileType::Directory;
+                    modes::changed(old.mode, directory, umask, &String::from_utf8_lossy(change))?
+                }
+                _ => permission_bits(args.int("mode"))?,
+            };
+            let set = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
             done(cx.session.guest.set_attributes(&path, true, &set))
         },
     },
@@ -36,7 +53,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "chown",
         aliases: &[],
         summary: "set owner and group of a path",
-        help: "Both are numbers; -1 leaves one as it is. Links are followed.",
+        help: "Both are numbers, or names from the guest's /etc/passwd and /etc/group; -1 leaves one as it is. Links are \
+               followed.",
         params: &[OWNER, GROUP, PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -81,7 +99,7 @@ pub(super) const COMMANDS: &[Command] = &[
         params: &[PATH],
         returns: Returns::Struct,
         effect: Effect::Reads,
-        examples: &[Example { setup: Setup::Ext4, lines: "ln-s abc /l\nlstat /l | grep size\n", output: "size: 3\n" }],
+        examples: &[Example { setup: Setup::Ext4, lines: "ln-s abc /l\nlstat /l | grep ^size\n", output: "size: 3\n" }],
         run: |cx, args| one(cx, args, false, STAT),
     },
     Command {
@@ -94,7 +112,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "write /f hello\nlstatlist / \"f g\" | egrep 'ino: -1|size'\n",
+            lines: "write /f hello\nlstatlist / \"f g\" | egrep 'ino: -1| size'\n",
             output: "  size: 5\n  ino: -1\n  size: 0\n",
         }],
         run: |cx, args| many(cx, args, STAT),
@@ -139,7 +157,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "write /f hello\nstat /f | egrep 'mode|nlink|size'\n",
+            lines: "write /f hello\nstat /f | egrep '^(mode|nlink|size)'\n",
             output: "mode: 33188\nnlink: 1\nsize: 5\n",
         }],
         run: |cx, args| one(cx, args, true, STAT),
@@ -223,14 +241,18 @@ fn moment(seconds: i64, nanos: i64, now: Timestamp) -> Result<Option<Timestamp>>
     }
 }
 
-/// -1 keeps the owner, as chown(2) has it.
-fn owner(id: i64) -> Option<u32> {
-    if id == -1 { None } else { Some(id as u32) }
+/// A number or a name; -1 keeps the owner, as chown(2) has it.
+fn owner(cx: &Context, args: &Args, name: &str, file: &str) -> Result<Option<u32>> {
+    match args.get(name) {
+        Some(Arg::Bytes(text)) => id_of(cx, &String::from_utf8_lossy(text), file).map(Some),
+        _ => Ok(Some(args.int(name)).filter(|id| *id != -1).map(|id| id as u32)),
+    }
 }
 
 fn chown(cx: &mut Context, args: &Args, follow: bool) -> Result<Value> {
-    let set =
-        SetAttributes { uid: owner(args.int("owner")), gid: owner(args.int("group")), ..SetAttributes::default() };
+    let uid = owner(cx, args, "owner", "/etc/passwd")?;
+    let gid = owner(cx, args, "group", "/etc/group")?;
+    let set = SetAttributes { uid, gid, ..SetAttributes::default() };
     done(cx.session.guest.set_attributes(&args.path("path"), follow, &set))
 }
 

@@ -11,7 +11,36 @@ const FILENAME: Param = Param::required("filename", Kind::HostPath);
 const DEVICE: Param = Param::required("device", Kind::Device);
 const SIZE: Param = Param::required("size", Kind::Text);
 
+/// A read-only drive, by one of its old names.
+macro_rules! read_only {
+    ($name:literal, $aliases:expr, $summary:literal, $help:literal, $params:expr, $lines:literal) => {
+        Command {
+            name: $name,
+            aliases: $aliases,
+            summary: $summary,
+            help: $help,
+            params: $params,
+            returns: Returns::Nothing,
+            effect: Effect::Session,
+            examples: &[Example { setup: Setup::Nothing, lines: $lines, output: "true\n" }],
+            run: |cx, args| {
+                let path = cx.host.absolute(args.host("filename"));
+                cx.session.add(AddDisk { path, read_only: true, ..AddDisk::default() })?;
+                Ok(Value::Nothing)
+            },
+        }
+    };
+}
+
 pub(super) const COMMANDS: &[Command] = &[
+    read_only!(
+        "add-cdrom",
+        &[],
+        "attach a disk image that is never written, by an old name",
+        "As `add-drive-ro`.",
+        &[FILENAME],
+        "disk-create disk.img raw 1M\nadd-cdrom disk.img\nrun\nblockdev-getro /dev/sda\n"
+    ),
     Command {
         name: "add-drive",
         aliases: &["add", "add-drive-opts"],
@@ -63,6 +92,59 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| {
             let path = cx.host.absolute(args.host("filename"));
             cx.session.add(AddDisk { path, read_only: true, ..AddDisk::default() })?;
+            Ok(Value::Nothing)
+        },
+    },
+    read_only!(
+        "add-drive-ro-with-if",
+        &[],
+        "attach a disk image that is never written, with the name of a bus",
+        "As `add-drive-ro`; the bus has no effect.",
+        &[FILENAME, Param::required("iface", Kind::Text)],
+        "disk-create disk.img raw 1M\nadd-drive-ro-with-if disk.img ide\nrun\nblockdev-getro /dev/sda\n"
+    ),
+    Command {
+        name: "add-drive-scratch",
+        aliases: &["scratch"],
+        summary: "attach an empty disk that is gone at the end",
+        help: "SIZE in bytes, with a suffix as `1G`. `label` gives it the name /dev/disk/guestfs/LABEL; `name` has no effect.",
+        params: &[
+            Param::required("size", Kind::Int64),
+            Param::optional("name", Kind::Text),
+            Param::optional("label", Kind::Text),
+            Param::optional("blocksize", Kind::Int),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "scratch 1M\nrun\nblockdev-getsize64 /dev/sda\n",
+            output: "1048576\n",
+        }],
+        run: |cx, args| {
+            let size = u64::try_from(args.int("size")).map_err(|_| Error::usage("size is negative"))?;
+            sectors_of_512(args)?;
+            let path = cx.host.scratch(size)?;
+            let (format, label) = (Some(Format::Raw), args.text_if("label"));
+            cx.session.add(AddDisk { path, format, label, ..AddDisk::default() })?;
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "add-drive-with-if",
+        aliases: &[],
+        summary: "attach a disk image, with the name of a bus",
+        help: "As `add-drive`; the bus has no effect.",
+        params: &[FILENAME, Param::required("iface", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Session,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create disk.img raw 1M\nadd-drive-with-if disk.img ide\nrun\nlist-devices\n",
+            output: "/dev/sda\n",
+        }],
+        run: |cx, args| {
+            cx.session.add(AddDisk { path: cx.host.absolute(args.host("filename")), ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
     },
@@ -294,9 +376,7 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
             return Err(Error::unsupported(format!("{name}: only local images can be attached")));
         }
     }
-    if let Some(size) = args.int_if("blocksize").filter(|n| *n != 512) {
-        return Err(Error::unsupported(format!("blocksize {size}: disks have sectors of 512 bytes")));
-    }
+    sectors_of_512(args)?;
     let format = args.text_if("format").map(|name| format(&name)).transpose()?;
     cx.session.add(AddDisk {
         path: cx.host.absolute(args.host("filename")),
@@ -305,6 +385,14 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
         label: args.text_if("label"),
     })?;
     Ok(Value::Nothing)
+}
+
+/// Refuses a `blocksize` that disks do not have.
+fn sectors_of_512(args: &Args) -> Result<()> {
+    match args.int_if("blocksize").filter(|n| *n != 512) {
+        Some(size) => Err(Error::unsupported(format!("blocksize {size}: disks have sectors of 512 bytes"))),
+        None => Ok(()),
+    }
 }
 
 fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {

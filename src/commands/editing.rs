@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use super::looking::look;
+use super::owners::id_of;
 use super::reading::MEMORY_LIMIT;
 use super::transfer::open_sized;
 use super::writing::{NEW_DIRECTORY, NEW_FILE};
@@ -66,7 +67,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "install-file -<<END /opt/app/bin/run mode:0755 owner:10\n#!/bin/sh\nEND\n\
-                    stat /opt/app/bin/run | egrep 'mode|uid|size'\n",
+                    stat /opt/app/bin/run | egrep '^(mode|uid|size)'\n",
             output: "mode: 33261\nuid: 10\nsize: 10\n",
         }],
         run: install_file,
@@ -116,15 +117,20 @@ fn replace(
     cx.session.guest.rename(&new, path)
 }
 
+/// Gives a file, named without links, another content and keeps its attributes.
+pub(super) fn replace_content(cx: &mut Context, path: &GuestPathBuf, content: &[u8]) -> Result<()> {
+    let old = cx.session.guest.stat(path)?;
+    let set =
+        SetAttributes { mode: Some(old.mode), uid: Some(old.uid), gid: Some(old.gid), ..SetAttributes::default() };
+    replace(cx, path, content.len() as u64, &mut &*content, &set)
+}
+
 fn edit(cx: &mut Context, args: &Args, editor: &str) -> Result<Value> {
     let path = cx.session.guest.realpath(&args.path("filename"))?;
     let content = cx.session.guest.read_file(&path, MEMORY_LIMIT)?;
     let hint = path.file_name().map(crate::base::printable).unwrap_or_default();
     if let Some(edited) = cx.host.edit(editor, &hint, &content)? {
-        let old = cx.session.guest.stat(&path)?;
-        let set =
-            SetAttributes { mode: Some(old.mode), uid: Some(old.uid), gid: Some(old.gid), ..SetAttributes::default() };
-        replace(cx, &path, edited.len() as u64, &mut edited.as_slice(), &set)?;
+        replace_content(cx, &path, &edited)?;
     }
     Ok(Value::Nothing)
 }
@@ -180,24 +186,6 @@ fn octal_mode(text: &str) -> Result<u32> {
     let mode = if digits { u32::from_str_radix(text, 8).ok() } else { None };
     mode.filter(|m| *m <= 0o7777).ok_or_else(|| {
         Error::usage(format!("mode '{text}' is not an octal number up to 7777")).hint("write it like 0755")
-    })
-}
-
-/// A number, or the third field of a name's line in the guest's passwd or group file.
-fn id_of(cx: &Context, text: &str, file: &str) -> Result<u32> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let content = cx.session.guest.read_file(&GuestPathBuf::from(file), MEMORY_LIMIT)?;
-    let found = String::from_utf8_lossy(&content).lines().find_map(|line| {
-        let mut fields = line.split(':');
-        if fields.next()? != text {
-            return None;
-        }
-        fields.nth(1)?.parse().ok()
-    });
-    found.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("the guest's {file} has no '{text}'")).hint("give a number instead")
     })
 }
 

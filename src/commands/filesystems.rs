@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "df | awk '{ print $1, $2, $6 }'\n",
-            output: "Filesystem 1K-blocks Mounted\n/dev/sda1 58701 /\n \n",
+            output: "Filesystem 1K-blocks Mounted\n/dev/sda1 55925 /\n  \n",
         }],
         run: |cx, _| Ok(Value::Text(disk_free::table(&cx.session.guest, false)?)),
     },
@@ -40,7 +40,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "df-h | awk '{ print $1, $2, $6 }'\n",
-            output: "Filesystem Size Mounted\n/dev/sda1 58M /\n \n",
+            output: "Filesystem Size Mounted\n/dev/sda1 55M /\n  \n",
         }],
         run: |cx, _| Ok(Value::Text(disk_free::table(&cx.session.guest, true)?)),
     },
@@ -132,7 +132,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mkfs ext4 /dev/sda label:data\nvfs-label /dev/sda\n",
             output: "data\n",
         }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.label)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.label)),
     },
     Command {
         name: "vfs-type",
@@ -143,7 +143,7 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Text,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EspAndExt4, lines: "vfs-type /dev/sda1\n", output: "vfat\n" }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.fs_type)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.fs_type)),
     },
     Command {
         name: "vfs-uuid",
@@ -158,12 +158,13 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "vfs-uuid /dev/sda1 | tr 0-9a-f N\n",
             output: "NNNNNNNN-NNNN-NNNN-NNNN-NNNNNNNNNNNN\n",
         }],
-        run: |cx, args| Ok(Value::text(identity(cx, args)?.uuid)),
+        run: |cx, args| Ok(Value::text(identity(cx, &args.text("mountable"))?.uuid)),
     },
 ];
 
-fn identity(cx: &Context, args: &Args) -> Result<Identity> {
-    Ok(cx.session.identify(&args.text("mountable"))?.unwrap_or_default())
+/// What is on a device; nothing known has empty fields.
+pub(super) fn identity(cx: &Context, device: &str) -> Result<Identity> {
+    Ok(cx.session.identify(device)?.unwrap_or_default())
 }
 
 fn power_of_two(args: &Args, name: &str) -> Result<Option<u32>> {

@@ -1,7 +1,8 @@
 //! Commands that find out what is installed in an image.
 
 use crate::base::{Error, Kind as ErrorKind, Result};
-use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
+use crate::guest::inspect;
 use crate::session::Root;
 
 const ROOT: Param = Param::required("root", Kind::Mountable);
@@ -26,6 +27,31 @@ macro_rules! ask {
     };
 }
 
+/// A question about an inspected Windows, which imgsh does not find.
+macro_rules! windows {
+    ($name:literal, $summary:literal, $what:literal) => {
+        Command {
+            name: $name,
+            aliases: &[],
+            summary: $summary,
+            help: "An error for other systems; NTFS, and so Windows, is not inspected yet.",
+            params: &[ROOT],
+            returns: Returns::Text,
+            effect: Effect::Reads,
+            examples: &[Example {
+                setup: Setup::Debian,
+                lines: concat!("-", $name, " /dev/sda1\necho ok\n"),
+                output: "ok\n",
+            }],
+            run: |cx, args| {
+                root(cx, args)?;
+                let detail = concat!("not a Windows guest, or ", $what, " could not be determined");
+                Err(Error::new(ErrorKind::NotFound, detail))
+            },
+        }
+    };
+}
+
 pub(super) const COMMANDS: &[Command] = &[
     ask!(
         "inspect-get-arch",
@@ -36,12 +62,28 @@ pub(super) const COMMANDS: &[Command] = &[
         |root| Value::text(root.arch)
     ),
     ask!(
+        "inspect-get-build-id",
+        "build identifier of an inspected system",
+        "`unknown`: only Windows has one.",
+        Returns::Text,
+        "unknown\n",
+        |_| Value::text("unknown")
+    ),
+    ask!(
         "inspect-get-distro",
         "distribution of an inspected system",
         "The short word: `debian`, `ubuntu`, `fedora`, ...",
         Returns::Text,
         "debian\n",
         |root| Value::text(root.distro)
+    ),
+    ask!(
+        "inspect-get-drive-mappings",
+        "drive letters of an inspected Windows and their devices",
+        "Nothing for other systems.",
+        Returns::Hash,
+        "",
+        |_| Value::Hash(Vec::new())
     ),
     ask!(
         "inspect-get-filesystems",
@@ -56,6 +98,14 @@ pub(super) const COMMANDS: &[Command] = &[
             devices.dedup();
             Value::list(devices)
         }
+    ),
+    ask!(
+        "inspect-get-format",
+        "whether a system is installed or on an installer medium",
+        "`installed`.",
+        Returns::Text,
+        "installed\n",
+        |_| Value::text("installed")
     ),
     ask!(
         "inspect-get-hostname",
@@ -93,6 +143,14 @@ pub(super) const COMMANDS: &[Command] = &[
         }
     ),
     ask!(
+        "inspect-get-osinfo",
+        "libosinfo short id of an inspected system",
+        "`unknown` where libosinfo has no id.",
+        Returns::Text,
+        "debian12\n",
+        |root| Value::text(osinfo(&root))
+    ),
+    ask!(
         "inspect-get-package-format",
         "package format of an inspected system",
         "`deb`, `rpm`, ... or `unknown`.",
@@ -108,9 +166,22 @@ pub(super) const COMMANDS: &[Command] = &[
         "apt\n",
         |root| Value::text(root.package_management)
     ),
-    ask!("inspect-get-product-name", "full name of an inspected system", "", Returns::Text, "12.5\n", |root| {
-        Value::text(root.product_name)
-    }),
+    ask!(
+        "inspect-get-product-name",
+        "full name of an inspected system",
+        "",
+        Returns::Text,
+        "Debian GNU/Linux 12\n",
+        |root| { Value::text(root.product_name) }
+    ),
+    ask!(
+        "inspect-get-product-variant",
+        "variant of an inspected system",
+        "`unknown`: only Windows has one.",
+        Returns::Text,
+        "unknown\n",
+        |_| Value::text("unknown")
+    ),
     Command {
         name: "inspect-get-roots",
         aliases: &[],
@@ -130,6 +201,79 @@ pub(super) const COMMANDS: &[Command] = &[
         "linux\n",
         |root| Value::text(root.os_type)
     ),
+    windows!(
+        "inspect-get-windows-current-control-set",
+        "current control set of an inspected Windows",
+        "current control set"
+    ),
+    ask!(
+        "inspect-get-windows-group-policy",
+        "whether an inspected Windows has group policies",
+        "`false` for other systems.",
+        Returns::Bool,
+        "false\n",
+        |_| Value::Bool(false)
+    ),
+    windows!("inspect-get-windows-software-hive", "SOFTWARE hive of an inspected Windows", "SOFTWARE hive"),
+    windows!("inspect-get-windows-system-hive", "SYSTEM hive of an inspected Windows", "SYSTEM hive"),
+    windows!("inspect-get-windows-systemroot", "system folder of an inspected Windows", "systemroot"),
+    ask!(
+        "inspect-is-live",
+        "whether a system is a live medium",
+        "As in guestfish now, always `false`.",
+        Returns::Bool,
+        "false\n",
+        |_| Value::Bool(false)
+    ),
+    ask!(
+        "inspect-is-multipart",
+        "whether a system is one of several discs",
+        "As in guestfish now, always `false`.",
+        Returns::Bool,
+        "false\n",
+        |_| Value::Bool(false)
+    ),
+    ask!(
+        "inspect-is-netinst",
+        "whether a system is a network installer",
+        "As in guestfish now, always `false`.",
+        Returns::Bool,
+        "false\n",
+        |_| Value::Bool(false)
+    ),
+    Command {
+        name: "inspect-list-applications",
+        aliases: &[],
+        summary: "packages of an inspected system, in the old form",
+        help: "As `inspect-list-applications2`, with fewer fields.",
+        params: &[ROOT],
+        returns: Returns::Structs,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Debian,
+            lines: "write /var/lib/dpkg/status \"Package: sed\\nStatus: install ok installed\\nVersion: 4.9-1\\n\"\n\
+                    inspect-list-applications /dev/sda1 | egrep 'name|version|release'\n",
+            output: "  app_name: sed\n  app_display_name: \n  app_version: 4.9\n  app_release: 1\n",
+        }],
+        run: |cx, args| list_applications(cx, args, OLD_FIELDS),
+    },
+    Command {
+        name: "inspect-list-applications2",
+        aliases: &[],
+        summary: "packages of an inspected system",
+        help: "From the databases of dpkg, apk and pacman, sorted by name. The system must be mounted. rpm's database is not \
+               read.",
+        params: &[ROOT],
+        returns: Returns::Structs,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Debian,
+            lines: "write /var/lib/dpkg/status \"Package: sed\\nStatus: install ok installed\\nVersion: 4.9-1\\n\"\n\
+                    inspect-list-applications2 /dev/sda1 | egrep 'name|version|release'\n",
+            output: "  app2_name: sed\n  app2_display_name: \n  app2_version: 4.9\n  app2_release: 1\n",
+        }],
+        run: |cx, args| list_applications(cx, args, FIELDS),
+    },
     Command {
         name: "inspect-os",
         aliases: &[],
@@ -157,4 +301,83 @@ fn root(cx: &mut Context, args: &Args) -> Result<Root> {
             .at(device)
             .hint("inspect-os lists the roots")
     })
+}
+
+/// What a field of a record holds.
+#[derive(Clone, Copy)]
+enum Column {
+    Name,
+    Epoch,
+    Version,
+    Release,
+    Arch,
+    Nothing,
+}
+
+/// As guestfish fills them from dpkg: what it leaves empty stays empty.
+const OLD_FIELDS: &[(&str, Column)] = &[
+    ("app_name", Column::Name),
+    ("app_display_name", Column::Nothing),
+    ("app_epoch", Column::Epoch),
+    ("app_version", Column::Version),
+    ("app_release", Column::Release),
+    ("app_install_path", Column::Nothing),
+    ("app_trans_path", Column::Nothing),
+    ("app_publisher", Column::Nothing),
+    ("app_url", Column::Nothing),
+    ("app_summary", Column::Nothing),
+    ("app_description", Column::Nothing),
+];
+const FIELDS: &[(&str, Column)] = &[
+    ("app2_name", Column::Name),
+    ("app2_display_name", Column::Nothing),
+    ("app2_epoch", Column::Epoch),
+    ("app2_version", Column::Version),
+    ("app2_release", Column::Release),
+    ("app2_arch", Column::Arch),
+    ("app2_install_path", Column::Nothing),
+    ("app2_trans_path", Column::Nothing),
+    ("app2_publisher", Column::Nothing),
+    ("app2_url", Column::Nothing),
+    ("app2_source_package", Column::Nothing),
+    ("app2_summary", Column::Nothing),
+    ("app2_description", Column::Nothing),
+    ("app2_spare1", Column::Nothing),
+    ("app2_spare2", Column::Nothing),
+    ("app2_spare3", Column::Nothing),
+    ("app2_spare4", Column::Nothing),
+];
+
+fn list_applications(cx: &mut Context, args: &Args, fields: &[(&'static str, Column)]) -> Result<Value> {
+    let format = root(cx, args)?.package_format;
+    let record = |app: inspect::Application| {
+        let value = |column: &Column| match column {
+            Column::Name => Field::Text(app.name.clone().into_bytes()),
+            Column::Epoch => Field::Int(app.epoch.into()),
+            Column::Version => Field::Text(app.version.clone().into_bytes()),
+            Column::Release => Field::Text(app.release.clone().into_bytes()),
+            Column::Arch => Field::Text(app.arch.clone().into_bytes()),
+            Column::Nothing => Field::Text(Vec::new()),
+        };
+        Record(fields.iter().map(|(name, column)| (*name, value(column))).collect())
+    };
+    let found = inspect::applications(&cx.session.guest, &format)?;
+    Ok(Value::Structs(found.into_iter().map(record).collect()))
+}
+
+/// libosinfo's short id, for the distributions whose ids follow a rule.
+fn osinfo(root: &Root) -> String {
+    let (major, minor) = (root.major, root.minor);
+    match root.distro.as_str() {
+        name @ ("debian" | "fedora") if major > 0 => format!("{name}{major}"),
+        "ubuntu" if major > 0 => format!("ubuntu{major}.{minor:02}"),
+        name @ ("rhel" | "opensuse") if major > 0 => format!("{name}{major}.{minor}"),
+        "centos" if major >= 8 => format!("centos-stream{major}"),
+        "centos" if major > 0 => format!("centos{major}.{minor}"),
+        name @ ("rocky" | "almalinux") if major > 0 => format!("{name}{major}"),
+        "alpinelinux" if major > 0 => format!("alpinelinux{major}.{minor}"),
+        "archlinux" => "archlinux".to_string(),
+        "gentoo" => "gentoo".to_string(),
+        _ => "unknown".to_string(),
+    }
 }

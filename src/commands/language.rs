@@ -1,8 +1,40 @@
 //! Commands of the language itself; the shell does what they ask for.
 
+use std::time::{Duration, Instant};
+
+use crate::base::{Error, Result};
 use crate::command::{Command, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
 
+/// Events and their other names, in the order in which sets of them are printed.
+pub(crate) const EVENTS: [&str; 10] = [
+    "close",
+    "subprocess_quit",
+    "launch_done",
+    "progress",
+    "appliance",
+    "library",
+    "trace",
+    "enter",
+    "libvirt_auth",
+    "warning",
+];
+
 pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "delete-event",
+        aliases: &[],
+        summary: "forget the event handlers of a name",
+        help: "",
+        params: &[Param::required("name", Kind::Text)],
+        returns: Returns::Control,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "event one close \"echo bye\"\ndelete-event one\nlist-events\n",
+            output: "",
+        }],
+        run: |_, args| Ok(Value::Control(Control::DeleteEvent(args.text("name")))),
+    },
     Command {
         name: "echo",
         aliases: &[],
@@ -13,6 +45,29 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Host,
         examples: &[Example { setup: Setup::Nothing, lines: "echo a  b \"c  d\"\n", output: "a b c  d\n" }],
         run: |_, args| Ok(Value::Text(args.list("params").join(&b' '))),
+    },
+    Command {
+        name: "event",
+        aliases: &[],
+        summary: "run a host script whenever events happen",
+        help: "EVENTSET is `*` or names with commas between: close, launch_done, trace, enter and others that a virtual \
+               machine has and that never happen here. The script is run by $SHELL with the event's name in $EVENT and its \
+               message as $1. Several handlers may have one name.",
+        params: &[
+            Param::required("name", Kind::Text),
+            Param::required("eventset", Kind::Text),
+            Param::required("script", Kind::Text),
+        ],
+        returns: Returns::Control,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "event one close \"echo $EVENT\"\nlist-events\n",
+            output: "\"one\" (0): close: echo $EVENT\nclose\n",
+        }],
+        run: |_, args| {
+            Ok(Value::Control(Control::Event(args.text("name"), args.text("eventset"), args.text("script"))))
+        },
     },
     Command {
         name: "glob",
@@ -58,6 +113,28 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| cx.host.change_folder(args.host("directory")).map(|()| Value::Nothing),
     },
     Command {
+        name: "list-events",
+        aliases: &[],
+        summary: "the event handlers in force",
+        help: "",
+        params: &[],
+        returns: Returns::Control,
+        effect: Effect::Host,
+        examples: &[Example { setup: Setup::Nothing, lines: "list-events\n", output: "" }],
+        run: |_, _| Ok(Value::Control(Control::ListEvents)),
+    },
+    Command {
+        name: "not",
+        aliases: &[],
+        summary: "run a command and succeed if it fails",
+        help: "The command's error is shown. A wrong number of words fails all the same.",
+        params: &[Param::any("command", Kind::Command)],
+        returns: Returns::Control,
+        effect: Effect::Host,
+        examples: &[Example { setup: Setup::Ext4, lines: "not cat /nope\necho ok\n", output: "ok\n" }],
+        run: |_, args| Ok(Value::Control(Control::Not(args.list("command").to_vec()))),
+    },
+    Command {
         name: "quit",
         aliases: &["exit", "q"],
         summary: "end the session",
@@ -68,6 +145,54 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Host,
         examples: &[Example { setup: Setup::Nothing, lines: "echo a\nquit\necho b\n", output: "a\n" }],
         run: |_, _| Ok(Value::Control(Control::Quit)),
+    },
+    Command {
+        name: "reopen",
+        aliases: &[],
+        summary: "begin anew, without disks",
+        help: "What was changed is committed as at any clean end. Settings go back to their start but for verbose, trace, \
+               autosync, path and pgroup; event handlers are forgotten.",
+        params: &[],
+        returns: Returns::Control,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "set-memsize 700\nreopen\nget-memsize\n",
+            output: "1280\n",
+        }],
+        run: |_, _| Ok(Value::Control(Control::Reopen)),
+    },
+    Command {
+        name: "setenv",
+        aliases: &[],
+        summary: "set a variable for host programs",
+        help: "",
+        params: &[Param::required("var", Kind::Text), Param::required("value", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Host,
+        examples: &[Example { setup: Setup::Nothing, lines: "setenv FOO bar\n!echo $FOO\n", output: "bar\n" }],
+        run: |cx, args| {
+            cx.host.set_variable(&variable(&args.text("var"))?, Some(&args.text("value")));
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "sleep",
+        aliases: &[],
+        summary: "wait some seconds",
+        help: "",
+        params: &[Param::required("secs", Kind::Int)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "sleep 0\n", output: "" }],
+        run: |cx, args| {
+            let end = Instant::now() + Duration::from_secs(u64::try_from(args.int("secs")).unwrap_or(0));
+            while Instant::now() < end {
+                cx.session.guest.check_interrupt()?;
+                std::thread::sleep(Duration::from_millis(20).min(end - Instant::now().min(end)));
+            }
+            Ok(Value::Nothing)
+        },
     },
     Command {
         name: "time",
@@ -84,4 +209,30 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |_, args| Ok(Value::Control(Control::Time(args.list("command").to_vec()))),
     },
+    Command {
+        name: "unsetenv",
+        aliases: &[],
+        summary: "take a variable away from host programs",
+        help: "",
+        params: &[Param::required("var", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "setenv FOO bar\nunsetenv FOO\n!echo [$FOO]\n",
+            output: "[]\n",
+        }],
+        run: |cx, args| {
+            cx.host.set_variable(&variable(&args.text("var"))?, None);
+            Ok(Value::Nothing)
+        },
+    },
 ];
+
+/// A name that a variable can have.
+fn variable(name: &str) -> Result<String> {
+    match name.is_empty() || name.contains(['=', '\0']) {
+        true => Err(Error::usage(format!("'{name}' is no name of a variable"))),
+        false => Ok(name.to_string()),
+    }
+}

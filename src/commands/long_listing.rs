@@ -11,24 +11,48 @@ struct Line {
     name: Vec<u8>,
     target: Option<GuestPathBuf>,
     metadata: Metadata,
+    /// The SELinux label, where labels are shown.
+    label: Option<Vec<u8>>,
 }
 
 /// The listing of a directory, or the one line of anything else.
 pub(super) fn long_listing(guest: &Guest, path: &GuestPathBuf, now: Timestamp) -> Result<Vec<u8>> {
+    listing(guest, path, now, &|_| Ok(None))
+}
+
+/// The same with SELinux labels, as `ls -laZ` has it.
+pub(super) fn labelled(guest: &Guest, path: &GuestPathBuf, now: Timestamp) -> Result<Vec<u8>> {
+    listing(guest, path, now, &|path| {
+        let found = guest.xattrs(path, false)?.into_iter().find(|(name, _)| **name == *b"security.selinux");
+        let label = found.map_or_else(|| b"?".to_vec(), |(_, value)| value.trim_ascii_end().to_vec());
+        Ok(Some(label.strip_suffix(b"\0").map_or(label.clone(), <[u8]>::to_vec)))
+    })
+}
+
+type LabelOf<'a> = &'a dyn Fn(&GuestPathBuf) -> Result<Option<Vec<u8>>>;
+
+fn listing(guest: &Guest, path: &GuestPathBuf, now: Timestamp, label_of: LabelOf<'_>) -> Result<Vec<u8>> {
     let real = guest.realpath(path)?;
     let metadata = guest.lstat(&real)?;
     if metadata.file_type != FileType::Directory {
-        return Ok(render(&[Line { name: path.0.clone(), target: None, metadata }], now));
+        let label = label_of(&real)?;
+        return Ok(render(&[Line { name: path.0.clone(), target: None, metadata, label }], now));
     }
     let mut lines = vec![
-        Line { name: b"..".to_vec(), target: None, metadata: guest.lstat(&real.parent())? },
-        Line { name: b".".to_vec(), target: None, metadata },
+        Line {
+            name: b"..".to_vec(),
+            target: None,
+            metadata: guest.lstat(&real.parent())?,
+            label: label_of(&real.parent())?,
+        },
+        Line { name: b".".to_vec(), target: None, metadata, label: label_of(&real)? },
     ];
     for name in guest.list(&real)? {
         let at = real.join(&name);
         let metadata = guest.lstat(&at)?;
         let target = if metadata.file_type == FileType::Symlink { Some(guest.read_link(&at)?) } else { None };
-        lines.push(Line { name: name.0, target, metadata });
+        let label = label_of(&at)?;
+        lines.push(Line { name: name.0, target, metadata, label });
     }
     lines.sort_by(|a, b| a.name.cmp(&b.name));
     let sectors = lines.iter().fold(0_u64, |sum, l| sum.saturating_add(l.metadata.blocks));
@@ -48,6 +72,7 @@ fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
     // A device's two numbers share the size's column: "major, minor".
     let device = if major == 0 { 0 } else { major + 2 + minor };
     let size = width(&|m| if is_device(m) { String::new() } else { m.size.to_string() }).max(device);
+    let label = lines.iter().filter_map(|l| l.label.as_ref()).map(Vec::len).max().unwrap_or(0);
     let mut out = Vec::new();
     for line in lines {
         let m = &line.metadata;
@@ -58,9 +83,12 @@ fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
         };
         let (uid, gid, count) = (m.uid, m.gid, m.links);
         let when = moment(m.modified, now);
-        out.extend_from_slice(
-            format!("{} {count:>links$} {uid:<owner$} {gid:<group$} {amount} {when} ", permissions(m)).as_bytes(),
-        );
+        out.extend_from_slice(format!("{} {count:>links$} {uid:<owner$} {gid:<group$} ", permissions(m)).as_bytes());
+        if let Some(text) = &line.label {
+            out.extend_from_slice(text);
+            out.resize(out.len() + label - text.len() + 1, b' ');
+        }
+        out.extend_from_slice(format!("{amount} {when} ").as_bytes());
         out.extend_from_slice(&line.name);
         if let Some(target) = &line.target {
             out.extend_from_slice(b" -> ");
@@ -132,7 +160,7 @@ mod tests {
             created: None,
         };
         let target = (file_type == FileType::Symlink).then(|| GuestPathBuf::from("f"));
-        Line { name: name.into(), target, metadata }
+        Line { name: name.into(), target, metadata, label: None }
     }
 
     #[test]

@@ -1,27 +1,57 @@
 //! All commands, grouped by subject: one slice a file, listed in [`GROUPS`].
 
+mod acls;
+mod appliance;
 mod archives;
 mod attributes;
+mod capabilities;
+mod checksums;
+mod content;
+mod customizing;
+mod devices;
 mod disk_free;
 mod disks;
 mod editing;
+mod erasing;
+mod examining;
+mod extfs;
+mod features;
 mod filesystems;
+mod grep;
 mod images;
 mod inspection;
+mod iso;
+mod labels;
 mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod mke2fs;
+mod modes;
 mod mounts;
+mod names;
+mod owners;
 mod partitions;
+mod pattern;
+mod ranges;
 mod reading;
+mod refusals;
 mod rename;
 mod settings;
+mod showing;
 mod steps;
+mod swap;
+mod tables;
+mod text;
+mod text_files;
 mod transfer;
+mod users;
 mod vtorque;
 mod writing;
 mod xattrs;
+
+pub(crate) use language::EVENTS;
+pub use refusals::{Refusal, refusal};
 
 use crate::command::Command;
 
@@ -37,23 +67,44 @@ pub struct Group {
 pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
     Group { title: "Image files", commands: images::COMMANDS },
+    Group { title: "Devices", commands: devices::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
+    Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Discs", commands: iso::COMMANDS },
+    Group { title: "Whole file systems", commands: extfs::COMMANDS },
+    Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
+    Group { title: "Swap", commands: swap::COMMANDS },
+    Group { title: "Erasing", commands: erasing::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
+    Group { title: "Names", commands: names::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
+    Group { title: "Searching", commands: grep::COMMANDS },
+    Group { title: "Examining files", commands: examining::COMMANDS },
+    Group { title: "Checksums and base 64", commands: checksums::COMMANDS },
     Group { title: "Making, changing, removing", commands: writing::COMMANDS },
     Group { title: "Moving files and trees", commands: transfer::COMMANDS },
+    Group { title: "Ranges of bytes", commands: ranges::COMMANDS },
     Group { title: "Archives", commands: archives::COMMANDS },
     Group { title: "Editing and installing files", commands: editing::COMMANDS },
+    Group { title: "Showing files", commands: showing::COMMANDS },
+    Group { title: "Text files", commands: text_files::COMMANDS },
+    Group { title: "Users", commands: users::COMMANDS },
+    Group { title: "Preparing a guest", commands: customizing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },
+    Group { title: "ACLs", commands: acls::COMMANDS },
+    Group { title: "SELinux labels", commands: labels::COMMANDS },
+    Group { title: "Capabilities", commands: capabilities::COMMANDS },
     Group { title: "Inspection", commands: inspection::COMMANDS },
     Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
+    Group { title: "Features", commands: features::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },
+    Group { title: "The virtual machine that is not there", commands: appliance::COMMANDS },
 ];
 
 /// All commands.

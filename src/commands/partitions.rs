@@ -89,7 +89,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::EmptyDisk,
             lines: "part-disk /dev/sda mbr\npart-list /dev/sda\n",
-            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043327\n  part_size: 66977792\n}\n",
+            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043839\n  part_size: 66978304\n}\n",
         }],
         run: |cx, args| {
             let kind = table_kind(args)?;
@@ -278,7 +278,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "part-list /dev/sda\n",
-            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043327\n  part_size: 66977792\n}\n",
+            output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043839\n  part_size: 66978304\n}\n",
         }],
         run: |cx, args| {
             let records = table(cx.session, &args.text("device"))?.partitions.into_iter().map(|p| {
@@ -476,7 +476,7 @@ fn gpt_partition(cx: &Context, args: &Args) -> Result<Partition> {
     partition(cx, args)
 }
 
-fn guid(args: &Args) -> Result<Uuid> {
+pub(super) fn guid(args: &Args) -> Result<Uuid> {
     let text = args.text("guid");
     Uuid::parse(&text).ok_or_else(|| Error::usage(format!("'{text}' is not a GUID")))
 }
@@ -485,7 +485,7 @@ fn guid_text(guid: Uuid) -> Value {
     Value::text(guid.to_string().to_ascii_uppercase())
 }
 
-fn edit(cx: &mut Context, args: &Args, edit: TableEdit) -> Result<Value> {
+pub(super) fn edit(cx: &mut Context, args: &Args, edit: TableEdit) -> Result<Value> {
     let device = args.text("device");
     table(cx.session, &device)?;
     done(volume::edit(&cx.session.device(&device)?, &edit).map_err(|e| e.at(device)))

@@ -4,7 +4,8 @@ use crate::base::{Error, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 /// What is said of settings that only matter to a virtual machine.
-const NO_EFFECT: &str = "Kept and answered for scripts; it has no effect, as imgsh starts no virtual machine.";
+pub(super) const NO_EFFECT: &str =
+    "Kept and answered for scripts; it has no effect, as imgsh starts no virtual machine.";
 
 /// A command that answers a setting.
 macro_rules! get {

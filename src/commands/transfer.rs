@@ -5,16 +5,13 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::content::{CHUNK, Content, content};
 use super::looking::look;
 use super::writing::{NEW_FILE, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, Param, Returns, Setup, Value};
-use crate::disk::Device;
 use crate::fs::FileType;
 use crate::guest::transfer::ImportOptions;
-
-/// How much is moved at once where nothing else decides.
-const CHUNK: usize = 1 << 20;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -78,23 +75,6 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-/// What a DeviceOrPath argument names.
-enum Target {
-    Device(String),
-    Path(GuestPathBuf),
-}
-
-fn target(args: &Args, name: &str) -> Result<Target> {
-    let path = args.path(name);
-    if path.starts_with(b"/dev/") {
-        return Ok(Target::Device(args.text(name)));
-    }
-    if path.is_absolute() {
-        return Ok(Target::Path(path));
-    }
-    Err(Error::usage("path must start with a / character").at(path))
-}
-
 /// Opens a host file to read with its size, which a stream of unknown length gets by being spooled.
 pub(super) fn open_sized(cx: &Context, file: &HostFile) -> Result<(Box<dyn Read>, u64)> {
     let (mut reader, size) = cx.host.read(file)?;
@@ -105,65 +85,55 @@ pub(super) fn open_sized(cx: &Context, file: &HostFile) -> Result<(Box<dyn Read>
 }
 
 fn upload(cx: &mut Context, args: &Args) -> Result<Value> {
-    let target = target(args, "remotefilename")?;
+    let target = content(cx, args, "remotefilename")?;
     let (mut reader, size) = open_sized(cx, &args.file("filename"))?;
     match target {
-        Target::Path(path) => done(cx.session.guest.write_from(&path, size, &mut reader, NEW_FILE)),
-        Target::Device(name) => {
-            cx.session.release(&name)?;
-            let device = cx.session.device(&name)?;
-            done(write_device(cx, &device, size, &mut reader).map_err(|e| e.at(name)))
+        Content::Path(path) => done(cx.session.guest.write_from(&path, size, &mut reader, NEW_FILE)),
+        Content::Device(_) => {
+            target.open_for_writing(cx, false)?;
+            if size > target.len(cx)? {
+                return Err(Error::from(ErrorKind::NoSpace).at(target.name()));
+            }
+            done(write_range(cx, &target, 0, size, &mut reader))
         }
     }
 }
 
-fn write_device(cx: &Context, device: &Device, size: u64, reader: &mut dyn Read) -> Result<()> {
-    if size > device.len() {
-        return Err(ErrorKind::NoSpace.into());
-    }
-    let mut buffer = vec![0; CHUNK];
-    let mut at = 0;
-    while at < size {
+/// Writes `size` bytes of a reader from byte `offset` on.
+pub(super) fn write_range(
+    cx: &mut Context,
+    target: &Content,
+    offset: u64,
+    size: u64,
+    reader: &mut dyn Read,
+) -> Result<()> {
+    let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+    let mut done = 0;
+    while done < size {
         cx.session.guest.check_interrupt()?;
-        let count = usize::try_from(size - at).map_or(CHUNK, |left| left.min(CHUNK));
+        let count = usize::try_from(size - done).map_or(CHUNK, |left| left.min(buffer.len()));
         let chunk = &mut buffer[..count];
         reader.read_exact(chunk)?;
-        device.write_at(at, chunk)?;
-        at += count as u64;
+        let at = offset.checked_add(done).ok_or(ErrorKind::FileTooBig)?;
+        target.write_at(cx, at, chunk)?;
+        done += count as u64;
     }
     Ok(())
 }
 
 fn download(cx: &mut Context, args: &Args) -> Result<Value> {
-    let file = args.file("filename");
-    match target(args, "remotefilename")? {
-        Target::Path(path) => download_file(cx, &path, &file)?,
-        Target::Device(name) => {
-            let device = cx.session.device(&name)?;
-            let mut out = cx.host.write(&file)?;
-            let mut buffer = vec![0; CHUNK];
-            let mut at = 0;
-            while at < device.len() {
-                cx.session.guest.check_interrupt()?;
-                let count = usize::try_from(device.len() - at).map_or(CHUNK, |left| left.min(CHUNK));
-                let chunk = &mut buffer[..count];
-                device.read_at(at, chunk)?;
-                out.write_all(chunk)?;
-                at += count as u64;
-            }
-            out.flush()?;
-        }
-    }
-    Ok(Value::Nothing)
+    let source = content(cx, args, "remotefilename")?;
+    done(to_host(cx, &source, 0, u64::MAX, &args.file("filename")))
 }
 
-fn download_file(cx: &Context, path: &GuestPathBuf, file: &HostFile) -> Result<()> {
-    // The guest's file first: a missing one leaves the host's file alone.
-    let mut reader = cx.session.guest.reader(path)?;
+/// Copies up to `count` bytes from byte `offset` on to a host file.
+pub(super) fn to_host(cx: &Context, source: &Content, offset: u64, count: u64, file: &HostFile) -> Result<()> {
+    // The guest's side first: a missing file leaves the host's alone.
+    let mut reader = source.reader(cx, offset)?.take(count);
     let mut out = cx.host.write(file)?;
     let mut buffer = vec![0; CHUNK];
     loop {
-        let count = reader.read(&mut buffer)?;
+        let count = reader.read(&mut buffer).map_err(|e| Error::from(e).at(source.name()))?;
         if count == 0 {
             return Ok(out.flush()?);
         }
@@ -216,7 +186,8 @@ fn copy_out(cx: &mut Context, args: &Args) -> Result<Value> {
                 sink.finish()?;
             }
             Some(FileType::Regular) => {
-                download_file(cx, &path, &HostFile::Path(folder.join(host_path(&name))))?;
+                let file = HostFile::Path(folder.join(host_path(&name)));
+                to_host(cx, &Content::Path(path), 0, u64::MAX, &file)?;
             }
             _ => return Err(Error::new(ErrorKind::NotFound, format!("‘{path}’ is not a file or directory"))),
         }

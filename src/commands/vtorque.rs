@@ -16,11 +16,26 @@ pub const COMMANDS: &[Command] = &[Command {
     returns: Returns::Control,
     effect: Effect::Session,
     examples: &[Example {
-        setup: Setup::Ext4,
-        lines: "mkdir-p /var/lib/dpkg\n\
-                write /etc/debian_version 12.5\n\
-                -vtorque-check\n",
-        output: "",
+        setup: Setup::Debian,
+        lines: "mkdir-p /etc/cloud\n\
+                mkdir-p /var/lib/dpkg\n\
+                write /etc/cloud/cloud.cfg \"datasource_list: [ Ec2 ]\\n\"\n\
+                write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok installed\\nVersion: 22.4.2-1\\n\"\n\
+                vtorque-check fix:true\n",
+        output: "fixed: made /workspace\n\
+fixed: made /opt-vm\n\
+fixed: put NoCloud first in the datasource list (/etc/cloud/cloud.cfg.d/99_nocloud.cfg)\n\
+pass    VT-OS          family debian\n\
+\x20                        /etc/os-release: Debian GNU/Linux 12\n\
+pass    VT-CI-PKG      package cloud-init is installed\n\
+\x20                        /var/lib/dpkg/status: cloud-init 22.4.2-1: install ok installed\n\
+pass    VT-CI-NOCLOUD  the NoCloud source is on\n\
+\x20                        /etc/cloud/cloud.cfg.d/99_nocloud.cfg:2: datasource_list: [ NoCloud, Ec2 ]\n\
+pass    VT-WS          /workspace is an empty folder\n\
+pass    VT-HOME        /home is a folder\n\
+pass    VT-OPT         /opt is not there\n\
+pass    VT-OPTVM       /opt-vm is a folder\n\
+overall: pass\n",
     }],
     run: vtorque_check,
 }];

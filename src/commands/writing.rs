@@ -328,7 +328,7 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "write",
-        aliases: &[],
+        aliases: &["internal-write"],
         summary: "make or replace a file with a text",
         help: "The file holds exactly CONTENT: no newline is added. In double quotes `\\n` is a newline.",
         params: &[PATH, Param::required("content", Kind::Bytes)],
@@ -339,7 +339,7 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "write-append",
-        aliases: &[],
+        aliases: &["internal-write-append"],
         summary: "append a text to a file",
         help: "A missing file is made.",
         params: &[PATH, Param::required("content", Kind::Bytes)],

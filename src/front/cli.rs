@@ -86,6 +86,14 @@ pub struct Options {
     pub verbose: bool,
     /// `--pipe-error`.
     pub pipe_error: bool,
+    /// `--json`.
+    pub json: bool,
+    /// `--check`: the script to look through.
+    pub check: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: bool,
+    /// `--csh`.
+    pub csh: bool,
     /// `--color`.
     pub color: Color,
     /// The words left: commands.
@@ -99,6 +107,8 @@ pub enum Request {
     Run(Box<Options>),
     /// Print this on standard output and end well.
     Print(String),
+    /// `--remote[=PID]`: send these words, or standard input, to a server.
+    Remote(Option<String>, Vec<Vec<u8>>),
     /// `-h [CMD]`.
     CommandHelp(Option<String>),
     /// Print this on standard error and end with status 1.
@@ -175,15 +185,33 @@ fn command() -> Command {
         .arg(flag("version", Some('V')).help("Show the version"))
         .arg(valued("domain", "GUEST").short('d').long("domain").hide(true))
         .arg(valued("connect", "URI").short('c').long("connect").hide(true))
-        .arg(flag("listen", None).hide(true))
-        .arg(flag("csh", None).hide(true))
+        .arg(flag("json", None).help("Print every answer as one line of JSON, errors as objects"))
+        .arg(valued("check", "SCRIPT").long("check").help("Say what is wrong with a script, without any image"))
+        .arg(flag("listen", None).help("Start a server for --remote and print its number"))
+        .arg(flag("csh", None).help("With --listen: print the number in csh's words"))
+        .arg(flag("keys-from-stdin", None).hide(true))
+        .arg(flag("echo-keys", None).hide(true))
+        .arg(valued("key", "SELECTOR").long("key").hide(true))
+        .arg(flag("network", None).hide(true))
+        .arg(flag("selinux", None).hide(true))
+        .arg(flag("progress-bars", None).hide(true))
+        .arg(flag("no-progress-bars", None).hide(true))
+        .arg(flag("no-dest-paths", Some('D')).hide(true))
+        .arg(
+            valued("blocksize", "N")
+                .long("blocksize")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("")
+                .hide(true),
+        )
         .arg(
             valued("remote", "PID")
                 .long("remote")
                 .num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("")
-                .hide(true),
+                .help("Send the commands to a server of --listen; without PID to $GUESTFISH_PID"),
         )
         .arg(valued("words", "WORD").num_args(0..).allow_hyphen_values(false).hide(true))
 }
@@ -243,8 +271,17 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if all("domain").next().is_some() || all("connect").next().is_some() {
         return refuse("libvirt guests are not supported; name the guest's disk image with -a");
     }
-    if flag("listen") || flag("csh") || all("remote").next().is_some() {
-        return refuse("remote control is not supported; put the commands into one script or one command line");
+    if let Some(pid) = last("remote") {
+        return Ok(Request::Remote(Some(pid.into_owned()).filter(|pid| !pid.is_empty()), words));
+    }
+    if flag("csh") && !flag("listen") {
+        return refuse("--csh goes with --listen");
+    }
+    if let Some(size) = all("blocksize").map(|s| s.to_string_lossy()).find(|s| !s.is_empty() && s != "512") {
+        return refuse(format!("--blocksize={size} is not supported: disks have sectors of 512 bytes"));
+    }
+    if all("key").next().is_some() {
+        return refuse("--key is for encrypted volumes, which are not opened; decrypt the image first");
     }
     let mut drives = drives(matches)?;
     if flag("ro") && flag("rw") {
@@ -292,6 +329,10 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         trace: flag("trace"),
         verbose: flag("verbose"),
         pipe_error: flag("pipe-error"),
+        json: flag("json"),
+        check: all("check").next().map(PathBuf::from),
+        listen: flag("listen"),
+        csh: flag("csh"),
         color,
         words,
     })))
@@ -434,7 +475,9 @@ mod tests {
         assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");
         assert!(refused(&["-f", "a", "-f", "b"]).contains("only one -f"));
         assert!(refused(&["-d", "guest"]).contains("libvirt"));
-        assert!(refused(&["--remote=5"]).contains("remote control"));
+        assert_eq!(parsed(&["--remote=5", "ls"]), Request::Remote(Some("5".into()), vec![b"ls".to_vec()]));
+        assert_eq!(parsed(&["--remote"]), Request::Remote(None, Vec::new()));
+        assert!(refused(&["--csh"]).contains("--listen"));
         assert!(refused(&["-i"]).contains("-i needs a disk image"));
     }
 

@@ -2,9 +2,12 @@
 
 pub mod cli;
 pub mod output;
-mod prepare;
+pub mod prepare;
+mod remote;
 pub mod repl;
 pub mod run;
 pub mod scripting;
+mod serve;
+mod wire;
 
 pub use run::main;

@@ -7,18 +7,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use nix::unistd::{AccessFlags, access};
+
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
 use super::repl;
 use super::scripting::Scripting;
+use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::disk::target::Target;
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
+use crate::shell;
+use crate::shell::check;
 use crate::shell::lines::ReaderLines;
 use crate::shell::report::{self, Place};
 use crate::shell::run::{Outcome, Shell};
-use crate::{commands, shell};
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -26,6 +30,7 @@ pub fn main() -> ExitCode {
     let good = match request {
         Request::Run(options) => run(&options),
         Request::Print(text) => print(&text),
+        Request::Remote(pid, words) => remote::run(pid.as_deref(), &words),
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
         Request::Refuse(text) => {
             eprintln!("{text}");
@@ -48,8 +53,8 @@ fn print(text: &str) -> bool {
 
 fn command_help(topic: Option<&str>) -> bool {
     let Some(name) = topic else { return print(&shell::help::list()) };
-    match commands::lookup(name) {
-        Some(command) => print(&shell::help::of(command)),
+    match shell::help::on(name) {
+        Some(text) => print(&text),
         None => {
             eprintln!("{name}: command not known: use -h to list all commands");
             if let Some(near) = shell::help::nearest(name) {
@@ -69,13 +74,25 @@ fn failed(error: &Error) -> bool {
 }
 
 fn run(options: &Options) -> bool {
+    if options.listen && !serve::is_server() {
+        return serve::start(options.csh).unwrap_or_else(|error| failed(&error));
+    }
+    if let Some(script) = &options.check {
+        return check_script(options, script).unwrap_or_else(|error| failed(&error));
+    }
+    let channel = options.listen.then(serve::Channel::default);
     let output = match io::stdout().as_fd().try_clone_to_owned() {
         Ok(output) => File::from(output),
         Err(error) => return failed(&Error::io("standard output", error)),
     };
     let is_terminal = output.is_terminal();
-    let host = Rc::new(RealHost::new(Box::new(output), is_terminal, options.pipe_error));
-    let interactive = options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
+    let output: Box<dyn Write> = match &channel {
+        Some(channel) => Box::new(channel.clone()),
+        None => Box::new(output),
+    };
+    let host = Rc::new(RealHost::new(output, is_terminal, options.pipe_error));
+    let interactive =
+        !options.listen && options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
     if let Err(error) = host.catch_interrupts(!interactive) {
         return failed(&error);
     }
@@ -88,6 +105,7 @@ fn run(options: &Options) -> bool {
     let scripting = Scripting::new(host.clone());
     let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
     let mut target = None;
+    shell.set_json(options.json);
     let system = match open(options, &mut session, &mut shell, &mut target) {
         Ok(Opened::Ready(system)) => system,
         Ok(Opened::Listed) => return true,
@@ -101,9 +119,14 @@ fn run(options: &Options) -> bool {
             };
         }
     };
-    let done = match interactive {
-        true => repl::run(options, system.as_deref(), &mut session, &mut shell, &host, &scripting),
-        false => batch(options, &mut session, &mut shell, &scripting),
+    let mut waiting = None;
+    let done = match (&channel, interactive) {
+        (Some(channel), _) => serve::serve(channel, &mut session, &mut shell).map(|(outcome, client)| {
+            waiting = client;
+            outcome
+        }),
+        (None, true) => repl::run(options, system.as_deref(), &mut session, &mut shell, &host, &scripting),
+        (None, false) => batch(options, &mut session, &mut shell, &scripting),
     };
     let outcome = match done {
         Ok(outcome) => outcome,
@@ -127,7 +150,23 @@ fn run(options: &Options) -> bool {
         eprintln!("libguestfs: trace: shutdown = {}", if good { "0" } else { "-1 (error)" });
         eprintln!("libguestfs: trace: close");
     }
+    shell.close();
+    serve::end(waiting, if good { outcome } else { Outcome::Failed });
     good
+}
+
+/// Says what is wrong with a script; answers whether it is nothing.
+fn check_script(options: &Options, path: &std::path::Path) -> Result<bool> {
+    let text = std::fs::read(path).map_err(|e| Error::io(path.display(), e))?;
+    let mounted = options.inspect || !options.mounts.is_empty();
+    let prepared = options.drives.iter().any(|drive| matches!(drive, Drive::Prepared(_)));
+    let findings = check::script(&text, check::Before { launched: mounted || prepared, mounted });
+    for finding in &findings {
+        let place = format!("{}:{}:{}", path.display(), finding.line, finding.column);
+        let caret = format!("{:>1$}", "^", finding.column);
+        eprintln!("{place}: {}\n  {}\n  {caret}", finding.message, finding.text);
+    }
+    Ok(findings.is_empty())
 }
 
 /// How the opening of the disks ended.
@@ -150,9 +189,8 @@ fn open(
         let add = match drive {
             Drive::Image { path, format } => {
                 // The words of access(2), before anything else is tried.
-                File::open(path)
-                    .map_err(|e| Error::from(Error::io(path.display(), e)))
-                    .map_err(|e| Some(Error::new(e.kind(), e.to_string()).at("access")))?;
+                access(path, AccessFlags::R_OK)
+                    .map_err(|e| Some(Error::io(format!("access: {}", path.display()), e.into())))?;
                 let (mut path, mut format) = (path.clone(), format.clone());
                 if let Some(output) = &options.output {
                     let (made, kind) = output.prepare(&path, format.as_deref())?;

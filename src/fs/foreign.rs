@@ -47,7 +47,7 @@ pub fn probe_containers(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     Ok(None)
 }
 
-/// swap, xfs, btrfs, iso9660, squashfs, ...
+/// swap, xfs, btrfs, squashfs, udf, ...
 pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     if let Some(found) = swap(device)? {
         return Ok(Some(found));
@@ -65,7 +65,7 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
             return Ok(Some(Identity { fs_type: known.fs_type.into(), label, uuid }));
         }
     }
-    for probe in [ntfs, exfat, squashfs, optical, zfs] {
+    for probe in [ntfs, exfat, squashfs, udf, zfs] {
         if let Some(found) = probe(device)? {
             return Ok(Some(found));
         }
@@ -239,8 +239,8 @@ fn squashfs(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     Ok(named(name, String::new(), String::new()))
 }
 
-/// UDF and ISO 9660: 2 KiB volume descriptors from 32 KiB on (ECMA-167 part 2, ECMA-119 section 8).
-fn optical(device: &dyn BlockDevice) -> Result<Option<Identity>> {
+/// UDF: 2 KiB volume descriptors from 32 KiB on (ECMA-167, part 2, section 9).
+fn udf(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     const DESCRIPTORS: u64 = 32;
     for number in 0..DESCRIPTORS {
         let Some(id) = bytes(device, 32768 + number * 2048 + 1, 5)? else { break };
@@ -250,20 +250,7 @@ fn optical(device: &dyn BlockDevice) -> Result<Option<Identity>> {
             _ => break,
         }
     }
-    let Some(primary) = bytes(device, 32768, 2048)?.filter(|d| d.starts_with(b"\x01CD001")) else { return Ok(None) };
-    // Modification time, else creation time, stands for a UUID: sixteen digits.
-    let stamp = [piece(&primary, 830, 16), piece(&primary, 813, 16)]
-        .into_iter()
-        .find(|digits| digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|d| *d != b'0'));
-    let uuid = match stamp {
-        Some(digits) => {
-            let (year, rest) = digits.split_at(4);
-            let pairs: Vec<_> = [year].into_iter().chain(rest.chunks(2)).map(String::from_utf8_lossy).collect();
-            pairs.join("-")
-        }
-        None => String::new(),
-    };
-    Ok(named("iso9660", text(piece(&primary, 40, 32)), uuid))
+    Ok(None)
 }
 
 /// A ZFS pool member: at least four uberblocks in the ring of its first label.
@@ -431,10 +418,6 @@ mod tests {
         }
         if let Some(image) = made_by("mkfs.btrfs", 128 << 20, &["-q", "-L", "pool", "-U", ID_TEXT, "IMAGE"]) {
             assert_eq!(found(probe, &image), words("btrfs", "pool", ID_TEXT));
-        }
-        if let Some(image) = made_by("genisoimage", 0, &["-quiet", "-V", "My Vol", "-J", "-o", "IMAGE", "tree"]) {
-            let (fs_type, label, uuid) = found(probe, &image);
-            assert_eq!((fs_type.as_str(), label.as_str(), uuid.len()), ("iso9660", "My Vol", 22));
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
+pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
 
@@ -238,6 +239,17 @@ pub trait FileSystem: Send {
     fn edit(&mut self, now: Timestamp) -> Result<&mut dyn Edit>;
     /// Drops every cache, dirty or not, and reads the device anew: called after a rollback.
     fn reload(&mut self) -> Result<()>;
+    /// The bytes of the device that nothing uses, ascending.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot tell.
+    fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
+        Err(Error::unsupported("the free space of this file system cannot be listed yet"))
+    }
+    /// The driver itself, for what only ext2, ext3 and ext4 have.
+    fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
+        None
+    }
     /// The stage was committed: what was freed before may now be reused.
     fn committed(&mut self);
 }
@@ -267,6 +279,31 @@ pub trait Edit {
     fn set_attributes(&mut self, node: NodeId, set: &SetAttributes) -> Result<()>;
     /// Sets an extended attribute by its full name, or removes it (`Kind::NoData` if there is none).
     fn set_xattr(&mut self, node: NodeId, name: &[u8], value: Option<&[u8]>) -> Result<()>;
+    /// Sets the label, in every copy of it.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if it is too long, `Kind::Unsupported` for drivers that cannot.
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        let _ = label;
+        Err(Error::unsupported("the label of this file system cannot be set yet"))
+    }
+    /// Sets the UUID, in every copy of it.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot.
+    fn set_uuid(&mut self, uuid: Uuid) -> Result<()> {
+        let _ = uuid;
+        Err(Error::unsupported("the UUID of this file system cannot be set yet"))
+    }
+    /// Makes free space zero, as holes where the image can: the runs within these bytes of the device that have at
+    /// least `minimum` bytes. Answers the number of bytes.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for drivers that cannot.
+    fn zero_free(&mut self, within: Range<u64>, minimum: u64) -> Result<u64> {
+        let _ = (within, minimum);
+        Err(Error::unsupported("the free space of this file system cannot be made zero yet"))
+    }
     /// Writes everything kept back to the device (the stage).
     fn sync(&mut self) -> Result<()>;
 }
@@ -313,14 +350,15 @@ pub struct Driver {
     pub probe: fn(&dyn BlockDevice) -> Result<Option<Identity>>,
     /// Opens it; reads superblock and descriptors only.
     pub open: fn(Device) -> Result<Box<dyn FileSystem>>,
-    /// Makes it.
-    pub make: fn(&Device, &MakeOptions) -> Result<()>,
+    /// Makes it, if it can be made.
+    pub make: Option<fn(&Device, &MakeOptions) -> Result<()>>,
 }
 
 /// All drivers, in the order in which they are asked.
 pub const DRIVERS: &[Driver] = &[
-    Driver { names: ext4::NAMES, probe: ext4::probe, open: ext4::open, make: ext4::make },
-    Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: fat::make },
+    Driver { names: ext4::NAMES, probe: ext4::probe, open: ext4::open, make: Some(ext4::make) },
+    Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: Some(fat::make) },
+    Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
 ];
 
 /// What is on a device: superblocks decide, never a partition type. `None` for nothing known.
@@ -350,7 +388,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     }
     Err(match identify(device.as_ref())? {
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4 and FAT; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT and ISO 9660; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })
@@ -362,8 +400,8 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
 /// `Kind::Unsupported` for a type without a driver.
 pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     for driver in DRIVERS {
-        if driver.names.contains(&options.fs_type.as_str()) {
-            return (driver.make)(device, options);
+        if let Some(make) = driver.make.filter(|_| driver.names.contains(&options.fs_type.as_str())) {
+            return make(device, options);
         }
     }
     Err(Error::unsupported(format!("mkfs {}: imgsh cannot make this file system", options.fs_type))

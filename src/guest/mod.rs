@@ -6,6 +6,7 @@
 //!
 //! After an error of a writing method the caller rolls the stages back and calls [`Guest::reload`].
 
+pub mod accounts;
 pub mod archive;
 mod copy;
 mod export;
@@ -15,10 +16,12 @@ pub mod inspect;
 mod mounts;
 mod read;
 mod resolve;
+pub mod selinux;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
 mod walk;
+pub mod whole;
 mod write;
 
 use std::sync::Arc;
@@ -121,6 +124,11 @@ impl Guest {
     /// Gives the flag that stops long operations with `Kind::Interrupted` when it is set. Nobody here clears it.
     pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
         self.interrupt = flag;
+    }
+
+    /// The flag of [`Guest::set_interrupt`].
+    pub fn interrupt_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupt)
     }
 
     /// `Kind::Interrupted` if the flag of [`Guest::set_interrupt`] is set.

@@ -16,7 +16,11 @@ fn is_on(name: &str, device: &str) -> bool {
 
 impl Guest {
     /// The index of a device's file system; opens it unless it is open.
-    fn open_index(&mut self, device: &str, open: &mut dyn FnMut() -> Result<Box<dyn FileSystem>>) -> Result<usize> {
+    pub(super) fn open_index(
+        &mut self,
+        device: &str,
+        open: &mut dyn FnMut() -> Result<Box<dyn FileSystem>>,
+    ) -> Result<usize> {
         let is_it = |slot: &Option<Open>| slot.as_ref().is_some_and(|o| o.device == device);
         if let Some(index) = self.file_systems.iter().position(is_it) {
             return Ok(index);
@@ -63,6 +67,21 @@ impl Guest {
         let id = self.next_mount;
         self.next_mount += 1;
         self.mounts.push(Mount { device: device.to_string(), mountpoint, read_only, id, fs, covers });
+        Ok(())
+    }
+
+    /// Makes the last mount on a mount point, and all others of its device, read-only or writable.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` if nothing is mounted there.
+    pub fn set_read_only(&mut self, mountpoint: &GuestPathBuf, read_only: bool) -> Result<()> {
+        let found = self.mounts.iter().rev().find(|m| m.mountpoint == *mountpoint);
+        let Some(fs) = found.map(|m| m.fs) else {
+            return Err(Error::new(Kind::Invalid, "nothing is mounted there").at(mountpoint));
+        };
+        for mount in self.mounts.iter_mut().filter(|m| m.fs == fs) {
+            mount.read_only = read_only;
+        }
         Ok(())
     }
 

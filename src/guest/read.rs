@@ -96,13 +96,18 @@ impl Guest {
         self.stream(at, size)
     }
 
+    /// A reader of up to `count` bytes of a regular file from byte `offset` on, fewer at its end.
+    pub fn reader_at(&self, path: &GuestPathBuf, offset: u64, count: u64) -> Result<Box<dyn Read + '_>> {
+        let (at, size) = self.regular(path)?;
+        let left = count.min(size.saturating_sub(offset));
+        let stream = Stream { guest: self, fs: self.fs_of(at)?, node: at.node, offset };
+        Ok(Box::new(BufReader::with_capacity(left.clamp(512, CHUNK) as usize, stream).take(left)))
+    }
+
     /// Up to `count` bytes of a regular file from byte `offset` on, fewer at its end.
     pub fn read_at(&self, path: &GuestPathBuf, offset: u64, count: u64) -> Result<Vec<u8>> {
-        let (at, size) = self.regular(path)?;
-        let stream = Stream { guest: self, fs: self.fs_of(at)?, node: at.node, offset };
         let mut data = Vec::new();
-        let left = count.min(size.saturating_sub(offset));
-        stream.take(left).read_to_end(&mut data).map_err(|e| Error::from(e).at(path))?;
+        self.reader_at(path, offset, count)?.read_to_end(&mut data).map_err(|e| Error::from(e).at(path))?;
         Ok(data)
     }
 

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use crate::base::{Error, Kind, Result};
 
-/// Writes the content to a temporary file, runs `editor` with its name appended, and reads it back;
+/// Writes the content to a temporary file, runs `editor` by `shell` with its name appended, and reads it back;
 /// `None` if neither its change time nor its size is another than before.
-pub(super) fn edit(editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
+pub(super) fn edit(mut shell: Command, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
     let failed = |e| Error::io("temporary file", e);
     // The name's end tells editors the language; it is the guest's, so only plain characters are kept.
     let hint: String =
@@ -26,11 +27,7 @@ pub(super) fn edit(editor: &str, name_hint: &str, content: &[u8]) -> Result<Opti
     let mut command = editor.as_bytes().to_vec();
     command.push(b' ');
     command.extend_from_slice(&quoted(file.path().as_os_str()));
-    let status = std::process::Command::new("/bin/sh")
-        .arg("-c")
-        .arg(OsStr::from_bytes(&command))
-        .status()
-        .map_err(|e| Error::io("/bin/sh", e))?;
+    let status = shell.arg("-c").arg(OsStr::from_bytes(&command)).status().map_err(|e| Error::io("/bin/sh", e))?;
     if !status.success() {
         return Err(Error::new(Kind::Io, format!("the editor failed: {editor}")));
     }
@@ -58,12 +55,16 @@ fn quoted(path: &OsStr) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn run(editor: &str, hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
+        edit(Command::new("/bin/sh"), editor, hint, content)
+    }
+
     #[test]
     fn changed_unchanged_failed() {
-        assert_eq!(edit("echo two >>", "a.conf", b"one\n").unwrap(), Some(b"one\ntwo\n".to_vec()));
-        assert_eq!(edit("true", "x", b"one\n").unwrap(), None);
-        assert!(edit("false", "x", b"one\n").is_err());
+        assert_eq!(run("echo two >>", "a.conf", b"one\n").unwrap(), Some(b"one\ntwo\n".to_vec()));
+        assert_eq!(run("true", "x", b"one\n").unwrap(), None);
+        assert!(run("false", "x", b"one\n").is_err());
         // A hostile name is no shell text.
-        assert_eq!(edit("cat >/dev/null", "a; exit 1;$(x)", b"one\n").unwrap(), None);
+        assert_eq!(run("cat >/dev/null", "a; exit 1;$(x)", b"one\n").unwrap(), None);
     }
 }

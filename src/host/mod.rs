@@ -6,6 +6,7 @@ mod output;
 mod tree;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -35,6 +36,10 @@ pub struct RealHost {
     drawn: Cell<u64>,
     listening: RefCell<Vec<SigId>>,
     end_on_second: Cell<bool>,
+    /// Files that go when the program ends.
+    scratch: RefCell<Vec<tempfile::TempPath>>,
+    /// What `setenv` and `unsetenv` changed.
+    variables: RefCell<BTreeMap<String, Option<String>>>,
 }
 
 impl RealHost {
@@ -48,6 +53,8 @@ impl RealHost {
             drawn: Cell::new(0),
             listening: RefCell::default(),
             end_on_second: Cell::new(false),
+            scratch: RefCell::default(),
+            variables: RefCell::default(),
         }
     }
 
@@ -96,8 +103,20 @@ impl RealHost {
         self.output.at_line_start()
     }
 
-    fn shell(command: &[u8]) -> Command {
-        let mut shell = Command::new("/bin/sh");
+    /// A host program with the variables that were set.
+    fn program(&self, name: &str) -> Command {
+        let mut program = Command::new(name);
+        for (name, value) in &*self.variables.borrow() {
+            match value {
+                Some(value) => program.env(name, value),
+                None => program.env_remove(name),
+            };
+        }
+        program
+    }
+
+    fn shell(&self, command: &[u8]) -> Command {
+        let mut shell = self.program("/bin/sh");
         shell.arg("-c").arg(std::ffi::OsStr::from_bytes(command));
         shell
     }
@@ -135,7 +154,14 @@ impl Host for RealHost {
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        env::var(name).ok()
+        match self.variables.borrow().get(name) {
+            Some(changed) => changed.clone(),
+            None => env::var(name).ok(),
+        }
+    }
+
+    fn set_variable(&self, name: &str, value: Option<&str>) {
+        self.variables.borrow_mut().insert(name.to_string(), value.map(str::to_string));
     }
 
     fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)> {
@@ -173,6 +199,16 @@ impl Host for RealHost {
         Ok((Box::new(file), size))
     }
 
+    fn scratch(&self, size: u64) -> Result<PathBuf> {
+        let failed = |e| Error::io("temporary file", e);
+        let file = tempfile::Builder::new().prefix("imgsh-scratch-").tempfile().map_err(failed)?;
+        file.as_file().set_len(size).map_err(failed)?;
+        let path = file.into_temp_path();
+        let name = path.to_path_buf();
+        self.scratch.borrow_mut().push(path);
+        Ok(name)
+    }
+
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
         Ok(Box::new(tree::Tree::new(path)?))
     }
@@ -194,13 +230,13 @@ impl Host for RealHost {
     }
 
     fn edit(&self, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.in_foreground(|| edit::edit(editor, name_hint, content))
+        self.in_foreground(|| edit::edit(self.program("/bin/sh"), editor, name_hint, content))
     }
 
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
         self.in_foreground(|| {
             let failed = |e| Error::io(command, e);
-            let mut child = Self::shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
+            let mut child = self.shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
             if let Some(mut pipe) = child.stdin.take() {
                 match pipe.write_all(input) {
                     // Left before the end, as pagers are.
@@ -223,19 +259,19 @@ impl Host for RealHost {
 impl LineHost for RealHost {
     fn system(&self, command: &[u8]) -> Result<bool> {
         self.in_foreground(|| {
-            let status = Self::shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
+            let status = self.shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
             Ok(status.success())
         })
     }
 
     fn generate(&self, command: &[u8]) -> Result<(Vec<u8>, bool)> {
-        let done = Self::shell(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
+        let done = self.shell(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
         let done = done.map_err(|e| Error::io("/bin/sh", e))?;
         Ok((done.stdout, done.status.success()))
     }
 
     fn open_pipe(&self, command: &[u8]) -> Result<()> {
-        let child = Self::shell(command).stdin(Stdio::piped()).spawn().map_err(|e| Error::io("/bin/sh", e))?;
+        let child = self.shell(command).stdin(Stdio::piped()).spawn().map_err(|e| Error::io("/bin/sh", e))?;
         self.output.to_pipe(child);
         Ok(())
     }
@@ -254,13 +290,23 @@ impl LineHost for RealHost {
 
     fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>> {
         let found = match user {
-            None => match env::var_os("HOME") {
-                Some(home) => return Some(home.into_vec()),
+            None => match self.variable("HOME") {
+                Some(home) => return Some(home.into_bytes()),
                 None => nix::unistd::User::from_uid(nix::unistd::Uid::current()),
             },
             Some(name) => nix::unistd::User::from_name(std::str::from_utf8(name).ok()?),
         };
         found.ok().flatten().map(|user| user.dir.into_os_string().into_vec())
+    }
+
+    fn handle_event(&self, script: &str, event: &str, arguments: &[String]) -> Result<()> {
+        let shell = self.variable("SHELL").filter(|s| !s.is_empty()).unwrap_or_else(|| "/bin/sh".to_string());
+        self.in_foreground(|| {
+            let mut program = self.program(&shell);
+            program.args(["-c", script, &shell]).args(arguments).env("EVENT", event);
+            // A handler's own failure is its own business.
+            program.status().map(|_| ()).map_err(|e| Error::io(&shell, e))
+        })
     }
 
     fn for_commands(&self) -> &dyn Host {

@@ -38,7 +38,7 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     if let Some(sync) = commands::lookup("sync") {
         let shared = shared.clone();
         // The result says whether the word was already taken; it is not, in a new engine.
-        let _ = engine.register_custom_syntax(["sync", "(", ")"], false, move |_, _| {
+        let _ = engine.register_custom_syntax(["sync", "()"], false, move |_, _| {
             run(&shared, sync, &Args::new(sync.params, vec![None; sync.params.len()]), "sync")
                 .map_err(|e| error::thrown(sync.name, e, rhai::Position::NONE))
         });
@@ -103,7 +103,7 @@ fn bind(command: &'static Command, mut given: Vec<Dynamic>) -> crate::base::Resu
         values.push(match value {
             Some(value) => {
                 label.push(' ');
-                label.push_str(&convert::short(&value));
+                label.push_str(&convert::short(param, &value));
                 Some(convert::to_arg(param, value)?)
             }
             None => None,

@@ -2,7 +2,7 @@
 
 use rhai::{Array, Blob, Dynamic, Map};
 
-use crate::base::{Error, GuestPathBuf, Result, printable};
+use crate::base::{Error, GuestPathBuf, Result, quoted, without_secret};
 use crate::command::{Arg, Field, HostFile, Kind, Need, Param, Record, Value};
 
 /// Reads a Rhai value as the parameter wants it.
@@ -19,8 +19,12 @@ pub fn to_arg(param: &Param, value: Dynamic) -> Result<Arg> {
         }),
         Kind::HostPath => Arg::Host(text(param, value)?.into()),
         Kind::Bool => Arg::Bool(value.as_bool().map_err(|found| wrong(param, "a boolean", found))?),
-        Kind::Int | Kind::Int64 => Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?),
-        Kind::Mode => Arg::Int(mode(param, value)?),
+        Kind::ModeChange if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Owner if value.is_string() && !is_number(&value) => Arg::Bytes(text(param, value)?.into_bytes()),
+        Kind::Mode | Kind::ModeChange => Arg::Int(mode(param, value)?),
+        Kind::Int | Kind::Int64 | Kind::Owner => {
+            Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?)
+        }
         // Device names are resolved in the gate.
         Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::List => {
             Arg::Bytes(bytes(param, value)?)
@@ -54,12 +58,12 @@ fn list(param: &Param, value: Dynamic) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Permission bits: a string is octal; an integer must not look as if the `0o` were forgotten (Rhai reads
-/// `0755` as decimal 755).
+/// `0755` as decimal 755): its decimal digits make a usual mode and it is none itself.
 fn mode(param: &Param, value: Dynamic) -> Result<i64> {
     if let Ok(number) = value.as_int() {
         let digits = number.to_string();
-        let octal_digits = digits.len() >= 3 && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
-        if octal_digits && matches!(number, 400..=777 | 1000..=7777) {
+        let written = i64::from_str_radix(&digits, 8).ok().filter(|_| digits.len() >= 3);
+        if written.is_some_and(usual_mode) && !usual_mode(number) {
             return Err(Error::usage(format!("mode {number} is decimal here"))
                 .hint(format!("write 0o{number}, or \"0{number}\"")));
         }
@@ -70,9 +74,29 @@ fn mode(param: &Param, value: Dynamic) -> Result<i64> {
         .map_err(|_| Error::usage(format!("'{text}' is no octal mode")))
 }
 
-/// An argument for a step's label: one line, short.
-pub fn short(value: &Dynamic) -> String {
-    let text = if value.is_blob() { "(bytes)".to_string() } else { printable(value.to_string().as_bytes()) };
+/// Whether a string is a number, perhaps with a sign.
+fn is_number(value: &Dynamic) -> bool {
+    let text = value.to_string();
+    text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// A mode as people give them: the group may do no more than the owner, others no more than the group, and whoever may do
+/// anything may read.
+fn usual_mode(mode: i64) -> bool {
+    let [owner, group, others] = [mode >> 6 & 7, mode >> 3 & 7, mode & 7];
+    (0..=0o7777).contains(&mode)
+        && group & !owner == 0
+        && others & !group == 0
+        && [owner, group, others].iter().all(|bits| *bits == 0 || bits & 4 != 0)
+}
+
+/// An argument as `changes` shows it: as a word of a line, long ones cut.
+pub fn short(param: &Param, value: &Dynamic) -> String {
+    let text = match (param.kind, value.as_int()) {
+        (Kind::Mode | Kind::ModeChange, Ok(mode)) => format!("0{mode:o}"),
+        _ if value.is_blob() => "(bytes)".to_string(),
+        _ => without_secret(quoted(value.to_string().as_bytes())),
+    };
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -114,4 +138,22 @@ fn from_record(record: Record) -> Dynamic {
         Field::Percent(None) => Dynamic::UNIT,
     };
     record.0.into_iter().map(|(name, value)| (name.into(), field(value))).collect::<Map>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_with_a_forgotten_prefix_are_refused() {
+        let param = Param::required("mode", Kind::Mode);
+        for good in [0, 0o644, 0o755, 0o600, 0o700, 0o640, 0o750, 0o664, 0o775, 0o777, 0o400, 0o440, 0o1777, 0o4755] {
+            assert_eq!(mode(&param, Dynamic::from_int(good)).unwrap(), good);
+            assert_eq!(mode(&param, format!("0{good:o}").into()).unwrap(), good);
+        }
+        for bad in [644, 755, 600, 700, 640, 750, 664, 775, 777, 400, 440, 1777, 2755] {
+            let error = mode(&param, Dynamic::from_int(bad)).unwrap_err().to_string();
+            assert!(error.contains("is decimal here"), "{bad}: {error}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::command::{Host, HostFile};
 /// The standard library: import name and source.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("std/cloud_init", include_str!("../../stdlib/cloud_init.rhai")),
+    ("std/customize", include_str!("../../stdlib/customize.rhai")),
     ("std/guest", include_str!("../../stdlib/guest.rhai")),
     ("std/packages", include_str!("../../stdlib/packages.rhai")),
     ("std/vtorque", include_str!("../../stdlib/vtorque.rhai")),

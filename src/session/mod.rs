@@ -1,13 +1,15 @@
 //! A session: disks, their volumes, what is mounted, and the steps that were taken.
 
 mod inspection;
+mod mountpoints;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod undo;
 mod volumes;
+mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -83,6 +85,8 @@ pub struct Session {
     /// Whether a transaction runs.
     inside: bool,
     notices: Vec<String>,
+    /// Devices that were set read-only, by canonical name.
+    locked: BTreeSet<String>,
 }
 
 impl Session {
@@ -131,6 +135,30 @@ impl Session {
     /// The image files, in the order of the disks.
     pub fn images(&self) -> impl Iterator<Item = &Path> {
         self.disks.iter().map(|disk| disk.path.as_path())
+    }
+
+    /// Begins anew without disks, after a commit (with autosync) or without one. As guestfish has it, only some
+    /// settings survive.
+    ///
+    /// # Errors
+    /// Those of the commit; nothing has changed then.
+    pub fn reopen(&mut self) -> Result<()> {
+        if self.settings.autosync && self.is_launched() {
+            self.commit()?;
+        }
+        let old = std::mem::take(&mut self.settings);
+        let mut guest = Guest::default();
+        guest.set_interrupt(self.guest.interrupt_flag());
+        let settings = Settings {
+            verbose: old.verbose,
+            trace: old.trace,
+            autosync: old.autosync,
+            path: old.path,
+            process_group: old.process_group,
+            ..Settings::default()
+        };
+        *self = Session { guest, settings, options: self.options, ..Session::default() };
+        Ok(())
     }
 
     /// What the user should know although nothing failed: file systems that had to be unmounted because an undo

@@ -1,6 +1,8 @@
 //! What the `set-` commands keep: what guestfish tells its virtual machine. Here only some of it has an effect,
 //! but scripts set all of it and read it back.
 
+use std::collections::BTreeMap;
+
 /// Settings of a session, with guestfish's values at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -28,6 +30,10 @@ pub struct Settings {
     pub path: String,
     /// `set-backend`; no effect.
     pub backend: String,
+    /// `set-backend-settings`; no effect.
+    pub backend_settings: Vec<String>,
+    /// Paths and switches of the virtual machine, by the name in their command; no effect.
+    pub others: BTreeMap<&'static str, String>,
 }
 
 impl Default for Settings {
@@ -45,6 +51,8 @@ impl Default for Settings {
             append: None,
             path: String::new(),
             backend: "direct".to_string(),
+            backend_settings: Vec::new(),
+            others: BTreeMap::new(),
         }
     }
 }

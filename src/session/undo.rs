@@ -60,7 +60,7 @@ impl Session {
     fn read_anew(&mut self) {
         self.tables.borrow_mut().clear();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
-        for device in open {
+        for device in open.into_iter().filter(|device| !Session::is_memory_root(device)) {
             let moved = match self.range(&device) {
                 Ok((_, range)) => self.opened.get(&device) != Some(&range),
                 Err(_) => true,

@@ -9,6 +9,7 @@ use super::Session;
 use crate::base::bytes::le32;
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::disk::Device;
+use crate::disk::read_only::ReadOnly;
 use crate::disk::slice::Slice;
 use crate::fs::{self, Identity};
 use crate::volume::{self, Partition, Role, Table, TableKind};
@@ -179,7 +180,7 @@ impl Session {
     }
 
     /// The device that has a value under fstab's words `UUID`, `LABEL`, `PARTUUID`, `PARTLABEL`.
-    pub(super) fn find(&self, tag: &str, value: &str) -> Result<Option<String>> {
+    pub fn find(&self, tag: &str, value: &str) -> Result<Option<String>> {
         for device in self.volumes()? {
             let found = match tag {
                 "UUID" => self.identify(&device)?.is_some_and(|i| i.uuid.eq_ignore_ascii_case(value)),
@@ -200,7 +201,7 @@ impl Session {
     }
 
     /// A partition's UUID as Linux has it: the GUID, or in an MBR the disk's signature and the number.
-    fn partition_uuid(&self, disk: usize, partition: &Partition) -> Result<Option<String>> {
+    pub(super) fn partition_uuid(&self, disk: usize, partition: &Partition) -> Result<Option<String>> {
         match self.table_of(disk)?.map(|table| table.kind) {
             Some(TableKind::Gpt) => Ok(partition.guid.map(|guid| guid.to_string())),
             Some(TableKind::Mbr) => {
@@ -233,12 +234,44 @@ impl Session {
     }
 
     /// The disk and the entry of a partition; `None` for a whole disk.
-    fn partition(&self, name: &str) -> Result<Option<(usize, Partition)>> {
+    pub(super) fn partition(&self, name: &str) -> Result<Option<(usize, Partition)>> {
         let (disk, Some(number)) = self.parse_canonical(name)? else { return Ok(None) };
         match self.partitions_of(disk)?.into_iter().find(|p| p.number == number) {
             Some(partition) => Ok(Some((disk, partition))),
             None => Err(Error::from(Kind::NotFound).at(name)),
         }
+    }
+
+    /// Labels that drives were added with, each with the disk's name.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        let labels = self.disks.iter().enumerate().filter_map(|(i, d)| Some((d.label.clone()?, disk_name(i))));
+        labels.collect()
+    }
+
+    /// The number of a whole disk, from 0.
+    pub fn disk_index(&self, name: &str) -> Result<usize> {
+        match self.parse_canonical(name)? {
+            (index, None) if index < self.disks.len() => Ok(index),
+            _ => Err(Error::new(Kind::Invalid, "this is no whole disk").at(name)),
+        }
+    }
+
+    /// Makes a device refuse writes from now on, or no longer; what is mounted stays as it is.
+    pub fn set_read_only(&mut self, device: &str, read_only: bool) -> Result<()> {
+        let name = self.canonical(device)?;
+        match read_only {
+            true => self.locked.insert(name),
+            false => self.locked.remove(&name),
+        };
+        Ok(())
+    }
+
+    /// Whether a device, or the disk that it lies on, was set read-only.
+    fn is_locked(&self, name: &str) -> bool {
+        self.locked.iter().any(|locked| {
+            let rest = name.strip_prefix(locked.as_str());
+            rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+        })
     }
 
     /// The disk that a device lies on and the bytes of it.
@@ -261,7 +294,10 @@ impl Session {
     /// The whole disk or partition of a canonical name.
     pub fn device(&self, name: &str) -> Result<Device> {
         let (index, range) = self.range(name)?;
-        let disk = self.disk(index)?;
+        let mut disk = self.disk(index)?;
+        if self.is_locked(name) {
+            disk = Arc::new(ReadOnly(disk));
+        }
         if range.start == 0 && range.end == disk.len() {
             return Ok(disk);
         }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::lex;
 use super::report::Failure;
+use super::{lex, usage};
 use crate::base::{GuestPathBuf, size};
 use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Param};
 
@@ -53,6 +53,9 @@ pub fn bind(
 }
 
 fn wrong_count(command: &Command, typed: &str) -> Failure {
+    if let Some(line) = usage::of(command) {
+        return Failure::Plain(line.to_string());
+    }
     let usage = command.synopsis();
     Failure::Plain(format!(
         "error: incorrect number of arguments\nusage: {usage}\ntype 'help {typed}' for more help on {typed}"
@@ -125,9 +128,20 @@ fn value(param: &Param, typed: &str, word: Vec<u8>, heredoc: Heredoc<'_>) -> Res
             let text = String::from_utf8_lossy(&word);
             Failure::Shell(format!("'{text}': invalid boolean value, use 'true' or 'false'"))
         })?),
-        Kind::Int | Kind::Mode => Arg::Int(integer(param, typed, &word, i32::MIN.into()..=i32::MAX.into())?),
+        // Numbers begin with a digit or a sign; `-x` is a change of a mode.
+        Kind::ModeChange if !is_number(&word) => Arg::Bytes(word),
+        Kind::Owner if !is_number(&word) => Arg::Bytes(word),
+        Kind::Int | Kind::Mode | Kind::ModeChange | Kind::Owner => {
+            Arg::Int(integer(param, typed, &word, i32::MIN.into()..=i32::MAX.into())?)
+        }
         Kind::Int64 => Arg::Int(integer(param, typed, &word, i64::MIN..=i64::MAX)?),
     })
+}
+
+/// Whether a word is a number: digits, perhaps with a sign.
+fn is_number(word: &[u8]) -> bool {
+    let digits = word.strip_prefix(b"-").or(word.strip_prefix(b"+")).unwrap_or(word);
+    digits.first().is_some_and(u8::is_ascii_digit)
 }
 
 fn boolean(word: &[u8]) -> Option<bool> {

@@ -34,7 +34,7 @@ pub fn classify(line: &[u8], is_name: &dyn Fn(&str) -> bool) -> Class {
     let text = String::from_utf8_lossy(text);
     let mut words = text.split([' ', '\t']).filter(|w| !w.is_empty());
     let first = words.next().unwrap_or_default();
-    if may_fail || commands::lookup(first).is_some() {
+    if may_fail || commands::lookup(first).is_some() || commands::refusal(first).is_some() {
         return Class::Command;
     }
     let bare = first.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -153,7 +153,14 @@ fn of_kind(session: &Session, host: HostFolder<'_>, kind: Kind, last: &Word, fou
         Kind::FileIn | Kind::FileOut | Kind::HostPath => host_paths(host, last, found),
         Kind::Bool => plain(["true", "false"], last, found),
         Kind::Command => command_names(last, found),
-        Kind::Text | Kind::Bytes | Kind::List | Kind::Int | Kind::Int64 | Kind::Mode => {}
+        Kind::Text
+        | Kind::Bytes
+        | Kind::List
+        | Kind::Int
+        | Kind::Int64
+        | Kind::Mode
+        | Kind::ModeChange
+        | Kind::Owner => {}
     }
 }
 

@@ -3,7 +3,18 @@
 use std::fmt::Write;
 
 use crate::command::Command;
-use crate::commands::GROUPS;
+use crate::commands::{self, GROUPS};
+
+/// Help on a name: a command, or why there is none.
+pub fn on(name: &str) -> Option<String> {
+    if let Some(command) = commands::lookup(name) {
+        return Some(of(command));
+    }
+    let refusal = commands::refusal(name)?;
+    let mut text = format!("NAME\n    {name} - not supported\n\nDESCRIPTION\n");
+    indented(&mut text, &format!("{}: {}.\n\nInstead: {}.", name, refusal.reason, refusal.instead));
+    Some(text)
+}
 
 /// Help on one command.
 pub fn of(command: &Command) -> String {

@@ -46,7 +46,10 @@ impl Lines for VecDeque<Vec<u8>> {
 }
 
 /// The lines up to one that is exactly the marker.
-pub(super) fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+///
+/// # Errors
+/// Lines that end before.
+pub fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     while let Some(line) = lines.next().map_err(Failure::shell)? {
         if line == marker {

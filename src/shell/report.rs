@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::base::Error;
+use super::wording;
+use crate::base::{Error, Kind};
 use crate::command::Command;
 
 /// Why a line failed.
@@ -14,8 +15,8 @@ pub enum Failure {
     Plain(String),
     /// Of a command: `FILE:LINE: libguestfs: error: mkdir: /d: File exists`.
     Command {
-        /// The command's name, with underscores.
-        name: String,
+        /// What stands in front: the library's call and the step, `mkdir: `, `ls0: opendir: `.
+        prefix: String,
         /// Its error.
         error: Error,
     },
@@ -31,7 +32,7 @@ impl Failure {
 
     /// A command's failure.
     pub fn command(command: &Command, error: Error) -> Self {
-        Failure::Command { name: command.name.replace('-', "_"), error }
+        Failure::Command { prefix: wording::prefix(command, &error), error }
     }
 }
 
@@ -67,13 +68,24 @@ pub fn failure(out: &mut dyn Write, program: &str, place: &Place, failure: &Fail
         Failure::Silent => Ok(()),
         Failure::Shell(text) => writeln!(out, "{program}: {text}"),
         Failure::Plain(text) => writeln!(out, "{text}"),
-        Failure::Command { name, error } => {
+        Failure::Command { prefix, error } => {
             if let Place::Line { file, line } = place {
                 write!(out, "{file}:{line}: ")?;
             }
-            writeln!(out, "libguestfs: error: {name}: {error}")?;
+            writeln!(out, "libguestfs: error: {prefix}{}", words(prefix, error))?;
             hint(out, error)
         }
+    }
+}
+
+/// An error in guestfish's words, where they are not the kernel's.
+fn words(prefix: &str, error: &Error) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        Kind::IsADirectory if prefix == "download: " => text.replace("Is a directory", "is a directory"),
+        // The path itself is not repeated.
+        Kind::Usage if prefix.contains("_stub: ") => "path must start with a / character".to_string(),
+        _ => text,
     }
 }
 
@@ -92,7 +104,6 @@ pub fn hint(out: &mut dyn Write, error: &Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Kind;
 
     fn shown(place: &Place, what: &Failure) -> String {
         let mut out = Vec::new();
@@ -104,7 +115,7 @@ mod tests {
     fn places_and_hints() {
         let line = Place::Line { file: "*stdin*".into(), line: 3 };
         let error = || Error::from(Kind::Exists).at("/d");
-        let failed = |error| Failure::Command { name: "mkdir_p".into(), error };
+        let failed = |error| Failure::Command { prefix: "mkdir_p: ".into(), error };
         assert_eq!(shown(&line, &failed(error())), "*stdin*:3: libguestfs: error: mkdir_p: /d: File exists\n");
         assert_eq!(
             shown(&Place::Prompt, &failed(error().hint("use another name"))),

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::time::Instant;
 
+use super::events::Handlers;
 use super::lex::{self, Statement};
 use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
-use super::{bind, glob, help, trace};
-use crate::base::{Error, Kind, Result};
-use crate::command::{self, Args, Command, Context, Control, Effect, Host, HostFile, Value};
+use super::{bind, help, json, trace};
+use crate::base::{Error, Kind, Result, without_secret};
+use crate::command::{self, Args, Command, Context, Effect, Host, HostFile, Value};
 use crate::commands;
 use crate::session::Session;
 
@@ -30,6 +30,8 @@ pub trait LineHost: Host {
     fn output_is_terminal(&self) -> bool;
     /// The home folder of a user, or of the caller.
     fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>>;
+    /// Runs the script of an event handler, with the event's name in its environment.
+    fn handle_event(&self, script: &str, event: &str, arguments: &[String]) -> Result<()>;
     /// The host as commands see it.
     fn for_commands(&self) -> &dyn Host;
 }
@@ -53,12 +55,14 @@ pub enum Outcome {
 
 /// The state of a run that is neither the session's nor the host's.
 pub struct Shell<'a> {
-    host: &'a dyn LineHost,
-    library: &'a dyn Library,
+    pub(super) host: &'a dyn LineHost,
+    pub(super) library: &'a dyn Library,
     messages: &'a mut dyn Write,
     program: &'a str,
     place: Place,
     any_command: bool,
+    pub(super) events: Handlers,
+    json: bool,
 }
 
 impl<'a> Shell<'a> {
@@ -69,7 +73,13 @@ impl<'a> Shell<'a> {
         messages: &'a mut dyn Write,
         program: &'a str,
     ) -> Self {
-        Shell { host, library, messages, program, place: Place::Prompt, any_command: false }
+        let place = Place::Prompt;
+        Shell { host, library, messages, program, place, any_command: false, events: Handlers::default(), json: false }
+    }
+
+    /// Answers and failures as JSON from now on.
+    pub fn set_json(&mut self, json: bool) {
+        self.json = json;
     }
 
     /// Where the next lines come from, for messages.
@@ -137,6 +147,19 @@ impl<'a> Shell<'a> {
         Outcome::Done
     }
 
+    /// Runs one command of a remote client: words as they are, heredocs from `lines`.
+    pub fn run_call(
+        &mut self,
+        session: &mut Session,
+        words: &[Vec<u8>],
+        may_fail: bool,
+        lines: &mut dyn Lines,
+    ) -> Outcome {
+        let Some((name, arguments)) = words.split_first() else { return Outcome::Done };
+        let result = self.named(session, name, arguments.to_vec(), lines);
+        self.reported(may_fail, result)
+    }
+
     /// Runs one command of the program itself (its options), with words as they are.
     pub fn run_command(&mut self, session: &mut Session, words: &[Vec<u8>]) -> Outcome {
         let Some((name, arguments)) = words.split_first() else { return Outcome::Done };
@@ -147,13 +170,18 @@ impl<'a> Shell<'a> {
     }
 
     /// Writes out what is pending, reports a failure; a line that may fail is done even so.
-    fn reported(&mut self, may_fail: bool, result: Result<Outcome, Failure>) -> Outcome {
+    pub(super) fn reported(&mut self, may_fail: bool, result: Result<Outcome, Failure>) -> Outcome {
         let flushed = self.host.flush();
         let result = match (result, flushed) {
             (Ok(_), Err(error)) => Err(Failure::Shell(format!("write error: {error}"))),
             (result, _) => result,
         };
         result.unwrap_or_else(|failure| {
+            if self.json {
+                let written = self.host.write(&HostFile::Standard).map(|mut out| json::failure(&mut out, &failure));
+                // The message below says it too.
+                let _ = written.map(|_| self.host.flush());
+            }
             // There is nowhere to report that the messages themselves cannot be written.
             let _ = report::failure(self.messages, self.program, &self.place, &failure);
             if may_fail { Outcome::Done } else { Outcome::Failed }
@@ -201,7 +229,7 @@ impl<'a> Shell<'a> {
     }
 
     /// Looks a command up and runs it.
-    fn named(
+    pub(super) fn named(
         &mut self,
         session: &mut Session,
         name: &[u8],
@@ -210,7 +238,16 @@ impl<'a> Shell<'a> {
     ) -> Result<Outcome, Failure> {
         let first = !std::mem::replace(&mut self.any_command, true);
         let typed = String::from_utf8_lossy(name);
-        let Some(command) = commands::lookup(&typed) else { return Err(self.unknown(&typed, first)) };
+        let Some(command) = commands::lookup(&typed) else {
+            return Err(match commands::refusal(&typed) {
+                Some(refusal) => {
+                    let error = Error::unsupported(refusal.reason).hint(refusal.instead);
+                    let name = typed.to_ascii_lowercase().replace('-', "_");
+                    Failure::Command { prefix: format!("{name}: "), error }
+                }
+                None => self.unknown(&typed, first),
+            });
+        };
         let label = label(&typed, &words);
         let args = bind::bind(command, &typed, words, &mut |marker| lines::heredoc(lines, marker))?;
         let value = self.call(session, command, &args, &label)?;
@@ -231,12 +268,20 @@ impl<'a> Shell<'a> {
         // guestfish traces its library: what the shell does by itself is not shown.
         let traced = session.settings.trace && command.effect != Effect::Host;
         if traced {
-            let _ = writeln!(self.messages, "{}", trace::call(command, args));
+            self.trace(&trace::call(command, args))?;
         }
+        if command.effect != Effect::Host {
+            let name = command.name.replace('-', "_");
+            self.events.fire(self.host, "enter", &[name]).map_err(Failure::shell)?;
+        }
+        let launched = session.is_launched();
         let mut context = Context { session, host: self.host.for_commands() };
         let result = command::run(command, &mut context, args, label);
         if traced {
-            let _ = writeln!(self.messages, "{}", trace::result(command, result.as_ref().ok()));
+            self.trace(&trace::result(command, result.as_ref().ok()))?;
+        }
+        if !launched && session.is_launched() {
+            self.events.fire(self.host, "launch_done", &[]).map_err(Failure::shell)?;
         }
         for notice in session.take_notices() {
             let _ = writeln!(self.messages, "{}: {notice}", self.program);
@@ -244,9 +289,20 @@ impl<'a> Shell<'a> {
         result.map_err(|error| Failure::command(command, error))
     }
 
-    fn print(&mut self, value: &Value) -> Result<Outcome, Failure> {
+    /// Gives a line of the trace to the handlers of that event, else to the messages.
+    fn trace(&mut self, line: &str) -> Result<(), Failure> {
+        let message = line.strip_prefix("libguestfs: trace: ").unwrap_or(line).to_string();
+        if !self.events.fire(self.host, "trace", &[message]).map_err(Failure::shell)? {
+            // There is nowhere to report that the messages themselves cannot be written.
+            let _ = writeln!(self.messages, "{line}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn print(&mut self, value: &Value) -> Result<Outcome, Failure> {
         let mut out = self.host.write(&HostFile::Standard).map_err(Failure::shell)?;
         let written = match self.host.output_is_terminal() {
+            _ if self.json => json::value(&mut out, value),
             true => render::value(&mut TerminalSafe(&mut out), value),
             false => render::value(&mut out, value),
         };
@@ -269,100 +325,6 @@ impl<'a> Shell<'a> {
         }
         Failure::Plain(text)
     }
-
-    fn control(
-        &mut self,
-        session: &mut Session,
-        command: &Command,
-        control: Control,
-        lines: &mut dyn Lines,
-    ) -> Result<Outcome, Failure> {
-        match control {
-            Control::Quit => Ok(Outcome::Quit),
-            Control::Time(words) => {
-                let start = Instant::now();
-                let outcome = self.words(session, "time", words, lines)?;
-                let elapsed = start.elapsed().as_secs_f64();
-                self.print(&Value::Text(format!("elapsed time: {elapsed:.2} seconds").into_bytes()))?;
-                Ok(outcome)
-            }
-            Control::Glob(words) => self.glob(session, words, lines),
-            Control::Help(topic) => self.help(session, topic.as_deref()),
-            Control::Script { module, function, options } => {
-                let done = self.library.call(session, module, function, &options);
-                done.map(|()| Outcome::Done).map_err(|error| Failure::command(command, error))
-            }
-        }
-    }
-
-    /// Runs a command that was given as words of another.
-    fn words(
-        &mut self,
-        session: &mut Session,
-        by: &str,
-        mut words: Vec<Vec<u8>>,
-        lines: &mut dyn Lines,
-    ) -> Result<Outcome, Failure> {
-        if words.is_empty() {
-            return Err(Failure::Plain(format!("use '{by} command [args...]'")));
-        }
-        let name = words.remove(0);
-        self.named(session, &name, words, lines)
-    }
-
-    /// Runs a command for every combination of what its words match; a failure does not stop the rest.
-    fn glob(&mut self, session: &mut Session, words: Vec<Vec<u8>>, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
-        let Some((name, patterns)) = words.split_first() else {
-            return self.words(session, "glob", words, lines);
-        };
-        let choices = patterns
-            .iter()
-            .map(|word| glob::matches(session, word))
-            .collect::<Result<Vec<_>>>()
-            .map_err(|error| Failure::Command { name: "glob_expand".into(), error })?;
-        let mut picks = vec![0; choices.len()];
-        let mut failed = None;
-        loop {
-            let chosen = choices.iter().zip(&picks).map(|(choice, pick)| choice[*pick].clone());
-            let run: Vec<_> = std::iter::once(name.clone()).chain(chosen).collect();
-            match self.words(session, "glob", run, lines) {
-                Ok(Outcome::Done) => {}
-                Ok(other) => return Ok(other),
-                Err(failure) => {
-                    // All but the last failure are reported here, the last one by whoever ran the line.
-                    if let Some(earlier) = failed.replace(failure) {
-                        self.reported(true, Err(earlier));
-                    }
-                }
-            }
-            if self.host.interrupted() {
-                return Err(Failure::shell(Error::from(Kind::Interrupted)));
-            }
-            // The last word runs fastest, like an odometer.
-            let Some(turned) = (0..picks.len()).rev().find(|i| picks[*i] + 1 < choices[*i].len()) else { break };
-            picks[turned] += 1;
-            picks[turned + 1..].fill(0);
-        }
-        failed.map_or(Ok(Outcome::Done), Err)
-    }
-
-    fn help(&mut self, session: &Session, topic: Option<&str>) -> Result<Outcome, Failure> {
-        let text = match topic {
-            None => help::general(session.is_launched()).to_string(),
-            Some("-l" | "--list") => help::list(),
-            Some(name) => match commands::lookup(name) {
-                Some(command) => help::of(command),
-                None => {
-                    let near = help::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));
-                    let near = near.unwrap_or_default();
-                    return Err(Failure::Plain(format!(
-                        "{name}: command not known: use -h to list all commands{near}"
-                    )));
-                }
-            },
-        };
-        self.print(&Value::Bytes(text.into_bytes()))
-    }
 }
 
 /// A command as `changes` and `undo` show it.
@@ -370,11 +332,7 @@ fn label(typed: &str, words: &[Vec<u8>]) -> String {
     let mut label = typed.to_string();
     for word in words {
         label.push(' ');
-        let text = crate::base::printable(word);
-        match word.is_empty() || word.iter().any(|b| matches!(b, b' ' | b'\t')) {
-            true => label.push_str(&format!("\"{text}\"")),
-            false => label.push_str(&text),
-        }
+        label.push_str(&without_secret(crate::base::quoted(word)));
     }
     label
 }
@@ -385,6 +343,6 @@ mod tests {
 
     #[test]
     fn labels_quote_what_holds_blanks() {
-        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\x0a\" \"\"");
+        assert_eq!(label("write", &[b"/f".to_vec(), b"a b\n".to_vec(), Vec::new()]), "write /f \"a b\\n\" \"\"");
     }
 }

@@ -1,11 +1,12 @@
 //! The lines that `-x` shows: each command with its arguments, then its answer.
 
-use crate::base::printable;
+use super::wording;
+use crate::base::{printable, without_secret};
 use crate::command::{Arg, Args, Command, HostFile, Need, Value};
 
 /// `libguestfs: trace: NAME ARG...`
 pub fn call(command: &Command, args: &Args) -> String {
-    let mut line = format!("libguestfs: trace: {}", name(command));
+    let mut line = format!("libguestfs: trace: {}", wording::call(command));
     for param in command.params {
         let Some(arg) = args.get(param.name) else { continue };
         line.push(' ');
@@ -34,11 +35,7 @@ pub fn result(command: &Command, value: Option<&Value>) -> String {
         Some(Value::Struct(_)) => "<struct>".to_string(),
         Some(Value::Structs(records)) => format!("<struct list({})>", records.len()),
     };
-    format!("libguestfs: trace: {} = {value}", name(command))
-}
-
-fn name(command: &Command) -> String {
-    command.name.replace('-', "_")
+    format!("libguestfs: trace: {} = {value}", wording::call(command))
 }
 
 fn argument(arg: &Arg) -> String {
@@ -65,6 +62,6 @@ fn quoted(bytes: &[u8]) -> String {
     const SHOWN: usize = 256;
     match bytes.get(..SHOWN) {
         Some(begin) => format!("\"{}\"<truncated, original size {} bytes>", printable(begin), bytes.len()),
-        None => format!("\"{}\"", printable(bytes)),
+        None => format!("\"{}\"", without_secret(printable(bytes))),
     }
 }

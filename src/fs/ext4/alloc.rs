@@ -1,4 +1,5 @@
-//! Which blocks and inodes are free: bitmaps, counters, and where new ones go.
+//! Which blocks and inodes are free: bitmaps, counters, and where new ones go. A bit of a block bitmap is a cluster of
+//! blocks with bigalloc, and a block without.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +19,7 @@ const SHORT_RUN: u32 = 64;
 pub(super) struct Grant {
     /// First block.
     pub start: u64,
-    /// Number of blocks, at least one.
+    /// Number of blocks, at least one; with bigalloc whole clusters, which may be more than was asked for.
     pub len: u32,
     /// The committed state does not use them and nobody has written them since: they may be written fresh.
     pub fresh: bool,
@@ -38,6 +39,8 @@ pub(super) struct Allocator {
     first_free_inode: HashMap<u32, u32>,
     /// Where the next file's content goes: behind the last one's.
     pub data_goal: Option<u64>,
+    /// While the file system is shrunk: nothing from this block on is given out.
+    limit: Option<u64>,
     /// Whether fresh writes are allowed: nothing was staged when the file system was opened.
     pristine: bool,
 }
@@ -54,6 +57,24 @@ impl Allocator {
         self.longest.clear();
         self.first_free_inode.clear();
         self.data_goal = None;
+        self.limit = None;
+    }
+
+    /// Gives out nothing from a block on.
+    pub fn set_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+        self.longest.clear();
+        self.data_goal = None;
+    }
+
+    /// Metadata at a fixed place goes away.
+    pub fn remove_zone(&mut self, gone: Range<u64>) {
+        let zones = std::mem::take(&mut self.zones);
+        let outside = |zone: Range<u64>| {
+            let (before, after) = (zone.start..zone.end.min(gone.start), zone.start.max(gone.end)..zone.end);
+            [before, after].into_iter().filter(|part| part.start < part.end)
+        };
+        self.zones = zones.into_iter().flat_map(outside).collect();
     }
 
     /// After a commit: what is free now is free in the committed state.
@@ -70,7 +91,7 @@ impl Allocator {
 }
 
 /// Sets or clears bits.
-fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
+pub(super) fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
     let mut bit = bits.start;
     while bit < bits.end {
         let Some(byte) = bytes.get_mut(bit as usize / 8) else { return };
@@ -86,7 +107,7 @@ fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
 }
 
 /// The first bit from `from` on that is `value`; `end` if there is none.
-fn next_bit(word: &impl Fn(u32) -> u64, from: u32, end: u32, value: bool) -> u32 {
+pub(super) fn next_bit(word: &impl Fn(u32) -> u64, from: u32, end: u32, value: bool) -> u32 {
     let mut at = from;
     while at < end {
         let bits = word(at / 64);
@@ -177,7 +198,7 @@ impl Ext4 {
     }
 
     /// The zones that touch a range of blocks.
-    fn zones_in(&self, range: Range<u64>) -> impl Iterator<Item = &Range<u64>> {
+    pub(super) fn zones_in(&self, range: Range<u64>) -> impl Iterator<Item = &Range<u64>> {
         let first = self.allocator.zones.partition_point(|zone| zone.end <= range.start);
         self.allocator.zones[first..].iter().take_while(move |zone| zone.start < range.end)
     }
@@ -194,18 +215,19 @@ impl Ext4 {
     }
 
     /// A group's block bitmap; made from the zones if it is not initialised.
-    fn usage(&self, group: u32) -> Result<Vec<u8>> {
+    pub(super) fn usage(&self, group: u32) -> Result<Vec<u8>> {
         let desc = self.group(group)?;
         if !self.is_uninit(&desc, BLOCK_UNINIT) {
             return Ok(self.bitmap(group, true)?.1.to_vec());
         }
         let mut bits = vec![0; self.geometry.block_size];
         let range = self.geometry.group_range(group);
+        let ratio = self.geometry.ratio();
         for zone in self.zones_in(range.clone()) {
-            let (from, to) = (zone.start.max(range.start), zone.end.min(range.end));
-            set_bits(&mut bits, (from - range.start) as u32..(to - range.start) as u32, true);
+            let (from, to) = (zone.start.max(range.start) - range.start, zone.end.min(range.end) - range.start);
+            set_bits(&mut bits, (from / ratio) as u32..to.div_ceil(ratio) as u32, true);
         }
-        set_bits(&mut bits, (range.end - range.start) as u32..self.geometry.block_size as u32 * 8, true);
+        set_bits(&mut bits, self.geometry.group_bits(group)..self.geometry.block_size as u32 * 8, true);
         Ok(bits)
     }
 
@@ -215,7 +237,7 @@ impl Ext4 {
     }
 
     /// Writes the bitmap of a group that had none.
-    fn init_block_bitmap(&mut self, group: u32) -> Result<()> {
+    pub(super) fn init_block_bitmap(&mut self, group: u32) -> Result<()> {
         let desc = self.group(group)?;
         if self.is_uninit(&desc, BLOCK_UNINIT) {
             let bits = self.usage(group)?;
@@ -230,7 +252,7 @@ impl Ext4 {
     /// # Errors
     /// `Kind::NoSpace` if no block is free.
     pub(super) fn allocate(&mut self, goal: u64, want: u32) -> Result<Grant> {
-        let want = want.clamp(1, self.geometry.blocks_per_group);
+        let want = want.clamp(1, self.geometry.blocks_per_group).div_ceil(self.geometry.ratio() as u32);
         for fresh in [true, false] {
             if let Some((group, bits)) = self.search(goal, want, fresh)? {
                 return self.take(group, bits, fresh);
@@ -241,15 +263,16 @@ impl Ext4 {
 
     /// Where a free run of up to `want` blocks begins, at or behind `goal`; nothing is taken.
     pub(super) fn find_run(&mut self, goal: u64, want: u32) -> Result<u64> {
-        let found = self.search(goal, want, true)?;
-        Ok(found.map_or(goal, |(group, bits)| self.geometry.group_start(group) + u64::from(bits.start)))
+        let found = self.search(goal, want.div_ceil(self.geometry.ratio() as u32), true)?;
+        Ok(found.map_or(goal, |(group, bits)| self.geometry.bit_block(group, bits.start)))
     }
 
-    /// Looks for a run of free blocks; of untouched ones only if `fresh`.
+    /// Looks for a run of `want` free bits; of untouched ones only if `fresh`.
     fn search(&mut self, goal: u64, want: u32, fresh: bool) -> Result<Option<(u32, Range<u32>)>> {
-        let goal = if goal < self.geometry.blocks { goal } else { self.geometry.first_block };
-        let (goal_group, goal_bit) = self.geometry.place(goal);
-        let groups = self.geometry.groups;
+        let limit = self.allocator.limit.unwrap_or(self.geometry.blocks);
+        let goal = if goal < limit { goal } else { self.geometry.first_block };
+        let (goal_group, goal_bit) = self.geometry.bit_place(goal);
+        let groups = self.groups_to_use();
         let mut best: Option<(u32, Range<u32>)> = None;
         for group in (goal_group..groups).chain(0..goal_group) {
             let found = best.as_ref().map_or(0, |(_, bits)| bits.end - bits.start);
@@ -267,9 +290,10 @@ impl Ext4 {
                 shared = self.bitmap(group, true)?.1;
                 &shared
             };
-            let range = self.geometry.group_range(group);
             let touched = if fresh { self.allocator.touched.get(&group).map(Vec::as_slice) } else { None };
-            let usage = Usage { used, touched, end: (range.end - range.start) as u32 };
+            let below = limit.saturating_sub(self.geometry.group_start(group)).div_ceil(self.geometry.ratio());
+            let end = self.geometry.group_bits(group).min(u32::try_from(below).unwrap_or(u32::MAX));
+            let usage = Usage { used, touched, end };
             let from = if group == goal_group { goal_bit } else { 0 };
             if group == goal_group {
                 let end = next_bit(&|index| usage.word(index), from, (from + want).min(usage.end), true);
@@ -301,20 +325,22 @@ impl Ext4 {
 
     /// Marks free blocks as used.
     fn take(&mut self, group: u32, bits: Range<u32>, untouched: bool) -> Result<Grant> {
-        let start = self.geometry.group_start(group) + u64::from(bits.start);
-        let len = bits.end - bits.start;
+        let start = self.geometry.bit_block(group, bits.start);
+        let clusters = bits.end - bits.start;
+        let end = self.geometry.bit_block(group, bits.end).min(self.geometry.group_range(group).end);
+        let len = (end - start) as u32;
         if self.zones_in(start..start + u64::from(len)).next().is_some() {
             return Err(Error::corrupt(format!("ext4: group {group}: block {start} is metadata but marked free")));
         }
         self.init_block_bitmap(group)?;
         let (number, _) = self.bitmap(group, true)?;
         set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), true);
-        self.count_blocks(group, -i64::from(len))?;
+        self.count_blocks(group, -i64::from(clusters))?;
         self.allocator.touch(self.geometry.block_size, group, bits);
         Ok(Grant { start, len, fresh: untouched && self.allocator.pristine })
     }
 
-    /// Gives blocks back. What the cache has of them is forgotten.
+    /// Gives blocks back, with bigalloc all of their clusters. What the cache has of them is forgotten.
     ///
     /// # Errors
     /// `Kind::Corrupt` if one of them is free already, or fixed metadata.
@@ -326,9 +352,9 @@ impl Ext4 {
         };
         let mut at = start;
         while at < end {
-            let (group, first) = self.geometry.place(at);
+            let (group, first) = self.geometry.bit_place(at);
             let stop = self.geometry.group_range(group).end.min(end);
-            let bits = first..first + (stop - at) as u32;
+            let bits = first..self.geometry.bit_place(stop - 1).1 + 1;
             let word = |bytes: &[u8], index: u32| le64(bytes, index as usize * 8);
             let uninit = self.is_uninit(&self.group(group)?, BLOCK_UNINIT);
             let (number, bitmap) = if uninit { (0, Default::default()) } else { self.bitmap(group, true)? };
@@ -337,7 +363,7 @@ impl Ext4 {
             }
             drop(bitmap);
             set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), false);
-            self.count_blocks(group, (stop - at) as i64)?;
+            self.count_blocks(group, i64::from(bits.end - bits.start))?;
             self.allocator.touch(self.geometry.block_size, group, bits);
             at = stop;
         }
@@ -345,13 +371,36 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Changes the free block counts of a group and of the file system.
-    fn count_blocks(&mut self, group: u32, change: i64) -> Result<()> {
+    /// Groups that may give something out.
+    fn groups_to_use(&self) -> u32 {
+        match self.allocator.limit {
+            Some(limit) => self.geometry.place(limit.saturating_sub(1)).0 + 1,
+            None => self.geometry.groups,
+        }
+    }
+
+    /// Blocks that the committed state uses are no longer in use: they are not written fresh.
+    pub(super) fn touch_blocks(&mut self, start: u64, len: u64) {
+        let mut at = start;
+        while at < start + len {
+            let (group, first) = self.geometry.place(at);
+            let stop = self.geometry.group_range(group).end.min(start + len);
+            if stop <= at {
+                return;
+            }
+            self.allocator.touch(self.geometry.block_size, group, first..first + (stop - at) as u32);
+            at = stop;
+        }
+    }
+
+    /// Changes the free counts of a group, in clusters, and of the file system, in blocks.
+    pub(super) fn count_blocks(&mut self, group: u32, change: i64) -> Result<()> {
         let bad = |what: &str| Error::corrupt(format!("ext4: {what}: its count of free blocks is wrong"));
         let free = i64::from(Group(&self.group(group)?).free_blocks()) + change;
-        let free = u32::try_from(free).ok().filter(|free| *free <= self.geometry.blocks_per_group);
+        let free = u32::try_from(free).ok().filter(|free| *free <= self.geometry.clusters_per_group);
         let free = free.ok_or_else(|| bad(&format!("group {group}")))?;
         self.group_mut(group)?.set_free_blocks(free);
+        let change = change * self.geometry.ratio() as i64;
         let total = self.superblock.free_blocks().checked_add_signed(change).ok_or_else(|| bad("superblock"))?;
         self.superblock.set_free_blocks(total);
         self.superblock_changed = true;
@@ -361,8 +410,9 @@ impl Ext4 {
     /// The group for a new inode: files near their directory; directories in the root spread out over
     /// groups with more than the average of free inodes and blocks.
     fn inode_group(&self, parent: &Inode, is_dir: bool) -> Result<u32> {
-        let groups = self.geometry.groups;
+        let groups = self.groups_to_use();
         let (home, _) = self.geometry.inode_place(parent.number())?;
+        let home = home.min(groups - 1);
         if is_dir && parent.number() == inode::ROOT {
             let inodes = self.superblock.free_inodes() / groups;
             let blocks = (self.superblock.free_blocks() / u64::from(groups)) as u32;
@@ -453,6 +503,16 @@ impl Ext4 {
         }
         self.group_mut(group)?.set_itable_unused(per - (index + 1));
         Ok(())
+    }
+
+    /// Whether an inode is marked as used.
+    pub(super) fn inode_is_used(&self, inode: u32) -> Result<bool> {
+        let (group, index) = self.geometry.inode_place(inode)?;
+        if self.is_uninit(&self.group(group)?, INODE_UNINIT) {
+            return Ok(false);
+        }
+        let (_, bitmap) = self.bitmap(group, false)?;
+        Ok(bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1))
     }
 
     /// Gives an inode back.

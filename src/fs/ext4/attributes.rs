@@ -3,17 +3,16 @@
 use super::Ext4;
 use super::acl::Acl;
 use super::cache::Role;
-use super::features::Compat;
+use super::features::{Compat, Incompat, RoCompat};
 use super::inode::Inode;
-use super::xattr::{self, ACL_ACCESS, ACL_DEFAULT, Attribute};
+use super::values::VALUE_MAX;
+use super::xattr::{self, ACL_ACCESS, ACL_DEFAULT, Attribute, INLINE};
 use crate::base::bytes::{le32, put_le32};
 use crate::base::{Error, Kind, Result};
 use crate::fs::FileType;
 
 /// Longest name behind the prefix.
 const NAME_MAX: usize = 255;
-/// Longest value that Linux takes.
-const VALUE_MAX: usize = 65536;
 
 impl Ext4 {
     /// See [`crate::fs::Edit::set_xattr`]; the inode is changed but not stored.
@@ -21,6 +20,12 @@ impl Ext4 {
         let Some((index, name)) = xattr::split(full) else {
             return Err(Error::unsupported(format!("ext4 has no attributes named {}", crate::base::printable(full))));
         };
+        if (index, name) == INLINE {
+            return Err(Error::new(
+                Kind::Denied,
+                "Operation not permitted (system.data is the content of small files)",
+            ));
+        }
         if name.len() > NAME_MAX {
             return Err(Error::new(Kind::Invalid, "the name of the attribute is too long"));
         }
@@ -99,13 +104,12 @@ impl Ext4 {
     fn store_xattr(&mut self, inode: &mut Inode, index: u8, name: &[u8], value: Option<&[u8]>) -> Result<()> {
         let mut inside = self.attributes_inside(inode)?;
         let mut outside = self.attributes_outside(inode)?;
-        let other = |a: &Attribute| (a.index, a.name.as_slice()) != (index, name);
-        let before = (inside.len(), outside.len());
-        inside.retain(other);
-        outside.retain(other);
-        let mut outside_changed = outside.len() != before.1;
+        let is_old = |a: &mut Attribute| a.is((index, name));
+        let old_inside: Vec<Attribute> = inside.extract_if(.., is_old).collect();
+        let old_outside: Vec<Attribute> = outside.extract_if(.., is_old).collect();
+        let mut outside_changed = !old_outside.is_empty();
         match value {
-            None if (inside.len(), outside.len()) == before => return Err(Kind::NoData.into()),
+            None if old_inside.is_empty() && old_outside.is_empty() => return Err(Kind::NoData.into()),
             None => {
                 xattr::put_in_inode(inode, &inside);
             }
@@ -113,7 +117,9 @@ impl Ext4 {
                 return Err(Error::new(Kind::NoSpace, "the value of the attribute is over 64 KiB"));
             }
             Some(value) => {
-                let attribute = Attribute { index, name: name.to_vec(), value: value.to_vec() };
+                let attribute = Attribute { index, name: name.to_vec(), value: value.to_vec(), stored: None };
+                let attribute = self.place_value(inode, attribute, &inside, &outside)?;
+                self.add_clusters(inode, self.value_clusters(std::slice::from_ref(&attribute)) as i64)?;
                 inside.push(attribute);
                 if !xattr::put_in_inode(inode, &inside) {
                     outside.extend(inside.pop());
@@ -122,39 +128,79 @@ impl Ext4 {
                 }
             }
         }
+        if self.superblock.revision() == 0 {
+            return Err(Error::unsupported("ext4: a file system of revision 0 has no attributes"));
+        }
         if !self.superblock.compat().has(Compat::EXT_ATTR) {
             self.superblock.add_compat(Compat::EXT_ATTR);
             self.superblock_changed = true;
         }
-        if outside_changed { self.store_outside(inode, &mut outside) } else { Ok(()) }
+        if outside_changed {
+            self.store_outside(inode, &mut outside)?;
+        }
+        let old = [old_inside, old_outside].concat();
+        self.add_clusters(inode, -(self.value_clusters(&old) as i64))?;
+        self.count_values(inode, &old, false)
     }
 
-    /// Makes these the attributes of the inode's block. A block that other inodes use too is left to them.
+    /// Gives a value that fits neither the inode nor its block an inode of its own, where the feature ea_inode is on.
+    fn place_value(
+        &mut self,
+        inode: &Inode,
+        mut attribute: Attribute,
+        inside: &[Attribute],
+        outside: &[Attribute],
+    ) -> Result<Attribute> {
+        let space = |list: &[Attribute]| -> usize { list.iter().map(Attribute::space).sum() };
+        let fits = space(inside) + attribute.space() <= xattr::inode_room(inode)
+            || space(outside) + attribute.space() <= xattr::block_room(self.geometry.block_size);
+        if !fits && self.geometry.incompat.has(Incompat::EA_INODE) {
+            attribute.stored = Some(self.store_value(inode, &attribute.value)?);
+        }
+        Ok(attribute)
+    }
+
+    /// Makes these the attributes of the inode's block. A block that other inodes use too is left to them, and the
+    /// values that it names have one user more.
     fn store_outside(&mut self, inode: &mut Inode, attributes: &mut [Attribute]) -> Result<()> {
         let size = self.geometry.block_size;
         if attributes.iter().map(Attribute::space).sum::<usize>() > xattr::block_room(size) {
             return Err(Error::new(Kind::NoSpace, "No space left on device (the attributes do not fit one block)"));
         }
-        if attributes.is_empty() {
-            return self.drop_xattr_block(inode);
-        }
         let mut number = inode.xattr_block();
-        if number != 0 && le32(&self.block(number, Role::Attributes)?, 4) != 1 {
-            self.drop_xattr_block(inode)?;
+        let shared = number != 0 && le32(&self.block(number, Role::Attributes)?, 4) != 1;
+        if shared {
+            let before = self.attributes_outside(inode)?;
+            self.count_values(inode, &before, true)?;
+        }
+        if shared || attributes.is_empty() {
+            self.leave_xattr_block(inode)?;
             number = 0;
+        }
+        if attributes.is_empty() {
+            return Ok(());
         }
         if number == 0 {
             number = self.allocate(self.home_of(inode), 1)?.start;
             self.block_new(number, Role::Attributes)?;
             inode.set_xattr_block(number);
-            self.add_sectors(inode, true)?;
+            self.add_clusters(inode, 1)?;
         }
         xattr::put_in_block(self.block_mut(number, Role::Attributes)?, attributes);
         Ok(())
     }
 
-    /// The inode no longer uses its attribute block: one user less, or the block is free.
+    /// A node that goes away no longer uses its attribute block, nor, if nobody else does, the values that it names.
     pub(super) fn drop_xattr_block(&mut self, inode: &mut Inode) -> Result<()> {
+        if inode.xattr_block() != 0 && le32(&self.block(inode.xattr_block(), Role::Attributes)?, 4) == 1 {
+            let values = self.attributes_outside(inode)?;
+            self.count_values(inode, &values, false)?;
+        }
+        self.leave_xattr_block(inode)
+    }
+
+    /// The inode no longer uses its attribute block: one user less, or the block is free.
+    fn leave_xattr_block(&mut self, inode: &mut Inode) -> Result<()> {
         let number = inode.xattr_block();
         if number == 0 {
             return Ok(());
@@ -172,14 +218,14 @@ impl Ext4 {
             put_le32(self.block_mut(number, Role::Attributes)?, 4, users - 1);
         }
         inode.set_xattr_block(0);
-        self.add_sectors(inode, false)
+        self.add_clusters(inode, -1)
     }
 
-    /// The attribute block counts as space of the inode.
-    fn add_sectors(&self, inode: &mut Inode, add: bool) -> Result<()> {
+    /// Changes the space of the inode by so many clusters.
+    fn add_clusters(&self, inode: &mut Inode, change: i64) -> Result<()> {
         let bs = self.geometry.bs();
-        let (now, unit) = (inode.sectors(bs), bs / 512);
-        let huge = self.geometry.ro_compat.has(super::features::RoCompat::HUGE_FILE);
-        inode.set_sectors(if add { now + unit } else { now.saturating_sub(unit) }, bs, huge)
+        let unit = (bs / 512 * self.geometry.ratio()) as i64;
+        let sectors = inode.sectors(bs).saturating_add_signed(change.saturating_mul(unit));
+        inode.set_sectors(sectors, bs, self.geometry.ro_compat.has(RoCompat::HUGE_FILE))
     }
 }

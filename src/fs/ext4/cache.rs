@@ -312,7 +312,7 @@ impl Ext4 {
 }
 
 /// The crc32c of a bitmap: over its bits for clusters or inodes, not the padding.
-fn bitmap_crc(geometry: &Geometry, bytes: &[u8], of_blocks: bool) -> u32 {
+pub(super) fn bitmap_crc(geometry: &Geometry, bytes: &[u8], of_blocks: bool) -> u32 {
     let bits = if of_blocks { geometry.clusters_per_group } else { geometry.inodes_per_group };
     checksum::crc32c(geometry.seed, bytes.get(..bits as usize / 8).unwrap_or(bytes))
 }

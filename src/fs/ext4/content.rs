@@ -6,7 +6,7 @@ use super::Ext4;
 use super::alloc::Grant;
 use super::extent::Run;
 use super::features::RoCompat;
-use super::inode::{Inode, Time};
+use super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, Time};
 use super::map::Map;
 use crate::base::bytes::is_zero;
 use crate::base::{Error, Kind, Result};
@@ -19,12 +19,17 @@ const HOLE: usize = 64 << 10;
 const FIRST_RUN: u64 = 8 << 20;
 
 impl Ext4 {
-    /// The size limit of a file mapped by extents.
-    fn check_size(&mut self, size: u64) -> Result<()> {
-        if size > self.geometry.bs() * u64::from(u32::MAX) {
+    /// The size limit of a file, by how it is mapped.
+    fn check_size(&mut self, inode: &Inode, size: u64) -> Result<()> {
+        let blocks = if inode.has(FLAG_EXTENTS) { u64::from(u32::MAX) } else { self.list_limit() };
+        if size > self.geometry.bs() * blocks {
             return Err(Kind::FileTooBig.into());
         }
         if size > 0x7fff_ffff && !self.superblock.ro_compat().has(RoCompat::LARGE_FILE) {
+            if self.superblock.revision() == 0 {
+                // Revision 0 has no feature bits.
+                return Err(Kind::FileTooBig.into());
+            }
             self.superblock.add_ro_compat(RoCompat::LARGE_FILE);
             self.superblock_changed = true;
         }
@@ -47,9 +52,33 @@ impl Ext4 {
     /// Takes up to `want` blocks for content and moves the goal of the next file behind them.
     fn allocate_content(&mut self, inode: &Inode, map: &Map, logical: u64, want: u64) -> Result<Grant> {
         let goal = self.content_goal(inode, map, logical)?;
-        let grant = self.allocate(goal, u32::try_from(want).unwrap_or(u32::MAX))?;
+        let grant = self.allocate_mapped(map, logical, want, goal)?;
         self.allocator.data_goal = Some(grant.start + u64::from(grant.len));
         Ok(grant)
+    }
+
+    /// Takes up to `want` blocks, at least one, for what an inode has from block `logical` on, a hole so far. With
+    /// bigalloc a block of the file has the same place in its cluster as on the device, so a cluster that the file has
+    /// a part of already is gone on with.
+    pub(super) fn allocate_mapped(&mut self, map: &Map, logical: u64, want: u64, goal: u64) -> Result<Grant> {
+        let ratio = self.geometry.ratio();
+        let (skip, cluster) = (logical % ratio, logical / ratio);
+        let next = map.runs.partition_point(|run| run.end() <= cluster * ratio);
+        let mut want = want;
+        if let Some(run) = map.runs.get(next).filter(|_| ratio > 1) {
+            if run.logical / ratio <= cluster {
+                let inside = run.logical.max(cluster * ratio);
+                let start = run.physical + (inside - run.logical) + logical;
+                let start = start.checked_sub(inside).filter(|start| start % ratio == skip);
+                let start = start.ok_or_else(|| Error::corrupt("ext4: an extent does not keep to its clusters"))?;
+                return Ok(Grant { start, len: want.min(ratio - skip) as u32, fresh: false });
+            }
+            // The cluster that the next run begins in is that run's.
+            want = want.min(run.logical / ratio * ratio - logical);
+        }
+        let grant = self.allocate(goal, u32::try_from(skip + want).unwrap_or(u32::MAX))?;
+        let len = want.min(u64::from(grant.len) - skip) as u32;
+        Ok(Grant { start: grant.start + skip, len, fresh: grant.fresh })
     }
 
     /// Writes whole blocks that were just taken.
@@ -65,7 +94,7 @@ impl Ext4 {
     }
 
     /// Makes what the block of the last byte has behind it zeros.
-    fn zero_tail(&mut self, inode: &Inode, size: u64) -> Result<()> {
+    pub(super) fn zero_tail(&mut self, inode: &Inode, size: u64) -> Result<()> {
         let bs = self.geometry.bs();
         let skip = size % bs;
         if skip == 0 {
@@ -80,11 +109,17 @@ impl Ext4 {
 
     /// See [`crate::fs::Edit::write`]; the inode is changed but not stored.
     pub(super) fn write_content(&mut self, inode: &mut Inode, offset: u64, data: &[u8]) -> Result<()> {
-        self.check_map_writable(inode)?;
         let end = offset.checked_add(data.len() as u64).ok_or_else(|| Error::from(Kind::FileTooBig))?;
-        self.check_size(end)?;
+        self.check_size(inode, end)?;
         if data.is_empty() {
             return Ok(());
+        }
+        if inode.has(FLAG_INLINE_DATA) {
+            let (from, to) = (offset as usize, end as usize);
+            if self.change_inline(inode, inode.size().max(end), |bytes| bytes[from..to].copy_from_slice(data))? {
+                return Ok(());
+            }
+            self.move_content_out(inode, u64::MAX)?;
         }
         if end > inode.size() {
             self.zero_tail(inode, inode.size())?;
@@ -139,8 +174,13 @@ impl Ext4 {
 
     /// See [`crate::fs::Edit::resize`]; the inode is changed but not stored.
     pub(super) fn resize_content(&mut self, inode: &mut Inode, size: u64) -> Result<()> {
-        self.check_map_writable(inode)?;
-        self.check_size(size)?;
+        self.check_size(inode, size)?;
+        if inode.has(FLAG_INLINE_DATA) {
+            if self.change_inline(inode, size, |_| ())? {
+                return Ok(());
+            }
+            self.move_content_out(inode, size)?;
+        }
         if size < inode.size() {
             self.cut_map(inode, size.div_ceil(self.geometry.bs()))?;
             self.zero_tail(inode, size)?;
@@ -159,8 +199,10 @@ impl Ext4 {
         source: &mut dyn Read,
         sparse: bool,
     ) -> Result<()> {
-        self.check_map_writable(inode)?;
-        self.check_size(size)?;
+        self.check_size(inode, size)?;
+        if inode.has(FLAG_INLINE_DATA) {
+            self.move_content_out(inode, 0)?;
+        }
         let bs = self.geometry.bs();
         if size == 0 || inode.size() > 0 || inode.sectors(bs) > 0 {
             self.cut_map(inode, 0)?;

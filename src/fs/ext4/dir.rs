@@ -8,14 +8,12 @@ use super::cache::{Role, index_entries};
 use super::dirent::{self, Entries, Entry};
 use super::features::Compat;
 use super::hash::dir_hash;
-use super::inode::{FLAG_INDEX, FLAG_INLINE_DATA, Inode};
+use super::inode::{FLAG_CASEFOLD, FLAG_INDEX, FLAG_INLINE_DATA, Inode};
 use super::superblock::FLAG_UNSIGNED_HASH;
 use crate::base::bytes::{le16, le32, u8_at};
 use crate::base::{Error, Kind, Name, Result};
 use crate::fs::{DirEntry, NodeId};
 
-/// `i_flags`: names are compared without case.
-const FLAG_CASEFOLD: u32 = 0x4000_0000;
 /// Deepest index: root and two levels, three with large_dir.
 const MAX_LEVELS: u8 = 3;
 
@@ -59,7 +57,7 @@ pub(super) struct Path {
 
 /// Where an entry was found.
 pub(super) struct Place {
-    /// Block of the directory.
+    /// Block of the directory; of an inline one, the area.
     pub logical: u64,
     /// Where the entry begins in it.
     pub at: usize,
@@ -125,7 +123,7 @@ impl Ext4 {
     }
 
     /// Calls `each` with every used entry, `.` and `..` with them, until it breaks.
-    fn scan(&self, dir: &Inode, mut each: impl FnMut(u64, &Entry<'_>) -> ControlFlow<()>) -> Result<()> {
+    pub(super) fn scan(&self, dir: &Inode, mut each: impl FnMut(u64, &Entry<'_>) -> ControlFlow<()>) -> Result<()> {
         if dir.has(FLAG_INLINE_DATA) {
             return self.scan_inline(dir, each);
         }
@@ -147,13 +145,13 @@ impl Ext4 {
         Ok(())
     }
 
-    /// An inline directory: the parent's number, then entries in the inode and in the attribute.
+    /// An inline directory: the parent's number, then entries in the inode (area 0) and in the attribute (area 1).
     fn scan_inline(&self, dir: &Inode, mut each: impl FnMut(u64, &Entry<'_>) -> ControlFlow<()>) -> Result<()> {
         let rest = self.inline_rest(dir)?;
-        for area in [&dir.area()[4..], &rest] {
-            for entry in self.entries_of(dir, 0, area) {
+        for (number, area) in [(0, &dir.area()[4..]), (1, &rest)] {
+            for entry in self.entries_of(dir, number, area) {
                 let entry = entry?;
-                if entry.inode != 0 && each(0, &entry).is_break() {
+                if entry.inode != 0 && each(number, &entry).is_break() {
                     return Ok(());
                 }
             }

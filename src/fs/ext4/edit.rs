@@ -6,14 +6,15 @@ use super::alloc::Grant;
 use super::dir::Place;
 use super::extent::Run;
 use super::features::RoCompat;
+use super::guard::{LOCKED, check_flags, check_name, check_time};
 use super::inode::{
-    FLAG_APPEND, FLAG_DIRSYNC, FLAG_EXTENTS, FLAG_IMMUTABLE, FLAG_INDEX, FLAGS_INHERITED, FLAGS_OTHER, Inode, ROOT,
-    Time,
+    FLAG_APPEND, FLAG_DIRSYNC, FLAG_INDEX, FLAG_INLINE_DATA, FLAG_PROJINHERIT, FLAGS_INHERITED, FLAGS_OTHER, Inode,
+    ROOT, Time,
 };
 use super::names::NewEntry;
 use super::superblock::SUPERBLOCK_OFFSET;
 use super::{Ext4, dirent};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Uuid};
 use crate::fs::{Edit, FileSystem, FileType, NewKind, NewNode, NodeId, SetAttributes};
 
 /// Most names of a node (EXT4_LINK_MAX).
@@ -21,53 +22,7 @@ const LINK_MAX: u16 = 65000;
 /// Bytes of a link's target that fit the inode, with a final zero.
 const FAST_LINK: usize = 60;
 
-/// Refuses what cannot be the name of an entry.
-fn check_name(name: &[u8]) -> Result<()> {
-    if name.len() > dirent::NAME_MAX {
-        return Err(Kind::NameTooLong.into());
-    }
-    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|b| matches!(b, 0 | b'/')) {
-        return Err(Kind::Invalid.into());
-    }
-    Ok(())
-}
-
-/// Refuses a change of an inode that has one of these flags.
-fn check_flags(inode: &Inode, flags: u32) -> Result<()> {
-    let what = match inode.flags() & flags {
-        0 => return Ok(()),
-        bits if bits & FLAG_IMMUTABLE != 0 => "immutable",
-        _ => "append-only",
-    };
-    let (number, bits) = (inode.number(), inode.flags() & flags);
-    Err(Error::new(Kind::Denied, format!("Operation not permitted (inode {number} is {what}, flag {bits:#x})")))
-}
-
-const LOCKED: u32 = FLAG_IMMUTABLE | FLAG_APPEND;
-
 impl Ext4 {
-    /// A directory whose names may change; `remove` if one may go away.
-    fn dir_to_change(&self, node: NodeId, remove: bool) -> Result<Inode> {
-        let dir = self.node(node)?;
-        self.check_dir(&dir)?;
-        check_flags(&dir, if remove { LOCKED } else { FLAG_IMMUTABLE })?;
-        self.check_map_writable(&dir)?;
-        Ok(dir)
-    }
-
-    /// A regular file whose content may change.
-    fn file_to_change(&self, node: NodeId) -> Result<Inode> {
-        let inode = self.node(node)?;
-        match inode.file_type() {
-            Some(FileType::Regular) => {}
-            Some(FileType::Directory) => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
-        check_flags(&inode, FLAG_IMMUTABLE)?;
-        self.check_map_writable(&inode)?;
-        Ok(inode)
-    }
-
     /// A name that must be there, and its inode.
     fn entry(&self, dir: &Inode, name: &[u8]) -> Result<(Place, Inode)> {
         let place = self.find(dir, name)?.ok_or_else(|| Error::from(Kind::NotFound))?;
@@ -93,26 +48,40 @@ impl Ext4 {
         }
     }
 
+    /// `i_extra_isize` of new inodes.
+    pub(super) fn new_extra_size(&self) -> u16 {
+        let want = self.superblock.want_extra_isize().clamp(28, 128);
+        if self.geometry.inode_size > 128 { want.next_multiple_of(4) } else { 0 }
+    }
+
+    /// The generation of the next new inode.
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.generation
+    }
+
     /// Takes an inode and gives it what every new node has.
     fn new_inode(&mut self, parent: &Inode, file_type: FileType, new: &NewNode) -> Result<Inode> {
         let mut inode = self.allocate_inode(parent, file_type == FileType::Directory)?;
-        let want = self.superblock.want_extra_isize().clamp(28, 128);
-        inode.set_extra_size(if self.geometry.inode_size > 128 { want.next_multiple_of(4) } else { 0 });
+        inode.set_extra_size(self.new_extra_size());
         inode.set_mode((file_type.mode_bits() | new.mode & 0o7777) as u16);
         inode.set_uid(new.uid);
         inode.set_gid(new.gid);
         inode.set_links(1);
-        self.generation = self.generation.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        inode.set_generation(self.generation);
+        let generation = self.next_generation();
+        inode.set_generation(generation);
         for time in [Time::Access, Time::Change, Time::Modify, Time::Create] {
             inode.set_time(time, self.now);
         }
         let inherited = parent.flags() & FLAGS_INHERITED;
         inode.set_flags(match file_type {
             FileType::Directory => inherited,
-            FileType::Regular => inherited & !FLAG_DIRSYNC,
+            FileType::Regular => inherited & !(FLAG_DIRSYNC | FLAG_PROJINHERIT),
             _ => inherited & FLAGS_OTHER,
         });
+        if parent.has(FLAG_PROJINHERIT) {
+            inode.set_project(parent.project());
+        }
         match file_type {
             FileType::Directory | FileType::Regular => self.init_map(&mut inode),
             _ => {}
@@ -144,14 +113,18 @@ impl Ext4 {
     }
 
     /// Frees a node without names.
-    fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
+    pub(super) fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
+        let values = self.attributes_inside(inode)?;
+        self.count_values(inode, &values, false)?;
         self.drop_xattr_block(inode)?;
-        if inode.has(FLAG_EXTENTS) {
+        let mapped = match inode.file_type() {
+            Some(FileType::Regular | FileType::Directory) => !inode.has(FLAG_INLINE_DATA),
+            Some(FileType::Symlink) => !self.is_fast_link(inode),
+            _ => false,
+        };
+        super::xattr::put_in_inode(inode, &[]);
+        if mapped {
             self.cut_map(inode, 0)?;
-        } else if matches!(inode.file_type(), Some(FileType::Regular | FileType::Directory))
-            || inode.file_type() == Some(FileType::Symlink) && !self.is_fast_link(inode)
-        {
-            self.check_map_writable(inode)?;
         }
         let is_dir = inode.is_dir();
         inode.set_size(0);
@@ -246,6 +219,7 @@ impl Edit for Ext4 {
             return Err(Kind::Denied.into());
         }
         check_flags(&inode, LOCKED)?;
+        self.check_project(&parent, &inode)?;
         if inode.links() >= LINK_MAX {
             return Err(Kind::LinkLimit.into());
         }
@@ -293,6 +267,7 @@ impl Edit for Ext4 {
         let (_, mut inode) = self.entry(&source, from)?;
         check_name(to)?;
         check_flags(&inode, LOCKED)?;
+        self.check_project(&target, &inode)?;
         let moves = from_dir != to_dir;
         if inode.is_dir() && moves && self.is_below(target.number(), inode.number())? {
             return Err(Kind::Invalid.into());
@@ -337,7 +312,7 @@ impl Edit for Ext4 {
             let mut target = self.node(to_dir)?;
             self.add_subdir(&mut target)?;
             self.put_inode(&target)?;
-            self.set_parent(&inode, target.number())?;
+            self.set_parent(&mut inode, target.number())?;
         } else {
             self.put_inode(&source)?;
         }
@@ -385,11 +360,10 @@ impl Edit for Ext4 {
         if let Some(gid) = set.gid {
             inode.set_gid(gid);
         }
-        if let Some(time) = set.accessed {
-            inode.set_time(Time::Access, time);
-        }
-        if let Some(time) = set.modified {
-            inode.set_time(Time::Modify, time);
+        for (which, time) in [(Time::Access, set.accessed), (Time::Modify, set.modified)] {
+            let Some(time) = time else { continue };
+            check_time(&inode, which, time)?;
+            inode.set_time(which, time);
         }
         inode.set_time(Time::Change, self.now);
         self.put_inode(&inode)
@@ -401,6 +375,18 @@ impl Edit for Ext4 {
         self.change_xattr(&mut inode, name, value)?;
         inode.set_time(Time::Change, self.now);
         self.put_inode(&inode)
+    }
+
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        self.change_label(label)
+    }
+
+    fn set_uuid(&mut self, uuid: Uuid) -> Result<()> {
+        self.change_uuid(uuid)
+    }
+
+    fn zero_free(&mut self, within: std::ops::Range<u64>, minimum: u64) -> Result<u64> {
+        self.zero_free_runs(within, minimum)
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -427,7 +413,9 @@ impl Ext4 {
         if let Some(why) = self.why_read_only()? {
             return Err(Error::unsupported(format!("ext4: {why}")).hint("nothing was changed"));
         }
+        self.replay()?;
         self.load_zones()?;
+        self.clean_orphans()?;
         self.writable = true;
         debug_assert_eq!(self.root(), NodeId(ROOT.into()));
         Ok(())

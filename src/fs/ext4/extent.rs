@@ -32,6 +32,11 @@ impl Run {
         self.logical + u64::from(self.len)
     }
 
+    /// The block behind the run, of the device.
+    pub fn behind(&self) -> u64 {
+        self.physical + u64::from(self.len)
+    }
+
     /// The run limited to the file's blocks `from..to`, if anything is left.
     pub fn clip(&self, from: u64, to: u64) -> Option<Run> {
         let (start, end) = (self.logical.max(from), self.end().min(to));

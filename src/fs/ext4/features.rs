@@ -35,6 +35,8 @@ bits! { Compat:
     DIR_INDEX = 0x20;
     /// Two copies of the superblock at most.
     SPARSE_SUPER2 = 0x200;
+    /// Inode numbers and UUID must stay.
+    STABLE_INODES = 0x800;
     /// Orphans are kept in a file.
     ORPHAN_FILE = 0x1000;
 }
@@ -122,18 +124,20 @@ const INCOMPAT: &[Feature] = &[
     // Judged by the state of the journal, not by the table: see `Ext4::why_read_only`.
     Feature("needs_recovery", 0x4, Writes),
     Feature("journal_dev", 0x8, Nothing),
-    Feature("meta_bg", 0x10, Reads),
+    Feature("meta_bg", 0x10, Writes),
     Feature("extents", 0x40, Writes),
     Feature("64bit", 0x80, Writes),
-    Feature("mmp", 0x100, Reads),
+    // Judged by its block: see `Ext4::mmp_trouble`.
+    Feature("mmp", 0x100, Writes),
     Feature("flex_bg", 0x200, Writes),
-    Feature("ea_inode", 0x400, Reads),
+    Feature("ea_inode", 0x400, Writes),
     Feature("dirdata", 0x1000, Nothing),
     Feature("metadata_csum_seed", 0x2000, Writes),
-    Feature("large_dir", 0x4000, Reads),
-    Feature("inline_data", 0x8000, Reads),
-    Feature("encrypt", 0x10000, Reads),
-    Feature("casefold", 0x20000, Reads),
+    Feature("large_dir", 0x4000, Writes),
+    Feature("inline_data", 0x8000, Writes),
+    // These are judged by the flags of each inode: see `guard`.
+    Feature("encrypt", 0x10000, Writes),
+    Feature("casefold", 0x20000, Writes),
 ];
 
 const RO_COMPAT: &[Feature] = &[
@@ -145,13 +149,13 @@ const RO_COMPAT: &[Feature] = &[
     Feature("extra_isize", 0x40, Writes),
     Feature("snapshot", 0x80, Reads),
     Feature("quota", 0x100, Reads),
-    Feature("bigalloc", 0x200, Reads),
+    Feature("bigalloc", 0x200, Writes),
     Feature("metadata_csum", 0x400, Writes),
     Feature("replica", 0x800, Reads),
     Feature("read-only", 0x1000, Reads),
-    Feature("project", 0x2000, Reads),
+    Feature("project", 0x2000, Writes),
     Feature("shared_blocks", 0x4000, Reads),
-    Feature("verity", 0x8000, Reads),
+    Feature("verity", 0x8000, Writes),
     // Judged with the orphan list: see `Ext4::why_read_only`.
     Feature("orphan_present", 0x10000, Writes),
 ];
@@ -182,4 +186,21 @@ pub fn unwritable(compat: Compat, incompat: Incompat, ro_compat: RoCompat) -> Op
     first_failing("incompat", INCOMPAT, incompat.0, true, |support| support == Writes)
         .or_else(|| first_failing("ro_compat", RO_COMPAT, ro_compat.0, true, |support| support == Writes))
         .or_else(|| first_failing("compat", COMPAT, compat.0, false, |support| support == Writes))
+}
+
+/// mke2fs's words for all features, in the order in which tune2fs lists them; unknown bits as `FEATURE_C5` and the like.
+pub fn words(compat: Compat, incompat: Incompat, ro_compat: RoCompat) -> Vec<String> {
+    let classes = [(COMPAT, compat.0, 'C'), (INCOMPAT, incompat.0, 'I'), (RO_COMPAT, ro_compat.0, 'R')];
+    let mut words = Vec::new();
+    for (table, bits, class) in classes {
+        for bit in (0..32).filter(|bit| bits >> bit & 1 == 1) {
+            words.push(match table.iter().find(|feature| feature.1 == 1 << bit) {
+                // tune2fs calls the feature by the flag of its inodes.
+                Some(feature) if feature.0 == "extents" => "extent".to_string(),
+                Some(feature) => feature.0.to_string(),
+                None => format!("FEATURE_{class}{bit}"),
+            });
+        }
+    }
+    words
 }

@@ -2,6 +2,7 @@
 
 use super::Ext4;
 use super::cache::Role;
+use super::features::Incompat;
 use super::inode::{FLAG_ENCRYPT, FLAG_INLINE_DATA, Inode};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::fs::{Extent, FileType};
@@ -127,9 +128,14 @@ impl Ext4 {
         Ok(GuestPathBuf(target))
     }
 
-    /// Whether a link's target is in the inode: it has no block but the attributes'.
+    /// Whether a link's target is in the inode: it has no block but the attributes'. Where these may have inodes, whose
+    /// blocks count too, the length decides, as it does for Linux.
     pub(super) fn is_fast_link(&self, inode: &Inode) -> bool {
-        let attributes = if inode.xattr_block() == 0 { 0 } else { self.geometry.bs() / 512 };
+        if self.geometry.incompat.has(Incompat::EA_INODE) {
+            return inode.size() < inode.area().len() as u64;
+        }
+        let unit = self.geometry.bs() / 512 * self.geometry.ratio();
+        let attributes = if inode.xattr_block() == 0 { 0 } else { unit };
         inode.sectors(self.geometry.bs()) <= attributes
     }
 }

@@ -171,6 +171,11 @@ impl Geometry {
         (u64::from(self.inodes_per_group) * self.inode_size as u64).div_ceil(self.bs())
     }
 
+    /// Groups whose metadata may lie together, from the superblock's log2 of it: 1 without flex_bg.
+    pub fn groups_per_flex(&self, log: u8) -> u32 {
+        if self.incompat.has(Incompat::FLEX_BG) { 1u32.checked_shl(log.into()).unwrap_or(1) } else { 1 }
+    }
+
     /// First block of a group.
     pub fn group_start(&self, group: u32) -> u64 {
         self.first_block + u64::from(group) * u64::from(self.blocks_per_group)
@@ -185,6 +190,25 @@ impl Geometry {
         let rest = block.saturating_sub(self.first_block);
         let per = u64::from(self.blocks_per_group);
         ((rest / per) as u32, (rest % per) as u32)
+    }
+
+    /// Blocks in a cluster: what a bit of a block bitmap stands for; 1 without bigalloc.
+    pub fn ratio(&self) -> u64 {
+        u64::from(self.blocks_per_group / self.clusters_per_group)
+    }
+    /// The group of a block and the bit of its cluster in the group's bitmap.
+    pub fn bit_place(&self, block: u64) -> (u32, u32) {
+        let (group, number) = self.place(block);
+        (group, number / self.ratio() as u32)
+    }
+    /// Bits of a group's bitmap that stand for something; the last cluster may be short.
+    pub fn group_bits(&self, group: u32) -> u32 {
+        let range = self.group_range(group);
+        (range.end - range.start).div_ceil(self.ratio()) as u32
+    }
+    /// The block that a bit of a group's bitmap begins with.
+    pub fn bit_block(&self, group: u32, bit: u32) -> u64 {
+        self.group_start(group) + u64::from(bit) * self.ratio()
     }
 
     /// Whether a group begins with a copy of the superblock.
@@ -219,6 +243,18 @@ impl Geometry {
             return after_superblock;
         }
         self.group_start(group) + u64::from(self.has_superblock(group))
+    }
+
+    /// The blocks of the device that hold copies of descriptor block `n`: in the groups with a superblock, or with
+    /// meta_bg in the second and the last group of the meta group.
+    pub fn desc_copies(&self, n: u64) -> Vec<u64> {
+        if self.incompat.has(Incompat::META_BG) && n >= self.first_meta_bg {
+            let per = u64::from(self.descs_per_block());
+            let groups = [n * per + 1, n * per + per - 1].into_iter().filter(|group| *group < self.groups.into());
+            return groups.map(|g| self.group_start(g as u32) + u64::from(self.has_superblock(g as u32))).collect();
+        }
+        let copies = (1..self.groups).filter(|group| self.has_superblock(*group));
+        copies.map(|group| self.group_start(group) + 1 + n).collect()
     }
 
     /// Blocks at the start of a group for superblock, descriptors and the room kept for more of them.

@@ -4,6 +4,7 @@
 use super::Ext4;
 use super::dir::{Path, Step};
 use super::dirent::{self, Entries};
+use super::features::Incompat;
 use super::hash::dir_hash;
 use super::inode::{FLAG_INDEX, Inode};
 use super::names::NewEntry;
@@ -12,10 +13,8 @@ use crate::base::{Error, Kind, Result};
 
 /// Where the entries of a root begin: behind `.`, `..` and a header of 8 bytes.
 const ROOT_ENTRIES: usize = 0x20;
-/// Levels of index blocks that Linux reads without large_dir.
-const MAX_LEVELS: usize = 2;
-/// An insert needs this many splits at most: one leaf is halved until the name fits.
-const MAX_SPLITS: usize = 8;
+/// An insert needs this many splits at most: one of each level of the index, and a leaf is halved until the name fits.
+const MAX_SPLITS: usize = 12;
 
 /// An entry taken out of a leaf.
 struct Loose {
@@ -151,36 +150,40 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Makes room in a full index block: a full root moves its entries one level down, a full lower block
-    /// is halved.
+    /// Levels of index blocks that Linux reads.
+    fn index_levels(&self) -> usize {
+        if self.geometry.incompat.has(Incompat::LARGE_DIR) { 3 } else { 2 }
+    }
+
+    /// Makes room in a full index block: the highest full block below one that has room is halved; if all are full
+    /// up to the root, its entries move one level down.
     fn split_index(&mut self, dir: &mut Inode, path: &Path) -> Result<()> {
-        let full = || Error::new(Kind::NoSpace, "No space left on device (the index of the directory is full)");
-        match path.steps.as_slice() {
-            [root] => {
-                let entries = self.index_bytes(dir, root, 0)?;
-                let fresh = self.grow_dir(dir)?;
-                self.put_node(dir, fresh, &entries)?;
-                let block = self.index_block_mut(dir, 0)?;
-                put_le16(block, root.entries + 2, 1);
-                put_le32(block, root.entries + 4, fresh as u32);
-                block[0x1e] = 1;
-                Ok(())
+        let full = |step: &&Step| step.count >= step.limit;
+        let count = path.steps.iter().rev().take_while(full).count();
+        let at = path.steps.len() - count;
+        let Some(step) = path.steps.get(at) else { return Err(self.broken(dir, "an index without a root")) };
+        let Some(above) = at.checked_sub(1).and_then(|above| path.steps.get(above)) else {
+            if path.steps.len() >= self.index_levels() {
+                let what = "No space left on device (the index of the directory is full)";
+                return Err(Error::new(Kind::NoSpace, what));
             }
-            [.., above, step] if path.steps.len() <= MAX_LEVELS => {
-                if above.count >= above.limit {
-                    return Err(full());
-                }
-                let middle = step.count / 2;
-                let upper = self.index_bytes(dir, step, middle)?;
-                let key = crate::base::bytes::le32(&upper, 0);
-                let fresh = self.grow_dir(dir)?;
-                self.put_node(dir, fresh, &upper)?;
-                let block = self.index_block_mut(dir, step.logical)?;
-                put_le16(block, step.entries + 2, middle as u16);
-                self.put_key(dir, above, key, fresh)
-            }
-            _ => Err(full()),
-        }
+            let entries = self.index_bytes(dir, step, 0)?;
+            let fresh = self.grow_dir(dir)?;
+            self.put_node(dir, fresh, &entries)?;
+            let block = self.index_block_mut(dir, 0)?;
+            put_le16(block, step.entries + 2, 1);
+            put_le32(block, step.entries + 4, fresh as u32);
+            block[0x1e] = path.steps.len() as u8;
+            return Ok(());
+        };
+        let middle = step.count / 2;
+        let upper = self.index_bytes(dir, step, middle)?;
+        let key = crate::base::bytes::le32(&upper, 0);
+        let fresh = self.grow_dir(dir)?;
+        self.put_node(dir, fresh, &upper)?;
+        let block = self.index_block_mut(dir, step.logical)?;
+        put_le16(block, step.entries + 2, middle as u16);
+        self.put_key(dir, above, key, fresh)
     }
 
     /// The entries of an index block from number `from` on.

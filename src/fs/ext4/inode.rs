@@ -3,6 +3,8 @@
 //! Offsets: kernel documentation, "Index Nodes". The struct is a copy of the bytes; fields are patched
 //! in place and everything else stays.
 
+use std::ops::RangeInclusive;
+
 use crate::base::bytes::{le16, le32, put_le16, put_le32};
 use crate::base::{Error, Result, Timestamp};
 use crate::fs::FileType;
@@ -28,9 +30,14 @@ pub const FLAG_VERITY: u32 = 0x10_0000;
 pub const FLAG_EA_INODE: u32 = 0x20_0000;
 /// `i_flags`: the content is in the inode.
 pub const FLAG_INLINE_DATA: u32 = 0x1000_0000;
+/// `i_flags`: new nodes in the directory take its project.
+pub const FLAG_PROJINHERIT: u32 = 0x2000_0000;
+/// `i_flags`: the directory's names are compared without case.
+pub const FLAG_CASEFOLD: u32 = 0x4000_0000;
 /// `i_flags` that a new node takes from its directory: secrm, unrm, compr, sync, nodump, noatime, nocomp,
-/// journal-data, notail, dirsync.
-pub const FLAGS_INHERITED: u32 = 0x1 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | FLAG_DIRSYNC;
+/// journal-data, notail, dirsync, projinherit.
+pub const FLAGS_INHERITED: u32 =
+    0x1 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | FLAG_DIRSYNC | FLAG_PROJINHERIT;
 /// `i_flags`: directories only, every change is written at once.
 pub const FLAG_DIRSYNC: u32 = 0x1_0000;
 /// Of [`FLAGS_INHERITED`], what nodes other than files and directories take: nodump, noatime.
@@ -132,7 +139,11 @@ impl Inode {
         put_le32(&mut self.bytes, 0x04, size as u32);
         put_le32(&mut self.bytes, 0x6c, (size >> 32) as u32);
     }
-    /// Deletion time in seconds.
+    /// Deletion time in seconds; of an orphan the next one's number.
+    pub fn dtime(&self) -> u32 {
+        le32(&self.bytes, 0x14)
+    }
+    /// Sets the deletion time in seconds.
     pub fn set_dtime(&mut self, seconds: u32) {
         put_le32(&mut self.bytes, 0x14, seconds);
     }
@@ -163,6 +174,16 @@ impl Inode {
     /// Sets the generation.
     pub fn set_generation(&mut self, generation: u32) {
         put_le32(&mut self.bytes, 0x64, generation);
+    }
+    /// The project, 0 where the inode has no room for one.
+    pub fn project(&self) -> u32 {
+        if self.reaches(0x9c, 4) { le32(&self.bytes, 0x9c) } else { 0 }
+    }
+    /// Sets the project if the inode has room for it.
+    pub fn set_project(&mut self, project: u32) {
+        if self.reaches(0x9c, 4) {
+            put_le32(&mut self.bytes, 0x9c, project);
+        }
     }
     /// The attribute block, 0 if there is none.
     pub fn xattr_block(&self) -> u64 {
@@ -245,22 +266,24 @@ impl Inode {
         Some(Timestamp { seconds: base + (i64::from(word & 3) << 32), nanos })
     }
 
+    /// The seconds that a time can hold: signed 32 bits, and up to 2446 where there is room for the epoch.
+    pub fn time_range(&self, which: Time) -> RangeInclusive<i64> {
+        let top = if self.reaches(which.at().1, 4) { 3 << 32 } else { 0 };
+        i64::from(i32::MIN)..=i64::from(i32::MAX) + top
+    }
+
     /// Sets a time; what does not fit is cut to the nearest that does, as Linux does.
     pub fn set_time(&mut self, which: Time, time: Timestamp) {
         let (seconds, extra) = which.at();
         if seconds >= 0x80 && !self.reaches(seconds, 4) {
             return;
         }
-        let has_extra = self.reaches(extra, 4);
-        let top = if has_extra { i64::from(i32::MAX) + (3 << 32) } else { i64::from(i32::MAX) };
-        let (value, nanos) = match time.seconds {
-            s if s < i64::from(i32::MIN) => (i64::from(i32::MIN), 0),
-            s if s > top => (top, 0),
-            s => (s, time.nanos),
-        };
+        let range = self.time_range(which);
+        let value = time.seconds.clamp(*range.start(), *range.end());
         put_le32(&mut self.bytes, seconds, value as u32);
-        if has_extra {
+        if self.reaches(extra, 4) {
             let epoch = ((value - i64::from(value as i32)) >> 32) as u32 & 3;
+            let nanos = if value == time.seconds { time.nanos } else { 0 };
             put_le32(&mut self.bytes, extra, epoch | nanos << 2);
         }
     }

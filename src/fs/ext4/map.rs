@@ -1,16 +1,12 @@
-//! From blocks of a file to blocks of the device: extent trees, and the block lists of ext2 and ext3.
+//! From blocks of a file to blocks of the device: extent trees, read; block lists have a file of their own (`list`).
 
 use super::Ext4;
 use super::cache::Role;
 use super::checksum;
-use super::extent::{self, MAX_DEPTH, MAX_LEN, Node, ROOT_ENTRIES, Run};
+use super::extent::{self, MAX_DEPTH, Node, ROOT_ENTRIES, Run};
 use super::features::Incompat;
 use super::inode::{FLAG_EXTENTS, Inode};
-use crate::base::bytes::le32;
 use crate::base::{Error, Result};
-
-/// Block pointers in an inode: twelve direct ones, then one each of three depths.
-const DIRECT: u64 = 12;
 
 /// What a file has from some block on, up to the next change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +24,23 @@ pub(super) struct Span {
 pub(super) struct Map {
     /// The runs in order of the file's blocks.
     pub runs: Vec<Run>,
-    /// Blocks of tree nodes or pointers outside the inode: leaves first, then what is above them.
+    /// Blocks of tree nodes outside the inode, leaves first, then what is above them; or of pointers.
     pub nodes: Vec<u64>,
 }
 
 impl Map {
-    /// Number of blocks of the file that are mapped.
-    pub fn blocks(&self) -> u64 {
-        self.runs.iter().map(|run| u64::from(run.len)).sum()
+    /// Number of clusters of the file, of `ratio` blocks each, that have mapped blocks.
+    pub fn clusters(&self, ratio: u64) -> u64 {
+        let mut next = 0;
+        let mut count = 0;
+        for run in &self.runs {
+            let (first, end) = ((run.logical / ratio).max(next), run.end().div_ceil(ratio));
+            count += end.saturating_sub(first);
+            next = next.max(end);
+        }
+        count
     }
 }
-
-/// More pointer blocks than the largest file of an ext2 or ext3 has.
-const MAX_POINTER_BLOCKS: usize = 1 << 22;
 
 impl Ext4 {
     /// The seed of the checksums of what belongs to an inode.
@@ -71,7 +71,7 @@ impl Ext4 {
     }
 
     /// Checks a run of device blocks.
-    fn check_run(&self, inode: &Inode, run: &Run) -> Result<()> {
+    pub(super) fn check_run(&self, inode: &Inode, run: &Run) -> Result<()> {
         let end = run.physical.checked_add(u64::from(run.len));
         if run.len == 0 || run.physical <= self.geometry.first_block || end.is_none_or(|end| end > self.geometry.blocks)
         {
@@ -140,64 +140,6 @@ impl Ext4 {
         }
     }
 
-    /// Pointers in a block.
-    fn pointers(&self) -> u64 {
-        self.geometry.bs() / 4
-    }
-
-    /// Follows a block list: the pointer of `logical`, with the number of blocks for which the answer holds
-    /// (more than one only below a missing pointer block, or in a sequence).
-    fn list_span(&self, inode: &Inode, logical: u64) -> Result<Span> {
-        let p = self.pointers();
-        let hole = |len: u64| Ok(Span { len: len.max(1), physical: None, unwritten: false });
-        let slot = |i: u64| le32(inode.area(), i as usize * 4);
-        if logical < DIRECT {
-            let slots: Vec<u32> = (0..DIRECT).map(slot).collect();
-            return self.list_run(inode, logical, &slots, logical as usize);
-        }
-        let mut rest = logical - DIRECT;
-        for depth in 1..=3u32 {
-            let covers = p.pow(depth);
-            if rest >= covers {
-                rest -= covers;
-                continue;
-            }
-            let mut pointer = slot(DIRECT + u64::from(depth) - 1);
-            for level in (0..depth).rev() {
-                let below = p.pow(level);
-                if pointer == 0 {
-                    return hole(p.pow(level + 1) - rest);
-                }
-                self.check_run(inode, &Run { logical, len: 1, physical: pointer.into(), unwritten: false })?;
-                let block = self.block(pointer.into(), Role::Plain)?;
-                let index = (rest / below) as usize;
-                rest %= below;
-                if level == 0 {
-                    let slots: Vec<u32> = block.chunks_exact(4).map(|c| le32(c, 0)).collect();
-                    return self.list_run(inode, logical, &slots, index);
-                }
-                pointer = le32(&block, index * 4);
-            }
-        }
-        hole(u64::MAX - logical)
-    }
-
-    /// The sequence of pointers that begins at `index`.
-    fn list_run(&self, inode: &Inode, logical: u64, slots: &[u32], index: usize) -> Result<Span> {
-        let slots = slots.get(index..).unwrap_or_default();
-        let Some(first) = slots.first().copied() else {
-            return Err(Error::corrupt(format!("ext4: inode {}: no pointer for block {logical}", inode.number())));
-        };
-        if first == 0 {
-            let len = slots.iter().take_while(|s| **s == 0).count() as u64;
-            return Ok(Span { len, physical: None, unwritten: false });
-        }
-        let len = slots.iter().zip(u64::from(first)..).take_while(|(s, want)| u64::from(**s) == *want).count();
-        let run = Run { logical, len: len as u32, physical: first.into(), unwritten: false };
-        self.check_run(inode, &run)?;
-        Ok(Span { len: len as u64, physical: Some(first.into()), unwritten: false })
-    }
-
     /// The whole map of a file, checked for order and bounds.
     pub(super) fn map(&self, inode: &Inode) -> Result<Map> {
         let mut map = Map::default();
@@ -206,14 +148,7 @@ impl Ext4 {
             self.collect_extents(inode, inode.area(), None, 0, 1 << 32, &mut map, &mut upper)?;
             map.nodes.append(&mut upper);
         } else {
-            let mut mapped = 0;
-            let mut logical = 0;
-            for i in 0..DIRECT + 3 {
-                let pointer = le32(inode.area(), i as usize * 4);
-                let depth = i.saturating_sub(DIRECT - 1) as u32;
-                self.collect_pointer(inode, pointer, depth, logical, &mut map, &mut mapped)?;
-                logical += self.pointers().pow(depth);
-            }
+            self.collect_list(inode, &mut map)?;
         }
         Ok(map)
     }
@@ -261,48 +196,6 @@ impl Ext4 {
                 self.collect_extents(inode, &block, Some(node.depth() - 1), key, next, map, upper)?;
                 from = next;
             }
-        }
-        Ok(())
-    }
-
-    /// Adds what is below a pointer. A damaged list may name a block again and again, but no file has more
-    /// blocks than the file system: `mapped` counts them.
-    fn collect_pointer(
-        &self,
-        inode: &Inode,
-        pointer: u32,
-        depth: u32,
-        logical: u64,
-        map: &mut Map,
-        mapped: &mut u64,
-    ) -> Result<()> {
-        if pointer == 0 {
-            return Ok(());
-        }
-        let run = Run { logical, len: 1, physical: pointer.into(), unwritten: false };
-        self.check_run(inode, &run)?;
-        *mapped += 1;
-        if *mapped > self.geometry.blocks || map.nodes.len() > MAX_POINTER_BLOCKS {
-            return Err(Error::corrupt(format!("ext4: inode {}: its block list repeats itself", inode.number())));
-        }
-        if depth == 0 {
-            match map.runs.last_mut() {
-                Some(last)
-                    if last.end() == logical
-                        && last.physical + u64::from(last.len) == run.physical
-                        && last.len < MAX_LEN =>
-                {
-                    last.len += 1;
-                }
-                _ => map.runs.push(run),
-            }
-            return Ok(());
-        }
-        map.nodes.push(pointer.into());
-        let block = self.block(pointer.into(), Role::Plain)?;
-        let below = self.pointers().pow(depth - 1);
-        for (i, slot) in (0u64..).zip(block.chunks_exact(4)) {
-            self.collect_pointer(inode, le32(slot, 0), depth - 1, logical + i * below, map, mapped)?;
         }
         Ok(())
     }

@@ -8,26 +8,41 @@ mod acl;
 mod alloc;
 mod attributes;
 mod cache;
+mod check;
 pub mod checksum;
 mod content;
+mod copies;
 mod dir;
 pub mod dirent;
 mod edit;
 pub mod extent;
+mod facts;
 pub mod features;
 mod file;
+mod flags;
+mod free_space;
 mod fresh;
 pub mod geometry;
 pub mod group;
+mod guard;
 pub mod hash;
+mod identity;
 mod index;
+mod inline;
 pub mod inode;
+mod journal;
+mod list;
 pub mod make;
 mod map;
+mod mmp;
 mod names;
+mod orphan;
+mod resize;
 mod state;
 pub mod superblock;
 mod tree;
+mod tune;
+mod values;
 pub mod xattr;
 
 use std::cell::RefCell;
@@ -37,6 +52,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
 pub use make::make;
+pub use tune::Tuning;
 
 use alloc::Allocator;
 use cache::Cache;
@@ -51,7 +67,11 @@ pub const NAMES: &[&str] = &["ext2", "ext3", "ext4"];
 
 /// An open file system.
 pub struct Ext4 {
+    /// The device as it was given.
+    base: Device,
+    /// The same, or what it reads as after the replay of its journal.
     device: Device,
+    recovery: Option<journal::Recovery>,
     superblock: Superblock,
     geometry: Geometry,
     cache: RefCell<Cache>,
@@ -124,15 +144,17 @@ fn load(device: &dyn BlockDevice) -> Result<(Superblock, Geometry)> {
 }
 
 impl Ext4 {
-    /// Opens a file system; reads its superblock only.
+    /// Opens a file system; reads its superblock, and the journal if it must be replayed.
     ///
     /// # Errors
-    /// Features that forbid reading, a damaged superblock, a device that is too short.
+    /// Features that forbid reading, a damaged superblock or journal, a device that is too short.
     pub fn open(device: Device) -> Result<Self> {
         let (superblock, geometry) = load(device.as_ref())?;
         let allocator = Allocator::new(device.pristine());
-        Ok(Ext4 {
+        let mut fs = Ext4 {
+            base: device.clone(),
             device,
+            recovery: None,
             superblock,
             geometry,
             cache: RefCell::default(),
@@ -143,7 +165,9 @@ impl Ext4 {
             linear_hints: HashMap::new(),
             generation: 0,
             now: Timestamp::default(),
-        })
+        };
+        fs.find_recovery()?;
+        Ok(fs)
     }
 
     /// The inode of a node.
@@ -230,8 +254,19 @@ impl FileSystem for Ext4 {
         self.writable = false;
         self.linear_hints.clear();
         self.allocator.forget();
+        self.device = self.base.clone();
         (self.superblock, self.geometry) = load(self.device.as_ref())?;
-        Ok(())
+        self.find_recovery()
+    }
+
+    fn free_space(&mut self) -> Result<Vec<std::ops::Range<u64>>> {
+        self.load_zones()?;
+        let bs = self.geometry.bs();
+        Ok(self.free_runs()?.into_iter().map(|run| run.start * bs..run.end * bs).collect())
+    }
+
+    fn as_ext4(&mut self) -> Option<&mut Ext4> {
+        Some(self)
     }
 
     fn committed(&mut self) {

@@ -5,8 +5,9 @@ use super::cache::Role;
 use super::dir::Place;
 use super::dirent::{self, Entries};
 use super::extent::Run;
-use super::features::Compat;
-use super::inode::{Inode, Time};
+use super::features::{Compat, Incompat};
+use super::inode::{FLAG_INLINE_DATA, Inode, Time};
+use crate::base::bytes::put_le32;
 use crate::base::{Error, Kind, Result};
 
 /// A name to put into a directory.
@@ -37,6 +38,24 @@ pub(super) fn put_in_area(area: &mut [u8], has_types: bool, new: &NewEntry<'_>) 
     }
     dirent::put(area, at + used, len - used, new.inode, new.kind, new.name);
     Some(true)
+}
+
+/// Takes an entry out: the record before it grows, or the first of the area becomes unused. Answers whether it was
+/// there.
+fn remove_from_area(area: &mut [u8], has_types: bool, at: usize) -> bool {
+    let mut before: Option<(usize, usize)> = None;
+    for entry in Entries::new(area, has_types).flatten() {
+        if entry.at == at {
+            let len = entry.len;
+            match before {
+                Some((before, room)) => dirent::put_len(area, before, room + len),
+                None => dirent::put_inode(area, at, 0),
+            }
+            return true;
+        }
+        before = Some((entry.at, entry.len));
+    }
+    false
 }
 
 impl Ext4 {
@@ -78,12 +97,12 @@ impl Ext4 {
     pub(super) fn grow_dir(&mut self, dir: &mut Inode) -> Result<u64> {
         let logical = self.dir_blocks(dir);
         let bs = self.geometry.bs();
-        if dir.size() >= 1 << 31 {
+        if dir.size() >= 1 << 31 && !self.geometry.incompat.has(Incompat::LARGE_DIR) {
             return Err(Error::new(Kind::NoSpace, "No space left on device (the directory is at its largest size)"));
         }
         let mut map = self.map(dir)?;
         let goal = map.runs.last().map_or_else(|| self.home_of(dir), |run| run.physical + u64::from(run.len));
-        let grant = self.allocate(goal, 1)?;
+        let grant = self.allocate_mapped(&map, logical, 1, goal)?;
         map.runs.push(Run { logical, len: 1, physical: grant.start, unwritten: false });
         self.store_map(dir, &mut map)?;
         dir.set_size((logical + 1) * bs);
@@ -99,6 +118,12 @@ impl Ext4 {
         let new = &NewEntry { kind: if self.geometry.has_types() { new.kind } else { 0 }, ..*new };
         dir.set_time(Time::Modify, self.now);
         dir.set_time(Time::Change, self.now);
+        if dir.has(FLAG_INLINE_DATA) {
+            if self.add_inline_entry(dir, new)? {
+                return Ok(());
+            }
+            self.move_names_out(dir)?;
+        }
         if self.is_indexed(dir) {
             return self.add_indexed(dir, new);
         }
@@ -126,39 +151,34 @@ impl Ext4 {
         dir.set_time(Time::Change, self.now);
         self.linear_hints.remove(&dir.number());
         let has_types = self.geometry.has_types();
-        let area = self.leaf_mut(dir, place.logical)?;
-        let mut before: Option<(usize, usize)> = None;
-        let mut found = None;
-        for entry in Entries::new(area, has_types).flatten() {
-            if entry.at == place.at {
-                found = Some(entry.len);
-                break;
-            }
-            before = Some((entry.at, entry.len));
-        }
-        match (found, before) {
-            (Some(len), Some((at, before))) => dirent::put_len(area, at, before + len),
-            (Some(_), None) => dirent::put_inode(area, place.at, 0),
-            (None, _) => return Err(self.broken(dir, "an entry moved while it was removed")),
-        }
-        Ok(())
+        let removed = if dir.has(FLAG_INLINE_DATA) {
+            self.change_inline_area(dir, place.logical, |area| remove_from_area(area, has_types, place.at))?
+        } else {
+            remove_from_area(self.leaf_mut(dir, place.logical)?, has_types, place.at)
+        };
+        if removed { Ok(()) } else { Err(self.broken(dir, "an entry moved while it was removed")) }
     }
 
     /// Points a name at another inode. The directory's inode is changed but not stored.
     pub(super) fn replace_entry(&mut self, dir: &mut Inode, place: &Place, inode: u32, kind: u8) -> Result<()> {
         dir.set_time(Time::Modify, self.now);
         dir.set_time(Time::Change, self.now);
-        self.point_entry(dir, place.logical, place.at, inode, Some(kind))
+        self.point_entry(dir, place, inode, Some(kind))
     }
 
-    fn point_entry(&mut self, dir: &Inode, logical: u64, at: usize, inode: u32, kind: Option<u8>) -> Result<()> {
-        let has_types = self.geometry.has_types();
-        let (number, role) = self.dir_block_at(dir, logical)?;
-        let block = self.block_mut(number, role)?;
-        dirent::put_inode(block, at, inode);
-        if let Some(kind) = kind.filter(|_| has_types) {
-            dirent::put_kind(block, at, kind);
+    fn point_entry(&mut self, dir: &mut Inode, place: &Place, inode: u32, kind: Option<u8>) -> Result<()> {
+        let kind = kind.filter(|_| self.geometry.has_types());
+        let point = |area: &mut [u8]| {
+            dirent::put_inode(area, place.at, inode);
+            if let Some(kind) = kind {
+                dirent::put_kind(area, place.at, kind);
+            }
+        };
+        if dir.has(FLAG_INLINE_DATA) {
+            return self.change_inline_area(dir, place.logical, point);
         }
+        let (number, role) = self.dir_block_at(dir, place.logical)?;
+        point(self.block_mut(number, role)?);
         Ok(())
     }
 
@@ -174,10 +194,15 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Points `..` of a directory at another one.
-    pub(super) fn set_parent(&mut self, dir: &Inode, parent: u32) -> Result<()> {
+    /// Points `..` of a directory at another one. The directory's inode may be changed but is not stored.
+    pub(super) fn set_parent(&mut self, dir: &mut Inode, parent: u32) -> Result<()> {
+        if dir.has(FLAG_INLINE_DATA) {
+            put_le32(dir.area_mut(), 0, parent);
+            return Ok(());
+        }
         self.parent_of(dir)?;
         // `parent_of` has seen that the second entry is `..`; the first has 12 bytes in every directory.
-        self.point_entry(dir, 0, 12, parent, None)
+        let place = Place { logical: 0, at: 12, inode: 0 };
+        self.point_entry(dir, &place, parent, None)
     }
 }

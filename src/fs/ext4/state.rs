@@ -7,14 +7,9 @@ use super::group::Group;
 use super::inode::Inode;
 use super::superblock::{STATE_ERROR, STATE_VALID};
 use super::{dirent, type_name};
-use crate::base::bytes::{be32, le64};
+use crate::base::bytes::le64;
 use crate::base::{Error, Result};
 use crate::fs::FsInfo;
-
-/// First word of a journal (kernel documentation, "Journal (jbd2)").
-const JOURNAL_MAGIC: u32 = 0xc03b_3998;
-
-const REPLAY: &str = "the journal must be replayed: boot or mount it once, or run e2fsck";
 
 impl Ext4 {
     /// An inode's bytes, their checksum checked.
@@ -42,28 +37,6 @@ impl Ext4 {
         Ok((Group(&desc).inode_table().wrapping_add(byte / geometry.bs()), at..at + geometry.inode_size))
     }
 
-    /// The journal's superblock says that there is nothing to replay; else why not.
-    fn journal_trouble(&self) -> Result<Option<String>> {
-        let number = self.superblock.journal_inode();
-        if number == 0 || self.superblock.journal_device() != 0 {
-            return Ok(Some("its journal is on another device".into()));
-        }
-        let inode = self.inode(number)?;
-        let Some(block) = self.span_at(&inode, 0)?.physical else {
-            return Ok(Some("its journal has no first block".into()));
-        };
-        let block = self.block(block, Role::Plain)?;
-        Ok(if be32(&block, 0) != JOURNAL_MAGIC {
-            Some(format!("its journal has magic {:#010x}", be32(&block, 0)))
-        } else if be32(&block, 0x1c) != 0 {
-            Some(REPLAY.into())
-        } else if be32(&block, 0x20) != 0 {
-            Some(format!("its journal recorded error {}; run e2fsck", be32(&block, 0x20) as i32))
-        } else {
-            None
-        })
-    }
-
     /// Why this file system is not written, if it is not.
     pub(super) fn why_read_only(&self) -> Result<Option<String>> {
         let superblock = &self.superblock;
@@ -71,14 +44,11 @@ impl Ext4 {
         if let Some(feature) = features::unwritable(compat, incompat, ro_compat) {
             return Ok(Some(format!("{feature} is not handled for writing yet")));
         }
-        if incompat.has(Incompat::RECOVER) {
-            return Ok(Some(REPLAY.into()));
-        }
-        if !incompat.has(Incompat::EXTENTS) {
-            return Ok(Some("files mapped by block lists (no feature 'extents') are not written yet".into()));
-        }
         if ro_compat.has(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM) {
             return Ok(Some("both 'metadata_csum' and 'uninit_bg' are set".into()));
+        }
+        if self.geometry.ratio() > 1 && self.geometry.first_block != 0 {
+            return Ok(Some("'bigalloc' with a first block other than 0".into()));
         }
         if superblock.creator_os() != 0 {
             return Ok(Some(format!("s_creator_os is {}, not Linux (0)", superblock.creator_os())));
@@ -89,15 +59,13 @@ impl Ext4 {
         if superblock.state() & STATE_VALID == 0 {
             return Ok(Some("it was not unmounted cleanly (s_state); run e2fsck".into()));
         }
-        if superblock.last_orphan() != 0 || ro_compat.has(RoCompat::ORPHAN_PRESENT) {
-            return Ok(Some(
-                "deleted files wait to be cleaned up (orphan list): boot or mount it once, or run e2fsck".into(),
-            ));
+        if ro_compat.has(RoCompat::ORPHAN_PRESENT) && !compat.has(Compat::ORPHAN_FILE) {
+            return Ok(Some("'orphan_present' (ro_compat 0x10000) is set without 'orphan_file'".into()));
         }
-        if compat.has(Compat::HAS_JOURNAL) {
-            return self.journal_trouble();
+        if let Some(why) = self.mmp_trouble()? {
+            return Ok(Some(why));
         }
-        Ok(None)
+        self.journal_trouble()
     }
 
     /// See [`crate::fs::FileSystem::info`]. The sizes are those of statfs(2) on Linux: of all blocks the
@@ -105,8 +73,8 @@ impl Ext4 {
     pub(super) fn describe(&self) -> Result<FsInfo> {
         let superblock = &self.superblock;
         let geometry = &self.geometry;
-        let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
-        let free = superblock.free_blocks().saturating_mul(ratio);
+        let ratio = geometry.ratio();
+        let free = superblock.free_blocks();
         let delayed =
             if geometry.incompat.has(Incompat::EXTENTS) { (geometry.blocks / ratio / 50).min(4096) * ratio } else { 0 };
         let uuid = superblock.uuid().0;
@@ -131,8 +99,7 @@ impl Ext4 {
     fn overhead(&self) -> Result<u64> {
         let geometry = &self.geometry;
         if geometry.ro_compat.has(RoCompat::BIGALLOC) && self.superblock.overhead() != 0 {
-            let ratio = u64::from(geometry.blocks_per_group / geometry.clusters_per_group);
-            return Ok(u64::from(self.superblock.overhead()) * ratio);
+            return Ok(u64::from(self.superblock.overhead()) * geometry.ratio());
         }
         let heads: u64 = (0..geometry.groups).map(|group| geometry.head_blocks(group)).sum();
         let mut blocks = geometry.first_block + heads + u64::from(geometry.groups) * (geometry.table_blocks() + 2);

@@ -4,7 +4,8 @@
 
 use super::checksum;
 use super::features::{Compat, Incompat, RoCompat};
-use crate::base::bytes::{le16, le32, put_le32, u8_at};
+use super::inode::Inode;
+use crate::base::bytes::{le16, le32, le64, put_le16, put_le32, u8_at};
 use crate::base::{Error, Result, Timestamp, Uuid};
 
 /// Where the first superblock begins, in bytes.
@@ -18,6 +19,8 @@ pub const MAGIC: u16 = 0xef53;
 pub const STATE_VALID: u16 = 1;
 /// `s_state`: errors were detected.
 pub const STATE_ERROR: u16 = 2;
+/// `s_state`: orphans are being cleaned up.
+pub const STATE_ORPHANS: u16 = 4;
 /// `s_flags`: directory hashes treat names as unsigned bytes.
 pub const FLAG_UNSIGNED_HASH: u32 = 2;
 
@@ -40,6 +43,7 @@ pub(super) mod at {
     pub const REVISION: usize = 0x4c;
     pub const FIRST_INODE: usize = 0x54;
     pub const INODE_SIZE: usize = 0x58;
+    pub const GROUP: usize = 0x5a;
     pub const COMPAT: usize = 0x5c;
     pub const INCOMPAT: usize = 0x60;
     pub const RO_COMPAT: usize = 0x64;
@@ -53,11 +57,13 @@ pub(super) mod at {
     pub const HASH_VERSION: usize = 0xfc;
     pub const DESC_SIZE: usize = 0xfe;
     pub const FIRST_META_BG: usize = 0x104;
+    pub const JOURNAL_BACKUP: usize = 0x10c;
     pub const BLOCKS_HI: usize = 0x150;
     pub const RESERVED_HI: usize = 0x154;
     pub const FREE_BLOCKS_HI: usize = 0x158;
     pub const WANT_EXTRA_ISIZE: usize = 0x15e;
     pub const FLAGS: usize = 0x160;
+    pub const MMP_BLOCK: usize = 0x168;
     pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;
     pub const ERROR_COUNT: usize = 0x194;
@@ -100,16 +106,43 @@ impl Superblock {
     pub fn reserved_blocks(&self) -> u64 {
         self.wide(at::RESERVED_LO, at::RESERVED_HI)
     }
-    /// Free blocks (clusters, with bigalloc).
+    /// Free blocks; not clusters, even with bigalloc.
     pub fn free_blocks(&self) -> u64 {
         self.wide(at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI)
     }
+    fn put_wide(&mut self, lo: usize, hi: usize, value: u64) {
+        put_le32(&mut self.0, lo, value as u32);
+        if self.incompat().has(Incompat::BIT64) {
+            put_le32(&mut self.0, hi, (value >> 32) as u32);
+        }
+    }
+    /// Sets the number of blocks.
+    pub fn set_blocks(&mut self, count: u64) {
+        self.put_wide(at::BLOCKS_LO, at::BLOCKS_HI, count);
+    }
+    /// Sets the number of inodes.
+    pub fn set_inodes(&mut self, count: u32) {
+        put_le32(&mut self.0, at::INODES, count);
+    }
+    /// Sets the number of blocks that only root may take.
+    pub fn set_reserved_blocks(&mut self, count: u64) {
+        self.put_wide(at::RESERVED_LO, at::RESERVED_HI, count);
+    }
+    /// Sets the number of blocks kept behind each copy of the descriptors.
+    pub fn set_reserved_gdt_blocks(&mut self, count: u16) {
+        put_le16(&mut self.0, at::RESERVED_GDT, count);
+    }
+    /// Sets the count of metadata blocks; 0 for not counted.
+    pub fn set_overhead(&mut self, count: u32) {
+        put_le32(&mut self.0, at::OVERHEAD, count);
+    }
+    /// Sets the number of the group that a copy stands in.
+    pub fn set_group(&mut self, group: u32) {
+        put_le16(&mut self.0, at::GROUP, group as u16);
+    }
     /// Sets the number of free blocks.
     pub fn set_free_blocks(&mut self, count: u64) {
-        put_le32(&mut self.0, at::FREE_BLOCKS_LO, count as u32);
-        if self.incompat().has(Incompat::BIT64) {
-            put_le32(&mut self.0, at::FREE_BLOCKS_HI, (count >> 32) as u32);
-        }
+        self.put_wide(at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, count);
     }
     /// Free inodes.
     pub fn free_inodes(&self) -> u32 {
@@ -146,6 +179,10 @@ impl Superblock {
     /// [`STATE_VALID`], [`STATE_ERROR`].
     pub fn state(&self) -> u16 {
         le16(&self.0, at::STATE)
+    }
+    /// Sets the state.
+    pub fn set_state(&mut self, state: u16) {
+        put_le16(&mut self.0, at::STATE, state);
     }
     /// 0 for Linux.
     pub fn creator_os(&self) -> u32 {
@@ -185,6 +222,16 @@ impl Superblock {
         let now = self.ro_compat().0;
         put_le32(&mut self.0, at::RO_COMPAT, now | bits);
     }
+    /// Takes bits from `s_feature_incompat`.
+    pub fn clear_incompat(&mut self, bits: u32) {
+        let now = self.incompat().0;
+        put_le32(&mut self.0, at::INCOMPAT, now & !bits);
+    }
+    /// Takes bits from `s_feature_ro_compat`.
+    pub fn clear_ro_compat(&mut self, bits: u32) {
+        let now = self.ro_compat().0;
+        put_le32(&mut self.0, at::RO_COMPAT, now & !bits);
+    }
     /// The file system's UUID.
     pub fn uuid(&self) -> Uuid {
         Uuid(self.0[at::UUID..at::UUID + 16].try_into().unwrap_or_default())
@@ -193,6 +240,46 @@ impl Superblock {
     pub fn label(&self) -> &[u8] {
         let field = &self.0[at::LABEL..at::LABEL + 16];
         field.split(|b| *b == 0).next().unwrap_or_default()
+    }
+    /// Sets the UUID.
+    pub fn set_uuid(&mut self, uuid: Uuid) {
+        self.0[at::UUID..at::UUID + 16].copy_from_slice(&uuid.0);
+    }
+    /// Sets the label; what is longer than 16 bytes is cut off.
+    pub fn set_label(&mut self, label: &[u8]) {
+        let field = &mut self.0[at::LABEL..at::LABEL + 16];
+        field.fill(0);
+        field.iter_mut().zip(label).for_each(|(to, from)| *to = *from);
+    }
+    /// Sets the mounts since the last check.
+    pub fn set_mounts(&mut self, count: u16) {
+        put_le16(&mut self.0, 0x34, count);
+    }
+    /// Sets the mounts after which it is checked; 0xffff for never.
+    pub fn set_max_mounts(&mut self, count: u16) {
+        put_le16(&mut self.0, 0x36, count);
+    }
+    /// Sets what a kernel does on errors: 1 carries on, 2 remounts read-only, 3 panics.
+    pub fn set_on_errors(&mut self, what: u16) {
+        put_le16(&mut self.0, 0x3c, what);
+    }
+    /// Sets the seconds between checks, 0 for none.
+    pub fn set_check_interval(&mut self, seconds: u32) {
+        put_le32(&mut self.0, 0x44, seconds);
+    }
+    /// Sets the user who may take reserved blocks.
+    pub fn set_reserved_user(&mut self, user: u16) {
+        put_le16(&mut self.0, 0x50, user);
+    }
+    /// Sets the group that may take reserved blocks.
+    pub fn set_reserved_group(&mut self, group: u16) {
+        put_le16(&mut self.0, 0x52, group);
+    }
+    /// Sets where it was mounted last; what is longer than 63 bytes is cut off.
+    pub fn set_last_mounted(&mut self, path: &[u8]) {
+        let field = &mut self.0[0x88..0xc8];
+        field.fill(0);
+        field[..63].iter_mut().zip(path).for_each(|(to, from)| *to = *from);
     }
     /// Blocks kept behind each copy of the group descriptors for growth.
     pub fn reserved_gdt_blocks(&self) -> u16 {
@@ -209,6 +296,17 @@ impl Superblock {
     /// Head of the list of inodes to clean up after a crash, 0 if empty.
     pub fn last_orphan(&self) -> u32 {
         le32(&self.0, at::LAST_ORPHAN)
+    }
+    /// Sets the head of that list.
+    pub fn set_last_orphan(&mut self, inode: u32) {
+        put_le32(&mut self.0, at::LAST_ORPHAN, inode);
+    }
+    /// Keeps a copy of where the journal lies: its `i_block` and size.
+    pub fn set_journal_backup(&mut self, journal: &Inode) {
+        let at = at::JOURNAL_BACKUP;
+        self.0[at..at + 60].copy_from_slice(journal.area());
+        put_le32(&mut self.0, at + 60, (journal.size() >> 32) as u32);
+        put_le32(&mut self.0, at + 64, journal.size() as u32);
     }
     /// Seed of directory hashes.
     pub fn hash_seed(&self) -> [u32; 4] {
@@ -233,6 +331,10 @@ impl Superblock {
     /// Miscellaneous flags: [`FLAG_UNSIGNED_HASH`].
     pub fn flags(&self) -> u32 {
         le32(&self.0, at::FLAGS)
+    }
+    /// The block that guards against two mounts (mmp).
+    pub fn mmp_block(&self) -> u64 {
+        le64(&self.0, at::MMP_BLOCK)
     }
     /// log2 of the number of groups whose metadata lies together (flex_bg).
     pub fn log_groups_per_flex(&self) -> u8 {

@@ -38,21 +38,13 @@ fn merge(runs: &mut Vec<Run>) {
 }
 
 impl Ext4 {
-    /// Refuses files that are mapped in a way that is not written.
-    pub(super) fn check_map_writable(&self, inode: &Inode) -> Result<()> {
-        if inode.has(FLAG_EXTENTS) {
-            return Ok(());
-        }
-        Err(Error::unsupported(format!(
-            "ext4: inode {} is mapped by a block list (no flag {FLAG_EXTENTS:#x}); its content is not written yet",
-            inode.number()
-        )))
-    }
-
-    /// Makes `map` the map of an inode: takes or gives back tree nodes, sets the space that it uses. The
-    /// inode is changed but not stored.
+    /// Makes `map` the map of an inode, of the kind that it has: takes or gives back tree nodes, sets the space that
+    /// it uses. The inode is changed but not stored.
     pub(super) fn store_map(&mut self, inode: &mut Inode, map: &mut Map) -> Result<()> {
-        self.check_map_writable(inode)?;
+        if !inode.has(FLAG_EXTENTS) {
+            self.store_list(inode, map)?;
+            return self.count_space(inode, map);
+        }
         merge(&mut map.runs);
         let room = (self.geometry.block_size - HEADER) / ENTRY;
         // Nodes of each level from the leaves up, until the rest fits the inode.
@@ -119,9 +111,13 @@ impl Ext4 {
 
     /// Sets `i_blocks` from the map and the attribute block.
     fn count_space(&self, inode: &mut Inode, map: &Map) -> Result<()> {
-        let blocks = map.blocks() + map.nodes.len() as u64 + u64::from(inode.xattr_block() != 0);
+        let ratio = self.geometry.ratio();
+        let clusters = map.clusters(ratio)
+            + map.nodes.len() as u64
+            + u64::from(inode.xattr_block() != 0)
+            + self.all_value_clusters(inode)?;
         let huge = self.geometry.ro_compat.has(RoCompat::HUGE_FILE);
-        inode.set_sectors(blocks * (self.geometry.bs() / 512), self.geometry.bs(), huge)
+        inode.set_sectors(clusters * ratio * (self.geometry.bs() / 512), self.geometry.bs(), huge)
     }
 
     /// Where the metadata of an inode should go: into its group.
@@ -146,24 +142,35 @@ impl Ext4 {
 
     /// Frees everything that an inode holds from file block `from` on and stores the shortened map.
     pub(super) fn cut_map(&mut self, inode: &mut Inode, from: u64) -> Result<Map> {
-        self.check_map_writable(inode)?;
         let mut map = self.map(inode)?;
         let keep = map.runs.partition_point(|run| run.logical < from);
-        let mut freed: Vec<(u64, u64)> = Vec::new();
-        for run in map.runs.drain(keep..) {
-            freed.push((run.physical, run.len.into()));
-        }
+        let mut freed: Vec<Run> = map.runs.drain(keep..).collect();
         if let Some(last) = map.runs.last_mut() {
-            if last.end() > from {
-                let kept = (from - last.logical) as u32;
-                freed.push((last.physical + u64::from(kept), u64::from(last.len - kept)));
-                last.len = kept;
+            if let Some(part) = last.clip(from, u64::MAX) {
+                last.len -= part.len;
+                freed.insert(0, part);
             }
         }
-        for (start, len) in freed {
-            self.release(start, len)?;
+        let mut kept = map.runs.last().copied();
+        for run in freed {
+            self.release_run(&run, kept.as_ref())?;
+            kept = Some(run);
         }
         self.store_map(inode, &mut map)?;
         Ok(map)
+    }
+
+    /// Gives back the blocks of a run; not the cluster that it begins in if the run before it lies there too, which
+    /// keeps it or gave it back.
+    fn release_run(&mut self, run: &Run, before: Option<&Run>) -> Result<()> {
+        let ratio = self.geometry.ratio();
+        let mut start = run.physical;
+        if start % ratio != run.logical % ratio {
+            return Err(Error::corrupt(format!("ext4: the extent at block {start} does not keep to its clusters")));
+        }
+        if before.is_some_and(|before| (before.end() - 1) / ratio == run.logical / ratio) {
+            start = start.next_multiple_of(ratio);
+        }
+        if start < run.behind() { self.release(start, run.behind() - start) } else { Ok(()) }
     }
 }

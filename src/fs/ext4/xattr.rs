@@ -1,11 +1,11 @@
 //! Extended attributes on disk: entries in the inode's tail and in one block.
 //!
-//! Offsets: kernel documentation, "Extended Attributes". Values in inodes of their own (ea_inode) are read.
+//! Offsets: kernel documentation, "Extended Attributes". Values in inodes of their own (ea_inode): `values`.
 
 use super::Ext4;
 use super::acl;
 use super::cache::Role;
-use super::inode::{FLAG_EA_INODE, Inode};
+use super::inode::Inode;
 use crate::base::bytes::{le16, le32, put_le16, put_le32, u8_at};
 use crate::base::{Error, Name, Result};
 
@@ -15,8 +15,6 @@ pub const MAGIC: u32 = 0xea02_0000;
 pub const BLOCK_HEADER: usize = 32;
 /// Bytes of an entry without its name.
 const ENTRY: usize = 16;
-/// Largest value that is read from an inode of its own: what Linux allows for any attribute.
-const MAX_VALUE: usize = 65536;
 
 /// Name index and the prefix that it stands for. An index whose prefix is a whole name comes first.
 const PREFIXES: &[(u8, &[u8])] = &[
@@ -33,7 +31,7 @@ pub const ACL_ACCESS: u8 = 2;
 /// Index of the default ACL.
 pub const ACL_DEFAULT: u8 = 3;
 /// The attribute that continues an inline file.
-const INLINE: (u8, &[u8]) = (7, b"data");
+pub(super) const INLINE: (u8, &[u8]) = (7, b"data");
 
 /// An attribute as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +42,17 @@ pub struct Attribute {
     pub name: Vec<u8>,
     /// The value in the form that it has on disk.
     pub value: Vec<u8>,
+    /// The inode that holds the value, if it has one of its own.
+    pub stored: Option<ValueInode>,
+}
+
+/// An inode that holds the value of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueInode {
+    /// Its number.
+    pub number: u32,
+    /// The hash of the value, which the entry's hash is made of.
+    pub hash: u32,
 }
 
 /// Splits a full name into index and rest. `None` for prefixes that ext4 does not store.
@@ -71,12 +80,22 @@ fn padded(len: usize) -> usize {
 impl Attribute {
     /// Bytes that entry and value take.
     pub fn space(&self) -> usize {
-        ENTRY + padded(self.name.len()) + padded(self.value.len())
+        let value = if self.stored.is_some() { 0 } else { padded(self.value.len()) };
+        ENTRY + padded(self.name.len()) + value
     }
 
-    /// `e_hash` as Linux computes it: over the name's bytes (unsigned) and the value's words.
+    /// Whether it has this index and name.
+    pub fn is(&self, key: (u8, &[u8])) -> bool {
+        (self.index, self.name.as_slice()) == key
+    }
+
+    /// `e_hash` as Linux computes it: over the name's bytes (unsigned) and the value's words; in place of a value with
+    /// an inode of its own, over the hash of that.
     fn hash(&self) -> u32 {
         let name = self.name.iter().fold(0u32, |hash, byte| hash.rotate_left(5) ^ u32::from(*byte));
+        if let Some(stored) = self.stored {
+            return name.rotate_left(16) ^ stored.hash;
+        }
         self.value.chunks(4).fold(name, |hash, chunk| {
             let mut word = [0; 4];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -118,25 +137,27 @@ fn lay_out(area: &mut [u8], start: usize, base: usize, attributes: &[Attribute],
     let (mut at, mut end) = (start, area.len());
     for attribute in attributes {
         let len = attribute.value.len();
-        end -= padded(len);
+        let inside = if attribute.stored.is_some() { &[] } else { attribute.value.as_slice() };
+        end -= padded(inside.len());
         if let Some(bytes) = area.get_mut(at..at + 2) {
             bytes.copy_from_slice(&[attribute.name.len() as u8, attribute.index]);
         }
-        put_le16(area, at + 2, if len == 0 { 0 } else { (end - base) as u16 });
+        put_le16(area, at + 2, if inside.is_empty() { 0 } else { (end - base) as u16 });
+        put_le32(area, at + 4, attribute.stored.map_or(0, |stored| stored.number));
         put_le32(area, at + 8, len as u32);
-        put_le32(area, at + 12, if hashed { attribute.hash() } else { 0 });
+        put_le32(area, at + 12, if hashed || attribute.stored.is_some() { attribute.hash() } else { 0 });
         if let Some(bytes) = area.get_mut(at + ENTRY..at + ENTRY + attribute.name.len()) {
             bytes.copy_from_slice(&attribute.name);
         }
-        if let Some(bytes) = area.get_mut(end..end + len) {
-            bytes.copy_from_slice(&attribute.value);
+        if let Some(bytes) = area.get_mut(end..end + inside.len()) {
+            bytes.copy_from_slice(inside);
         }
         at += ENTRY + padded(attribute.name.len());
     }
 }
 
 /// Bytes for entries and values in the inode, without magic and final zero word.
-fn inode_room(inode: &Inode) -> usize {
+pub(super) fn inode_room(inode: &Inode) -> usize {
     match inode.extra_size() {
         0 => 0,
         extra => inode.bytes().len().saturating_sub(128 + extra + 8),
@@ -176,7 +197,7 @@ pub(super) fn put_in_block(block: &mut [u8], attributes: &mut [Attribute]) {
 }
 
 impl Ext4 {
-    fn bad_attributes(&self, inode: &Inode, place: &str) -> Error {
+    pub(super) fn bad_attributes(&self, inode: &Inode, place: &str) -> Error {
         Error::corrupt(format!("ext4: inode {}: broken attributes in {place}", inode.number()))
     }
 
@@ -185,8 +206,11 @@ impl Ext4 {
         let found = entries(area, start).ok_or_else(|| self.bad_attributes(inode, place))?;
         let mut attributes = Vec::with_capacity(found.len());
         for entry in found {
+            let mut stored = None;
             let value = if entry.inode != 0 {
-                self.value_inode(inode, entry.inode, entry.size)?
+                let (value, hash) = self.read_value(inode, entry.inode, entry.size)?;
+                stored = Some(ValueInode { number: entry.inode, hash });
+                value
             } else if entry.size == 0 {
                 Vec::new()
             } else {
@@ -194,19 +218,9 @@ impl Ext4 {
                 let value = at.checked_add(entry.size).and_then(|end| area.get(at..end));
                 value.ok_or_else(|| self.bad_attributes(inode, place))?.to_vec()
             };
-            attributes.push(Attribute { index: entry.index, name: entry.name.to_vec(), value });
+            attributes.push(Attribute { index: entry.index, name: entry.name.to_vec(), value, stored });
         }
         Ok(attributes)
-    }
-
-    fn value_inode(&self, owner: &Inode, number: u32, size: usize) -> Result<Vec<u8>> {
-        let inode = self.inode(number)?;
-        if !inode.has(FLAG_EA_INODE) || size > MAX_VALUE || inode.size() != size as u64 {
-            return Err(self.bad_attributes(owner, &format!("inode {number}")));
-        }
-        let mut value = vec![0; size];
-        self.read_mapped(&inode, 0, &mut value)?;
-        Ok(value)
     }
 
     /// The attributes of the inode's tail.
@@ -236,7 +250,7 @@ impl Ext4 {
     /// The second part of an inline file.
     pub(super) fn inline_rest(&self, inode: &Inode) -> Result<Vec<u8>> {
         let attributes = self.attributes_inside(inode)?;
-        let found = attributes.into_iter().find(|a| (a.index, a.name.as_slice()) == INLINE);
+        let found = attributes.into_iter().find(|a| a.is(INLINE));
         Ok(found.map(|a| a.value).unwrap_or_default())
     }
 

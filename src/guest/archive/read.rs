@@ -1,6 +1,6 @@
 //! A tar archive as a source.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use super::fields::{self, Block};
 use super::{BLOCK, Compression};
@@ -52,13 +52,7 @@ pub struct TarSource<'r> {
 impl<'r> TarSource<'r> {
     /// An archive from a stream.
     pub fn new(reader: Box<dyn Read + 'r>, compression: Compression) -> Result<Self> {
-        let reader: Box<dyn Read + 'r> = match compression {
-            Compression::None => Box::new(BufReader::with_capacity(1 << 18, reader)),
-            Compression::Gzip => {
-                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 18, reader)))
-            }
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(reader)?),
-        };
+        let reader = compression.reader(reader)?;
         Ok(TarSource { reader, offset: 0, left: 0, padding: 0, global: Extensions::default(), ended: false })
     }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::fields::Block;
 use super::*;
-use crate::base::{GuestPathBuf, Kind, Timestamp};
+use crate::base::{GuestPathBuf, Kind, Result, Timestamp};
 use crate::fs::FileType;
 use crate::guest::transfer::{EntryKind, ImportOptions, Report, Sink as _, Source as _};
 use crate::guest::{Guest, tests::guest, tests::path};

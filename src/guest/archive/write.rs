@@ -1,9 +1,9 @@
 //! A tar archive as a sink: ustar headers, with a pax header before those that need one.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 
 use super::fields::{self, Block};
-use super::{BLOCK, Compression};
+use super::{BLOCK, Compression, Encoder};
 use crate::base::{Error, GuestPathBuf, Kind, Result, Timestamp};
 use crate::guest::transfer::{Entry, EntryKind, Sink};
 
@@ -14,16 +14,10 @@ const ID_MAX: u32 = 0o7777777;
 /// Largest size and time that fit a header.
 const OCTAL_MAX: u64 = 0o77777777777;
 
-enum Output<'w> {
-    Plain(BufWriter<Box<dyn Write + 'w>>),
-    Gzip(flate2::write::GzEncoder<Box<dyn Write + 'w>>),
-    Zstd(zstd::stream::write::Encoder<'static, Box<dyn Write + 'w>>),
-}
-
 /// A tar archive that is being written.
 pub struct TarSink<'w> {
     /// `None` after the end was written.
-    output: Option<Output<'w>>,
+    output: Option<Encoder<'w>>,
     xattrs: bool,
     written: u64,
     /// Sockets, which an archive cannot hold, were left out.
@@ -33,11 +27,7 @@ pub struct TarSink<'w> {
 impl<'w> TarSink<'w> {
     /// An archive into a stream; extended attributes are stored if `xattrs`.
     pub fn new(writer: Box<dyn Write + 'w>, compression: Compression, xattrs: bool) -> Result<Self> {
-        let output = match compression {
-            Compression::None => Output::Plain(BufWriter::with_capacity(1 << 18, writer)),
-            Compression::Gzip => Output::Gzip(flate2::write::GzEncoder::new(writer, flate2::Compression::default())),
-            Compression::Zstd => Output::Zstd(zstd::stream::write::Encoder::new(writer, 0)?),
-        };
+        let output = compression.writer(writer, None)?;
         Ok(TarSink { output: Some(output), xattrs, written: 0, skipped: 0 })
     }
 
@@ -48,9 +38,7 @@ impl<'w> TarSink<'w> {
 
     fn write(&mut self, data: &[u8]) -> Result<()> {
         match &mut self.output {
-            Some(Output::Plain(output)) => output.write_all(data)?,
-            Some(Output::Gzip(output)) => output.write_all(data)?,
-            Some(Output::Zstd(output)) => output.write_all(data)?,
+            Some(output) => output.write_all(data)?,
             None => return Err(Error::new(Kind::Internal, "an entry after the end of the archive")),
         }
         self.written += data.len() as u64;
@@ -218,11 +206,8 @@ impl Sink for TarSink<'_> {
         }
         self.write(&[0; 2 * BLOCK])?;
         self.pad(RECORD)?;
-        match self.output.take() {
-            Some(Output::Plain(mut output)) => output.flush()?,
-            Some(Output::Gzip(output)) => output.finish()?.flush()?,
-            Some(Output::Zstd(output)) => output.finish()?.flush()?,
-            None => {}
+        if let Some(output) = self.output.take() {
+            output.finish()?;
         }
         Ok(())
     }

@@ -3,10 +3,15 @@
 //! Words are guestfish's (`inspect-get-distro` and so on). Everything is read through links as the guest would
 //! follow them, since os-release and /bin are links on most systems.
 
+mod applications;
 mod arch;
+mod file_type;
 mod fstab;
 mod release;
 
+pub use applications::{Application, applications};
+pub use arch::architecture;
+pub use file_type::{TYPE_BYTES, file_type_of};
 pub use fstab::FstabEntry;
 
 use super::Guest;
@@ -100,7 +105,12 @@ fn file_type(guest: &Guest, path: &str) -> Result<Option<FileType>> {
 
 /// A small text file.
 fn text(guest: &Guest, path: &str) -> Result<Option<String>> {
-    let bytes = passable(guest.read_file(&GuestPathBuf::from(path), TEXT_MAX))?;
+    text_up_to(guest, path, TEXT_MAX)
+}
+
+/// A text file of at most so many bytes.
+fn text_up_to(guest: &Guest, path: &str, most: u64) -> Result<Option<String>> {
+    let bytes = passable(guest.read_file(&GuestPathBuf::from(path), most))?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use self::files::bitmap;
 use self::layout::{FIRST_INODE, Layout, Places};
-use self::space::Space;
+pub(super) use self::space::Space;
 use self::words::Features;
 use super::inode::{Inode, Time};
 use super::{checksum, group};

@@ -1,0 +1,186 @@
+//! Recovery of an ext3 or ext4 that was not unmounted: the finished transactions of its journal are laid over the
+//! device for reading, and written to it before the first write.
+
+mod log;
+mod superblock;
+mod view;
+
+use std::sync::Arc;
+
+use self::log::Log;
+use self::superblock::JournalSuper;
+use self::view::Replayed;
+use super::Ext4;
+use super::extent::Run;
+use super::features::{Compat, Incompat};
+use super::group::Group;
+use crate::base::bytes::{le16, le32};
+use crate::base::{Error, Kind, Result};
+use crate::disk::BlockDevice;
+use crate::fs::FileType;
+
+/// Blocks that a replay copies at once, in bytes.
+const COPY: usize = 1 << 20;
+/// Tag of the block that a fast commit begins with, and its length (kernel documentation, "Fast Commits").
+const FAST_HEAD: (u16, u16) = (9, 8);
+
+const BY_KERNEL: &str = "boot or mount it once, or run e2fsck";
+
+/// A journal that was found with something to replay, or at least marked so.
+pub(super) struct Recovery {
+    view: Arc<Replayed>,
+    superblock: JournalSuper,
+    /// The device's block with the journal's superblock.
+    home: u64,
+    /// Sequence number of the transaction that the log ends before.
+    end: u32,
+    /// Fast commits follow the log.
+    fast: bool,
+}
+
+/// A journal of the file system's own: its superblock and the map of its blocks.
+struct Journal {
+    superblock: JournalSuper,
+    runs: Vec<Run>,
+}
+
+impl Ext4 {
+    /// Finds the journal inside the file system.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for one on another device; whatever is wrong with its inode or superblock.
+    fn journal(&self) -> Result<Journal> {
+        let number = self.superblock.journal_inode();
+        if number == 0 || self.superblock.journal_device() != 0 {
+            let device = self.superblock.journal_device();
+            return Err(Error::unsupported(format!(
+                "ext4: its journal is on another device (s_journal_dev {device:#x})"
+            )));
+        }
+        let inode = self.inode(number)?;
+        if inode.links() == 0 || inode.file_type() != Some(FileType::Regular) {
+            let (links, mode) = (inode.links(), inode.mode());
+            return Err(Error::corrupt(format!("ext4: journal inode {number}: links {links}, mode {mode:#o}")));
+        }
+        let runs = self.map(&inode)?.runs;
+        let blocks = inode.size() / self.geometry.bs();
+        let Some(first) = runs.first().filter(|run| run.logical == 0 && !run.unwritten) else {
+            return Err(Error::corrupt(format!("ext4: journal inode {number}: it has no first block")));
+        };
+        let mut block = vec![0; self.geometry.block_size];
+        self.device.read_at(first.physical * self.geometry.bs(), &mut block)?;
+        Ok(Journal { superblock: JournalSuper::new(&block, blocks)?, runs })
+    }
+
+    /// If the file system says that its journal must be replayed, makes it read as after that.
+    ///
+    /// # Errors
+    /// A journal that cannot be replayed, or is damaged.
+    pub(super) fn find_recovery(&mut self) -> Result<()> {
+        self.recovery = None;
+        if !self.superblock.incompat().has(Incompat::RECOVER) {
+            return Ok(());
+        }
+        if !self.superblock.compat().has(Compat::HAS_JOURNAL) {
+            return Err(Error::corrupt("ext4: superblock: 'needs_recovery' (incompat 0x4) without 'has_journal'"));
+        }
+        let Journal { superblock, runs } = self.journal().map_err(|e| e.hint(BY_KERNEL))?;
+        let block_size = self.geometry.block_size;
+        let log = Log::new(self.base.as_ref(), &superblock, &runs, block_size);
+        let outcome = log.scan()?;
+        let mut fast = false;
+        if superblock.start != 0 && !superblock.fast_blocks().is_empty() {
+            let head = log.read(superblock.fast_blocks().start)?;
+            fast = (le16(&head, 0), le16(&head, 2)) == FAST_HEAD && le32(&head, 8) == outcome.end;
+        }
+        let home = log.place(0)?;
+        let view = Arc::new(Replayed::new(self.base.clone(), block_size, outcome.blocks));
+        self.recovery = Some(Recovery { view: view.clone(), superblock, home, end: outcome.end, fast });
+        self.device = view;
+        self.read_replayed(block_size)?;
+        // Where the counts of all groups cannot be read, those of the superblock must do.
+        self.recount().or_else(|error| if error.kind() == Kind::Corrupt { Ok(()) } else { Err(error) })
+    }
+
+    /// Reads superblock and descriptors anew after the journal may have changed them.
+    fn read_replayed(&mut self, block_size: usize) -> Result<()> {
+        self.cache = Default::default();
+        (self.superblock, self.geometry) = super::load(self.device.as_ref())?;
+        if self.geometry.block_size != block_size {
+            let now = self.geometry.block_size;
+            return Err(Error::corrupt(format!("ext4: journal: it changes the block size from {block_size} to {now}")));
+        }
+        Ok(())
+    }
+
+    /// Sums up what is free in the groups: running kernels keep the superblock's counts in memory only.
+    fn recount(&mut self) -> Result<()> {
+        let (mut blocks, mut inodes) = (0, 0_u32);
+        for number in 0..self.geometry.groups {
+            let group = self.group(number)?;
+            blocks += u64::from(Group(&group).free_blocks());
+            inodes = inodes.saturating_add(Group(&group).free_inodes());
+        }
+        self.superblock.set_free_blocks(blocks.saturating_mul(self.geometry.ratio()));
+        self.superblock.set_free_inodes(inodes);
+        Ok(())
+    }
+
+    /// Why the journal forbids writing, if it does.
+    pub(super) fn journal_trouble(&self) -> Result<Option<String>> {
+        let errno = |superblock: &JournalSuper| match superblock.errno {
+            0 => None,
+            errno => Some(format!("its journal recorded error {errno} (s_errno); run e2fsck")),
+        };
+        if let Some(recovery) = &self.recovery {
+            if recovery.fast {
+                return Ok(Some(format!(
+                    "its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}"
+                )));
+            }
+            return Ok(errno(&recovery.superblock));
+        }
+        if !self.superblock.compat().has(Compat::HAS_JOURNAL) {
+            return Ok(None);
+        }
+        let superblock = match self.journal() {
+            Ok(journal) => journal.superblock,
+            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Corrupt) => {
+                return Ok(Some(error.to_string().trim_start_matches("ext4: ").to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        if superblock.start != 0 {
+            let start = superblock.start;
+            return Ok(Some(format!(
+                "its journal has transactions (s_start {start}), but 'needs_recovery' (incompat 0x4) is clear; run e2fsck"
+            )));
+        }
+        Ok(errno(&superblock))
+    }
+
+    /// Writes what the journal holds to the device, and marks the journal as empty.
+    pub(super) fn replay(&mut self) -> Result<()> {
+        let Some(recovery) = self.recovery.take() else { return Ok(()) };
+        let (bs, block_size) = (self.geometry.bs(), self.geometry.block_size);
+        let mut blocks = recovery.view.blocks().peekable();
+        let mut buffer = Vec::new();
+        while let Some(first) = blocks.next() {
+            let mut count = 1;
+            while count * block_size < COPY && blocks.next_if(|block| *block == first + count as u64).is_some() {
+                count += 1;
+            }
+            buffer.resize(count * block_size, 0);
+            recovery.view.read_at(first * bs, &mut buffer)?;
+            self.base.write_at(first * bs, &buffer)?;
+        }
+        let empty = recovery.superblock.emptied(recovery.end.wrapping_add(1));
+        self.base.write_at(recovery.home * bs, &empty)?;
+        self.device = self.base.clone();
+        self.read_replayed(block_size)?;
+        self.recount()?;
+        self.superblock.clear_incompat(Incompat::RECOVER);
+        self.superblock_changed = true;
+        Ok(())
+    }
+}

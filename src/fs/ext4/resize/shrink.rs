@@ -1,0 +1,391 @@
+//! Fewer blocks: what lies past the new end moves in front of it, inodes of groups that go get other numbers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::Ext4;
+use super::super::alloc::set_bits;
+use super::super::cache::Role;
+use super::super::checksum;
+use super::super::copies;
+use super::super::extent::Run;
+use super::super::features::{Compat, Incompat};
+use super::super::geometry::Geometry;
+use super::super::group::{Group, GroupMut, INODE_UNINIT};
+use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
+use super::super::map::Map;
+use crate::base::bytes::{put_le32, u8_at};
+use crate::base::{Error, Kind, Result};
+use crate::fs::{Edit, FileSystem, FileType};
+
+/// Bytes that are copied at once.
+const COPY: u64 = 1 << 20;
+/// Changed metadata is written after so many inodes.
+const BATCH: u32 = 4096;
+/// The inode of the blocks kept for descriptors.
+const RESIZE_INODE: u32 = 7;
+
+impl Ext4 {
+    /// Shrinks to `blocks` blocks.
+    pub(super) fn shrink(&mut self, blocks: u64) -> Result<()> {
+        if self.superblock.compat().has(Compat::STABLE_INODES) {
+            return Err(Error::unsupported("ext4: feature 'stable_inodes' (compat 0x800) forbids moving inodes"));
+        }
+        let incompat = self.superblock.incompat();
+        for (bit, name) in [
+            (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)"),
+            (Incompat::INLINE_DATA, "'inline_data' (incompat 0x8000)"),
+            (Incompat::MMP, "'mmp' (incompat 0x100)"),
+        ] {
+            if incompat.has(bit) {
+                return Err(Error::unsupported(format!(
+                    "ext4: a file system with feature {name} cannot be shrunk yet"
+                )));
+            }
+        }
+        let (least, bs) = (self.minimum_blocks()?, self.geometry.bs());
+        if blocks < least {
+            let detail = format!("{} bytes are too few for what is in it", blocks * bs);
+            return Err(Error::new(Kind::NoSpace, detail).hint(format!("it needs {} bytes", least * bs)));
+        }
+        let (_, new) = self.resized(blocks)?;
+        let ends = self.metadata_ends()?;
+        let end = ends.get(new.groups as usize - 1).copied().unwrap_or(0);
+        if blocks < end {
+            let detail = format!("metadata of the groups that stay lies up to block {end}");
+            return Err(Error::new(Kind::NoSpace, detail).hint(format!("choose {} bytes or more", end * new.bs())));
+        }
+        self.allocator.set_limit(Some(blocks));
+        let moved = self.move_inodes(&new)?;
+        self.point_to_moved(&moved)?;
+        self.sync()?;
+        self.drop_groups(&new)?;
+        self.sync()?;
+        self.move_blocks(&new)?;
+        self.sync()?;
+        self.cut(blocks)?;
+        self.begin_edit()?;
+        self.write_resize_inode()
+    }
+
+    /// The numbers of the inodes in use from group `from` up to group `to`.
+    fn used_inodes(&self, from: u32, to: u32) -> Result<Vec<u32>> {
+        let per = self.geometry.inodes_per_group;
+        let mut used = Vec::new();
+        for group in from..to {
+            let desc = self.group(group)?;
+            if self.geometry.has_group_checksums() && Group(&desc).flags() & INODE_UNINIT != 0 {
+                continue;
+            }
+            let (_, bitmap) = self.bitmap(group, false)?;
+            let bits = (0..per).filter(|bit| u8_at(&bitmap, *bit as usize / 8) >> (bit % 8) & 1 == 1);
+            used.extend(bits.map(|bit| group * per + bit + 1));
+        }
+        Ok(used)
+    }
+
+    /// Gives the inodes of groups that go numbers in those that stay; answers old and new numbers.
+    fn move_inodes(&mut self, new: &Geometry) -> Result<HashMap<u32, u32>> {
+        let root = self.inode(ROOT)?;
+        let mut moved = HashMap::new();
+        for number in self.used_inodes(new.groups, self.geometry.groups)? {
+            let inode = self.inode(number)?;
+            let target = self.allocate_inode(&root, inode.is_dir())?;
+            let to = Inode::new(target.number(), inode.bytes());
+            self.reown(&inode, checksum::inode_seed(self.geometry.seed, to.number(), to.generation()))?;
+            self.put_inode(&to)?;
+            if to.is_dir() && !to.has(FLAG_INLINE_DATA) {
+                // `.` is the first entry of the first block.
+                put_le32(self.leaf_mut(&to, 0)?, 0, to.number());
+            }
+            self.release_inode(number, inode.is_dir())?;
+            moved.insert(number, to.number());
+            if moved.len() as u32 % BATCH == 0 {
+                self.write_back()?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Points every name of an inode that has moved to its new number.
+    fn point_to_moved(&mut self, moved: &HashMap<u32, u32>) -> Result<()> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        for (count, number) in (1..).zip(self.used_inodes(0, self.geometry.groups)?) {
+            let dir = self.inode(number)?;
+            if dir.file_type() != Some(FileType::Directory) || dir.links() == 0 {
+                continue;
+            }
+            for logical in 0..self.dir_blocks(&dir) {
+                let Some(block) = self.dir_block(&dir, logical)? else { continue };
+                let mut changes = Vec::new();
+                for entry in self.entries_of(&dir, logical, self.entry_area(&block)) {
+                    let entry = entry?;
+                    if let Some(to) = moved.get(&entry.inode).filter(|_| entry.inode != 0) {
+                        changes.push((entry.at, *to));
+                    }
+                }
+                if !changes.is_empty() {
+                    let bytes = self.block_mut(block.number, block.role)?;
+                    changes.into_iter().for_each(|(at, to)| put_le32(bytes, at, to));
+                }
+            }
+            if count % BATCH == 0 {
+                self.write_back()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the blocks of all inodes that lie past the new end.
+    fn move_blocks(&mut self, new: &Geometry) -> Result<()> {
+        let mut shared = BTreeMap::new();
+        for (count, number) in (1..).zip(self.used_inodes(0, new.groups)?) {
+            let inode = self.inode(number)?;
+            if number != RESIZE_INODE && inode.file_type().is_some() {
+                self.move_blocks_of(inode, new.blocks, &mut shared).map_err(|error| match error.kind() {
+                    Kind::NoSpace => Error::new(Kind::NoSpace, "the content does not fit, its pieces need more space")
+                        .hint("choose a larger size"),
+                    _ => error,
+                })?;
+            }
+            if count % BATCH == 0 {
+                self.write_back()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of one inode; `shared` holds attribute blocks that were moved for others.
+    fn move_blocks_of(&mut self, mut inode: Inode, end: u64, shared: &mut BTreeMap<u64, u64>) -> Result<()> {
+        let before = inode.clone();
+        let attributes = inode.xattr_block();
+        if attributes >= end {
+            let to = match shared.get(&attributes) {
+                Some(to) => *to,
+                None => {
+                    let bytes = self.block(attributes, Role::Attributes)?;
+                    let to = self.allocate(self.home_of(&inode), 1)?.start;
+                    self.block_new(to, Role::Attributes)?.copy_from_slice(&bytes);
+                    self.vacate(attributes, 1);
+                    shared.insert(attributes, to);
+                    to
+                }
+            };
+            inode.set_xattr_block(to);
+        }
+        let mapped = match inode.file_type() {
+            Some(FileType::Regular | FileType::Directory) => !inode.has(FLAG_INLINE_DATA),
+            Some(FileType::Symlink) => !inode.has(FLAG_INLINE_DATA) && !self.is_fast_link(&before),
+            _ => false,
+        };
+        let mut relocated = false;
+        if mapped {
+            let mut map = self.map(&before)?;
+            let past = |run: &Run| run.physical + u64::from(run.len) > end;
+            if map.runs.iter().any(past) || map.nodes.iter().any(|node| *node >= end) {
+                self.move_runs(&inode, &mut map, end)?;
+                if !inode.has(FLAG_EXTENTS) {
+                    // A block list is made anew: its pointer blocks stay where the inode says they are.
+                    inode.area_mut().fill(0);
+                    for node in std::mem::take(&mut map.nodes).into_iter().filter(|node| *node < end) {
+                        self.release(node, 1)?;
+                    }
+                }
+                self.store_map(&mut inode, &mut map)?;
+                relocated = true;
+            }
+        }
+        if inode != before {
+            self.put_inode(&inode)?;
+        }
+        if relocated && inode.number() == self.superblock.journal_inode() {
+            self.superblock.set_journal_backup(&inode);
+            self.superblock_changed = true;
+        }
+        if relocated
+            && self.superblock.compat().has(Compat::ORPHAN_FILE)
+            && inode.number() == self.superblock.orphan_file()
+        {
+            self.sync()?;
+            self.restamp_orphan_file(self.geometry.seed)?;
+        }
+        Ok(())
+    }
+
+    /// Finds other places for the runs and nodes of a map past `end`, and copies what is in them.
+    fn move_runs(&mut self, inode: &Inode, map: &mut Map, end: u64) -> Result<()> {
+        let mut runs = Vec::with_capacity(map.runs.len());
+        let mut freed = Vec::new();
+        let mut goal = self.home_of(inode);
+        for run in std::mem::take(&mut map.runs) {
+            let stay = end.saturating_sub(run.physical).min(run.len.into());
+            runs.extend(run.clip(run.logical, run.logical + stay));
+            let Some(mut rest) = run.clip(run.logical + stay, run.end()) else { continue };
+            freed.push((rest.physical, u64::from(rest.len)));
+            while rest.len > 0 {
+                let grant = self.allocate(goal, rest.len)?;
+                if !rest.unwritten {
+                    self.copy_blocks(rest.physical, grant.start, grant.len.into())?;
+                }
+                runs.push(Run { physical: grant.start, len: grant.len, ..rest });
+                rest.logical += u64::from(grant.len);
+                rest.physical += u64::from(grant.len);
+                rest.len -= grant.len;
+                goal = grant.start + u64::from(grant.len);
+            }
+        }
+        map.runs = runs;
+        for node in map.nodes.iter_mut().filter(|node| **node >= end) {
+            freed.push((*node, 1));
+            if inode.has(FLAG_EXTENTS) {
+                *node = self.allocate(goal, 1)?.start;
+            }
+        }
+        freed.into_iter().for_each(|(start, len)| self.vacate(start, len));
+        Ok(())
+    }
+
+    /// Blocks past the new end are no longer in use: no bitmap tells, for theirs goes too, but until the commit nobody
+    /// may write there.
+    fn vacate(&mut self, start: u64, len: u64) {
+        self.forget(start, len);
+        self.touch_blocks(start, len);
+    }
+
+    /// Copies blocks on the device. Nothing of them waits in the cache: it was written before.
+    fn copy_blocks(&mut self, from: u64, to: u64, len: u64) -> Result<()> {
+        let bs = self.geometry.bs();
+        let mut buffer = vec![0; COPY.min(len * bs) as usize];
+        let mut done = 0;
+        while done < len * bs {
+            let part = &mut buffer[..(len * bs - done).min(COPY) as usize];
+            self.base.read_at(from * bs + done, part)?;
+            self.base.write_at(to * bs + done, part)?;
+            done += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Frees the blocks in front of the new end that hold metadata of groups that go.
+    fn drop_groups(&mut self, new: &Geometry) -> Result<()> {
+        let table = new.table_blocks();
+        for group in new.groups..self.geometry.groups {
+            let desc = self.group(group)?;
+            let desc = Group(&desc);
+            for (start, len) in [(desc.block_bitmap(), 1), (desc.inode_bitmap(), 1), (desc.inode_table(), table)] {
+                let mut at = start;
+                while at < (start + len).min(new.blocks) {
+                    let (owner, first) = self.geometry.place(at);
+                    let stop = self.geometry.group_range(owner).end.min(start + len).min(new.blocks);
+                    self.init_block_bitmap(owner)?;
+                    let (number, _) = self.bitmap(owner, true)?;
+                    let bits = first..first + (stop - at) as u32;
+                    set_bits(self.block_mut(number, Role::BlockBitmap(owner))?, bits, false);
+                    self.count_blocks(owner, (stop - at) as i64)?;
+                    self.touch_blocks(at, stop - at);
+                    at = stop;
+                }
+                self.allocator.remove_zone(start..start + len);
+                self.forget(start, len);
+            }
+        }
+        self.init_block_bitmap(new.groups - 1)
+    }
+
+    /// Writes superblock, descriptors and the last bitmap for the new number of blocks.
+    fn cut(&mut self, blocks: u64) -> Result<()> {
+        let (mut sb, new) = self.resized(blocks)?;
+        let mut descs = self.descriptors(&new)?;
+        let last = new.groups - 1;
+        let (old_range, range) = (self.geometry.group_range(last), new.group_range(last));
+        let (number, bitmap) = self.bitmap(last, true)?;
+        let mut bitmap = bitmap.to_vec();
+        let bit = |block: u64| (block - range.start) as u32;
+        // Blocks past the end that were free counted; those that were vacated did not.
+        let freed = (bit(range.end)..bit(old_range.end))
+            .filter(|bit| u8_at(&bitmap, *bit as usize / 8) >> (bit % 8) & 1 == 0)
+            .count() as u32;
+        set_bits(&mut bitmap, bit(range.end)..new.block_size as u32 * 8, true);
+        let desc = &mut descs[last as usize * new.desc_size..][..new.desc_size];
+        let free = Group(desc).free_blocks().checked_sub(freed);
+        let free =
+            free.ok_or_else(|| Error::corrupt(format!("ext4: group {last}: its count of free blocks is wrong")))?;
+        GroupMut(desc).set_free_blocks(free);
+        self.put_bitmap(&new, last, number, &bitmap, desc, true)?;
+        let uuid = sb.uuid().0;
+        let (mut free_blocks, mut free_inodes) = (0, 0);
+        for (group, desc) in (0..new.groups).zip(descs.chunks_exact_mut(new.desc_size)) {
+            free_blocks += u64::from(Group(desc).free_blocks());
+            free_inodes = u32::saturating_add(free_inodes, Group(desc).free_inodes());
+            copies::stamp_descriptor(&new, &uuid, group, desc);
+        }
+        sb.set_free_blocks(free_blocks);
+        sb.set_free_inodes(free_inodes);
+        copies::write_descriptors(self.base.as_ref(), &new, &descs)?;
+        copies::write_superblocks(self.base.as_ref(), &new, &sb)?;
+        self.allocator.set_limit(None);
+        self.reload()
+    }
+
+    /// The fewest blocks that the file system can be shrunk to: room for all content and inodes, for the trees of files
+    /// that must be cut into pieces, and for the metadata of the groups that stay.
+    pub(super) fn minimum_blocks(&self) -> Result<u64> {
+        let geometry = &self.geometry;
+        let ends = self.metadata_ends()?;
+        let (mut used, mut inodes) = (0, 0);
+        for group in 0..geometry.groups {
+            let desc = self.group(group)?;
+            let desc = Group(&desc);
+            let range = geometry.group_range(group);
+            used += (range.end - range.start).saturating_sub(desc.free_blocks().into());
+            inodes += u64::from(geometry.inodes_per_group.saturating_sub(desc.free_inodes()));
+        }
+        let own = |group: u32| geometry.head_blocks(group) + 2 + geometry.table_blocks();
+        let metadata: u64 = (0..geometry.groups).map(own).sum();
+        let content = used.saturating_sub(metadata);
+        let content = content + content / 128 + 64;
+        let (mut capacity, mut before) = (0, geometry.first_block);
+        for group in 0..geometry.groups {
+            let range = geometry.group_range(group);
+            let room = (range.end - range.start).saturating_sub(own(group));
+            let enough = u64::from(group + 1) * u64::from(geometry.inodes_per_group) >= inodes;
+            if enough && capacity + room >= content {
+                let needed = before + own(group) + content.saturating_sub(capacity).max(super::LAST_GROUP_ROOM);
+                let needed = needed.max(ends.get(group as usize).copied().unwrap_or(0)).min(range.end);
+                return Ok(self.useful_at_least(needed).min(geometry.blocks));
+            }
+            capacity += room;
+            before = range.end;
+        }
+        Ok(geometry.blocks)
+    }
+
+    /// By group: the block behind the last metadata of it and of all groups before it.
+    fn metadata_ends(&self) -> Result<Vec<u64>> {
+        let mut end = 0;
+        let mut ends = Vec::new();
+        for group in 0..self.geometry.groups {
+            let desc = self.group(group)?;
+            let desc = Group(&desc);
+            let table = desc.inode_table().saturating_add(self.geometry.table_blocks());
+            let bitmaps = desc.block_bitmap().max(desc.inode_bitmap()).saturating_add(1);
+            end = end.max(bitmaps).max(table);
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+
+    /// The smallest useful number of blocks from `blocks` on.
+    fn useful_at_least(&self, blocks: u64) -> u64 {
+        (blocks..).find(|n| self.useful(*n) == *n).unwrap_or(blocks)
+    }
+
+    /// The fewest bytes that [`Ext4::set_size`] can shrink to.
+    ///
+    /// # Errors
+    /// Descriptors that cannot be read.
+    pub fn minimum_size(&self) -> Result<u64> {
+        Ok(self.minimum_blocks()? * self.geometry.bs())
+    }
+}

@@ -1,0 +1,284 @@
+//! The type of a file by its content, in the words of file(1).
+//!
+//! The magics are those that each format's own documentation gives.
+
+use crate::base::bytes::{be16, be32, le16, le32};
+
+/// How much of a file's beginning is looked at.
+pub const TYPE_BYTES: u64 = 256 << 10;
+
+/// Bytes at a place that tell a type.
+const MAGICS: &[(usize, &[u8], &str)] = &[
+    (0, b"\x1f\x8b", "gzip compressed data"),
+    (0, b"\x1f\x9d", "compress'd data"),
+    (0, b"BZh", "bzip2 compressed data"),
+    (0, b"\xfd7zXZ\0", "XZ compressed data"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard compressed data (v0.8+)"),
+    (0, b"\x02\x21\x4c\x18", "LZ4 compressed data (v0.1-v0.9)"),
+    (0, b"\x04\x22\x4d\x18", "LZ4 compressed data (v1.4+)"),
+    (0, b"\x89LZO\0\r\n\x1a\n", "lzop compressed data"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7-zip archive data"),
+    (0, b"PK\x03\x04", "Zip archive data"),
+    (0, b"PK\x05\x06", "Zip archive data (empty)"),
+    (0, b"070701", "ASCII cpio archive (SVR4 with no CRC)"),
+    (0, b"070702", "ASCII cpio archive (SVR4 with CRC)"),
+    (0, b"070707", "ASCII cpio archive (pre-SVR4 or odc)"),
+    (257, b"ustar\0", "POSIX tar archive"),
+    (257, b"ustar  \0", "POSIX tar archive (GNU)"),
+    (0, b"!<arch>\ndebian-binary", "Debian binary package (format 2.0)"),
+    (0, b"!<arch>\n", "current ar archive"),
+    (0, b"\xed\xab\xee\xdb", "RPM"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG image data"),
+    (0, b"\xff\xd8\xff", "JPEG image data"),
+    (0, b"GIF87a", "GIF image data, version 87a"),
+    (0, b"GIF89a", "GIF image data, version 89a"),
+    (0, b"%PDF-", "PDF document"),
+    (0, b"%!PS", "PostScript document text"),
+    (0, b"QFI\xfb", "QEMU QCOW Image"),
+    (0, b"KDMV", "VMware4 disk image"),
+    (0, b"vhdxfile", "Microsoft Disk Image eXtended"),
+    (0, b"LUKS\xba\xbe", "LUKS encrypted file"),
+    (0, b"hsqs", "Squashfs filesystem, little endian"),
+    (0, b"XFSB", "SGI XFS filesystem data"),
+    (0x10040, b"_BHRfS_M", "BTRFS Filesystem"),
+    (32769, b"CD001", "ISO 9660 CD-ROM filesystem data"),
+    (4086, b"SWAPSPACE2", "Linux swap file, 4k page size, little endian, version 1"),
+    (0, b"SQLite format 3\0", "SQLite 3.x database"),
+    (0, b"regf", "MS Windows registry file, NT/2000 or above"),
+    (0, b"\xca\xfe\xba\xbe", "compiled Java class data"),
+    (0, b"-----BEGIN CERTIFICATE-----", "PEM certificate"),
+    (0, b"-----BEGIN RSA PRIVATE KEY-----", "PEM RSA private key"),
+    (0, b"-----BEGIN OPENSSH PRIVATE KEY-----", "OpenSSH private key"),
+];
+
+/// What begins with these bytes.
+pub fn file_type_of(start: &[u8]) -> String {
+    if start.is_empty() {
+        return "empty".to_string();
+    }
+    if let Some(found) = elf(start).or_else(|| pe(start)).or_else(|| disk(start)) {
+        return found;
+    }
+    for (at, magic, name) in MAGICS {
+        if start.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
+            return (*name).to_string();
+        }
+    }
+    if start.starts_with(&[0x5d, 0, 0]) && start.len() > 13 {
+        return "LZMA compressed data".to_string();
+    }
+    text(start).unwrap_or_else(|| "data".to_string())
+}
+
+/// A program, library or object file (System V ABI: class at byte 4, data at 5, type at 16, machine at 18).
+fn elf(start: &[u8]) -> Option<String> {
+    if !start.starts_with(b"\x7fELF") || start.len() < 20 {
+        return None;
+    }
+    let little = start[5] == 1;
+    let half = |at: usize| if little { le16(start, at) } else { be16(start, at) };
+    let class = match start[4] {
+        1 => "32-bit",
+        2 => "64-bit",
+        _ => "unknown class",
+    };
+    let (kind, linked) = match half(16) {
+        1 => ("relocatable", ""),
+        2 => ("executable", ", statically linked"),
+        3 => ("shared object", ", dynamically linked"),
+        4 => ("core file", ""),
+        _ => ("unknown type", ""),
+    };
+    // A program header of type 3 names the interpreter: such a file is a program.
+    let program = interpreter(start, little);
+    let (kind, linked) = match (&program, half(16)) {
+        (Some(_), 2) => ("executable", ", dynamically linked"),
+        (Some(_), 3) => ("pie executable", ", dynamically linked"),
+        _ => (kind, linked),
+    };
+    let machine = match half(18) {
+        2 => "SPARC",
+        3 => "Intel 80386",
+        8 => "MIPS",
+        20 => "PowerPC or cisco 4500",
+        21 => "64-bit PowerPC or cisco 7500",
+        22 => "IBM S/390",
+        40 => "ARM",
+        43 => "SPARC V9",
+        50 => "IA-64",
+        62 => "x86-64",
+        183 => "ARM aarch64",
+        243 => "UCB RISC-V",
+        258 => "LoongArch",
+        _ => "unknown machine",
+    };
+    let order = if little { "LSB" } else { "MSB" };
+    let abi = match start[7] {
+        3 => "GNU/Linux",
+        9 => "FreeBSD",
+        _ => "SYSV",
+    };
+    let interpreter = program.map(|p| format!(", interpreter {p}")).unwrap_or_default();
+    Some(format!("ELF {class} {order} {kind}, {machine}, version 1 ({abi}){linked}{interpreter}"))
+}
+
+/// The interpreter that an ELF program asks for.
+fn interpreter(start: &[u8], little: bool) -> Option<String> {
+    let wide = start[4] == 2;
+    let half = |at: usize| if little { le16(start, at) } else { be16(start, at) };
+    let word = |at: usize| if little { le32(start, at) } else { be32(start, at) };
+    // Only the low half of 64-bit offsets: what is looked at is small.
+    let low = |at: usize| if wide && !little { word(at + 4) } else { word(at) };
+    let (table, size, count) = if wide { (low(32), half(54), half(56)) } else { (low(28), half(42), half(44)) };
+    for index in 0..usize::from(count.min(64)) {
+        let header = (table as usize).checked_add(index * usize::from(size))?;
+        if start.get(header..).is_none_or(|rest| rest.len() < 32) {
+            return None;
+        }
+        if word(header) == 3 {
+            let at = low(header + if wide { 8 } else { 4 }) as usize;
+            let path = start.get(at..)?.split(|b| *b == 0).next()?;
+            return Some(crate::base::printable(path.get(..path.len().min(256))?));
+        }
+    }
+    None
+}
+
+fn pe(start: &[u8]) -> Option<String> {
+    if !start.starts_with(b"MZ") {
+        return None;
+    }
+    if start.get(0x202..0x206) == Some(b"HdrS") {
+        return Some("Linux kernel x86 boot executable bzImage".to_string());
+    }
+    let Some(header) = start.get(le32(start, 60) as usize..).filter(|h| h.starts_with(b"PE\0\0")) else {
+        return Some("MS-DOS executable".to_string());
+    };
+    let machine = match le16(header, 4) {
+        0x14c => "Intel 80386",
+        0x8664 => "x86-64",
+        0xaa64 => "Aarch64",
+        0x1c0 | 0x1c4 => "ARM",
+        _ => "unknown machine",
+    };
+    let kind = if le16(header, 22) & 0x2000 != 0 { " (DLL)" } else { "" };
+    let form = if le16(header, 24) == 0x20b { "PE32+" } else { "PE32" };
+    Some(format!("{form} executable{kind}, {machine}, for MS Windows"))
+}
+
+/// File systems and partition tables, whose magics stand far inside.
+fn disk(start: &[u8]) -> Option<String> {
+    // ext: magic at 56 of the superblock at 1024, features at 92, 96.
+    if start.len() >= 2048 && le16(start, 1080) == 0xef53 {
+        let (compatible, incompatible) = (le32(start, 1116), le32(start, 1120));
+        let name = match (incompatible & 0x40 != 0, compatible & 4 != 0) {
+            (true, _) => "ext4",
+            (false, true) => "ext3",
+            (false, false) => "ext2",
+        };
+        return Some(format!("Linux rev 1.0 {name} filesystem data"));
+    }
+    if start.get(510..512) == Some(&[0x55, 0xaa]) {
+        if start.get(54..59) == Some(b"FAT12")
+            || start.get(54..59) == Some(b"FAT16")
+            || start.get(82..87) == Some(b"FAT32")
+        {
+            return Some("DOS/MBR boot sector, FAT".to_string());
+        }
+        if start.get(3..11) == Some(b"NTFS    ") {
+            return Some("DOS/MBR boot sector, NTFS".to_string());
+        }
+        return Some("DOS/MBR boot sector".to_string());
+    }
+    None
+}
+
+/// Text of some kind, if all of it is.
+fn text(start: &[u8]) -> Option<String> {
+    let plain = |b: u8| matches!(b, 0x07..=0x0d | 0x1b | b' '..=b'~');
+    let encoding = match start {
+        [0xef, 0xbb, 0xbf, rest @ ..] if utf8(rest) => "Unicode text, UTF-8 (with BOM)",
+        [0xff, 0xfe, ..] => return Some("Unicode text, UTF-16, little-endian text".to_string()),
+        [0xfe, 0xff, ..] => return Some("Unicode text, UTF-16, big-endian text".to_string()),
+        _ if start.iter().all(|b| plain(*b)) => "ASCII",
+        _ if start.iter().all(|b| plain(*b) || *b >= 0x80) && utf8(start) => "Unicode text, UTF-8",
+        _ if start.iter().all(|b| plain(*b) || *b >= 0xa0) => "ISO-8859",
+        _ => return None,
+    };
+    let kind = script(start).map(|script| format!("{script}, "));
+    let executable = if kind.is_some() && start.starts_with(b"#!") { " executable" } else { "" };
+    let crlf = start.windows(2).filter(|w| w == b"\r\n").count();
+    let lines = start.iter().filter(|b| **b == b'\n').count();
+    let ends = match (crlf, lines) {
+        (0, 0) => ", with no line terminators",
+        (0, _) => "",
+        (crlf, lines) if crlf == lines => ", with CRLF line terminators",
+        _ => ", with CRLF, LF line terminators",
+    };
+    let long = start.split(|b| *b == b'\n').map(<[u8]>::len).max().filter(|n| *n > 300);
+    let long = long.map(|n| format!(", with very long lines ({n})")).unwrap_or_default();
+    Some(format!("{}{encoding} text{executable}{long}{ends}", kind.unwrap_or_default()))
+}
+
+/// What a text is besides a text.
+fn script(start: &[u8]) -> Option<String> {
+    if start.starts_with(b"<?xml") {
+        return Some("XML 1.0 document".to_string());
+    }
+    let lower: Vec<u8> = start.iter().take(64).map(u8::to_ascii_lowercase).collect();
+    if lower.trim_ascii_start().starts_with(b"<!doctype html") || lower.trim_ascii_start().starts_with(b"<html") {
+        return Some("HTML document".to_string());
+    }
+    let line = start.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_whitespace();
+    let path = words.next()?;
+    let name = path.rsplit('/').next()?;
+    let name = if name == "env" { words.find(|w| !w.starts_with('-'))? } else { name };
+    Some(match name {
+        "sh" | "dash" | "ash" => "POSIX shell script".to_string(),
+        "bash" => "Bourne-Again shell script".to_string(),
+        "perl" => "Perl script".to_string(),
+        name if name.starts_with("python") => "Python script".to_string(),
+        _ => format!("a {} script", line.trim()),
+    })
+}
+
+/// Whether bytes are UTF-8, but for a character that is cut off at the end.
+fn utf8(bytes: &[u8]) -> bool {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => true,
+        Err(e) => e.error_len().is_none() && e.valid_up_to() + 4 > bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_file() {
+        for (bytes, wanted) in [
+            (&b""[..], "empty"),
+            (b"abc\ndef\nghi", "ASCII text"),
+            (b"abc", "ASCII text, with no line terminators"),
+            (b"a\r\nb\r\n", "ASCII text, with CRLF line terminators"),
+            ("ä\n".as_bytes(), "Unicode text, UTF-8 text"),
+            (b"\xe4 \n", "ISO-8859 text"),
+            (b"#!/bin/sh\nls\n", "POSIX shell script, ASCII text executable"),
+            (b"#!/usr/bin/env python3\n", "Python script, ASCII text executable"),
+            (b"\x01\x02\x03", "data"),
+            (b"\x1f\x8b\x08", "gzip compressed data"),
+        ] {
+            assert_eq!(file_type_of(bytes), wanted, "{bytes:?}");
+        }
+        let header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0";
+        assert_eq!(file_type_of(header), "ELF 64-bit LSB executable, x86-64, version 1 (SYSV), statically linked");
+        for cut in 0..header.len() {
+            let _ = file_type_of(&header[..cut]);
+        }
+        let mut hostile = header.to_vec();
+        hostile.resize(64, 0xff);
+        let _ = file_type_of(&hostile);
+    }
+}

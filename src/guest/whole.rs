@@ -1,0 +1,76 @@
+//! File systems as wholes: by device, mounted or not.
+
+use super::Guest;
+use crate::base::{Error, GuestPathBuf, Kind, Result};
+use crate::fs::ext4::Ext4;
+use crate::fs::{FileSystem, NodeId};
+
+/// Opens a file system that is not open yet.
+pub type Opener<'a> = &'a mut dyn FnMut() -> Result<Box<dyn FileSystem>>;
+
+fn not_ext4() -> Error {
+    Error::new(Kind::Unsupported, "this is no ext2, ext3 or ext4 file system")
+}
+
+/// The driver of ext2, ext3 and ext4.
+pub fn ext4(fs: &mut dyn FileSystem) -> Result<&mut Ext4> {
+    fs.as_ext4().ok_or_else(not_ext4)
+}
+
+impl Guest {
+    /// Whether a device is mounted somewhere.
+    pub fn is_mounted(&self, device: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.device == device)
+    }
+
+    /// The file system of a device to look at; opened if it is not.
+    pub fn whole(&mut self, device: &str, open: Opener<'_>) -> Result<&mut dyn FileSystem> {
+        let index = self.open_index(device, open)?;
+        match self.file_systems.get_mut(index) {
+            Some(Some(open)) => Ok(open.fs.as_mut()),
+            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
+        }
+    }
+
+    /// The same to change; ready for writing and with the time set.
+    ///
+    /// # Errors
+    /// `Kind::ReadOnly` if it is mounted so; why its driver does not write it.
+    pub fn whole_mut(&mut self, device: &str, open: Opener<'_>) -> Result<&mut dyn FileSystem> {
+        if self.mounts.iter().any(|mount| mount.device == device && mount.read_only) {
+            return Err(Error::from(Kind::ReadOnly).at(device));
+        }
+        let now = self.now;
+        let index = self.open_index(device, open)?;
+        match self.file_systems.get_mut(index) {
+            Some(Some(open)) => {
+                open.edited = true;
+                open.fs.edit(now).map_err(|e| e.at(device))?;
+                Ok(open.fs.as_mut())
+            }
+            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
+        }
+    }
+
+    /// The device of the file system that holds a path.
+    pub fn device_of(&self, path: &GuestPathBuf) -> Result<&str> {
+        let at = self.at(path, true).map_err(|e| e.at(path))?;
+        Ok(self.mounts.get(at.mount).map_or("", |mount| mount.device.as_str()))
+    }
+
+    /// The ext4 driver that holds a path, and the path's node there. A link at its end is not followed.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for other file systems; with `change`, `Kind::ReadOnly`.
+    pub fn ext4_node(&mut self, path: &GuestPathBuf, change: bool) -> Result<(&mut Ext4, NodeId)> {
+        let at = self.at(path, false).map_err(|e| e.at(path))?;
+        if change {
+            self.edit(at)?;
+        }
+        let index = self.place(at)?.fs;
+        match self.file_systems.get_mut(index) {
+            Some(Some(open)) => Ok((ext4(open.fs.as_mut()).map_err(|e| e.at(path))?, at.node)),
+            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Writing ext4 with the features that mke2fs does not switch on by itself, and what the flags of an inode forbid.
+//! Judged as `ext4_write` is.
+
+mod oracle;
+
+use std::sync::Arc;
+
+use imgsh::base::{Error, Kind, Timestamp};
+use imgsh::disk::BlockDevice;
+use imgsh::fs::model::Model;
+use imgsh::fs::{self, FileSystem, FileType, NewKind, NewNode, NodeId, SetAttributes};
+use oracle::guest::{Guest, check, mke2fs, noise};
+use oracle::kernel::judge_by_kernel;
+use oracle::scripts::everything;
+use oracle::tree::{Tree, assert_same, judge, through_trait};
+use oracle::{Sparse, assert_clean, run, scratch};
+
+#[test]
+fn everything_with_rare_features() {
+    let kinds: &[&[&str]] = &[
+        &["-O", "meta_bg,^resize_inode", "-b", "1024"],
+        &["-O", "meta_bg,^resize_inode,^64bit,^flex_bg", "-g", "512", "-b", "1024"],
+        &["-O", "large_dir,ea_inode,metadata_csum_seed"],
+        &["-O", "inline_data"],
+        &["-O", "inline_data", "-I", "1024", "-b", "4096"],
+        &["-O", "mmp,sparse_super2,stable_inodes"],
+        &["-O", "encrypt,verity,project"],
+        &["-O", "casefold"],
+    ];
+    for kind in kinds {
+        check(&mke2fs(&[&["-t", "ext4"], *kind].concat(), "64M", &[]), &everything, &format!("{kind:?}"));
+    }
+}
+
+#[test]
+fn everything_in_clusters() {
+    let kinds: &[&[&str]] = &[
+        &["-O", "bigalloc", "-b", "4096", "-C", "16384"],
+        &["-O", "bigalloc,^has_journal", "-b", "1024", "-C", "16384"],
+        &["-O", "bigalloc,inline_data,ea_inode,^flex_bg", "-b", "1024", "-C", "4096"],
+        &["-O", "bigalloc,^metadata_csum,uninit_bg", "-b", "2048", "-C", "65536"],
+    ];
+    for kind in kinds {
+        check(&mke2fs(&[&["-t", "ext4"], *kind].concat(), "200M", &[]), &everything, &format!("{kind:?}"));
+    }
+}
+
+/// Free counts, which bigalloc keeps in clusters by group and in blocks in all, are those that dumpe2fs finds.
+#[test]
+fn free_space_in_clusters() {
+    let device = mke2fs(&["-t", "ext4", "-O", "bigalloc", "-b", "1024", "-C", "8192"], "64M", &[]);
+    let mut fs = fs::open(device.device()).unwrap();
+    let before = fs.info().unwrap().free_blocks;
+    let mut guest = Guest::new(fs.as_mut());
+    guest.file("one byte", b"1");
+    guest.file("nine blocks", &noise(9 * 1024, 1));
+    guest.sync();
+    let after = fs.info().unwrap().free_blocks;
+    assert_eq!(before - after, 3 * 8);
+    let dir = scratch();
+    let image = dir.path().join("image");
+    device.save(&image);
+    assert_clean(&image, "clusters");
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    assert!(text.contains(&format!("Free blocks:              {after}\n")), "{after}: {text}");
+}
+
+/// Attribute values of all sizes on a file system that gives large ones an inode.
+#[test]
+fn large_attribute_values() {
+    let script = |guest: &mut Guest<'_>| {
+        for name in ["file", "removed", "emptied"] {
+            guest.file(name, b"x");
+            for (i, len) in [10, 900, 1100, 5000, 20_000, 65_536].into_iter().enumerate() {
+                guest.xattr(name, &format!("user.value-{i}"), Some(&noise(len, i as u64)));
+            }
+        }
+        guest.dir("dir");
+        guest.xattr("dir", "trusted.large", Some(&noise(30_000, 9)));
+        guest.xattr("file", "user.value-5", Some(&noise(60_000, 10)));
+        guest.xattr("file", "user.value-4", Some(b"small now"));
+        guest.xattr("file", "user.value-3", None);
+        guest.xattr("file", "user.value-0", Some(&noise(2000, 11)));
+        guest.remove("removed");
+        for i in 0..6 {
+            guest.xattr("emptied", &format!("user.value-{i}"), None);
+        }
+    };
+    for kind in [&["-b", "1024"][..], &["-b", "4096"], &["-b", "4096", "-I", "128"]] {
+        let device = mke2fs(&[&["-t", "ext4", "-O", "ea_inode"], kind].concat(), "32M", &[]);
+        let mut fs = fs::open(device.device()).unwrap();
+        let free = fs.info().unwrap();
+        let mut guest = Guest::new(fs.as_mut());
+        script(&mut guest);
+        guest.sync();
+        let dir = scratch();
+        let image = dir.path().join("image");
+        device.save(&image);
+        judge(&image, &through_trait(fs.as_ref()), &format!("ea_inode {kind:?}"));
+        let mut guest = Guest::new(fs.as_mut());
+        for name in ["file", "emptied"] {
+            guest.remove(name);
+        }
+        guest.remove_dir("dir");
+        guest.sync();
+        let now = fs.info().unwrap();
+        assert_eq!((now.free_inodes, now.free_blocks), (free.free_inodes, free.free_blocks), "{kind:?}");
+        device.save(&image);
+        assert_clean(&image, "all removed");
+    }
+    // Without the feature a value that fits nowhere is refused, and nothing is half done.
+    let device = mke2fs(&["-t", "ext4", "-b", "1024"], "32M", &[]);
+    let mut fs = fs::open(device.device()).unwrap();
+    let mut guest = Guest::new(fs.as_mut());
+    guest.file("file", b"x");
+    let node = guest.node("file");
+    let error = guest.edit().set_xattr(node, b"user.large", Some(&noise(5000, 1))).unwrap_err();
+    assert_eq!(error.kind(), Kind::NoSpace);
+}
+
+/// A tree on the host of small files and small directories.
+fn small_things(dir: &std::path::Path) {
+    for len in [0, 1, 59, 60, 61, 100, 150, 157, 200, 900] {
+        std::fs::write(dir.join(format!("file-{len}")), noise(len, len as u64)).unwrap();
+    }
+    for names in [0, 1, 3, 6, 12] {
+        let dir = dir.join(format!("dir-{names}"));
+        std::fs::create_dir(&dir).unwrap();
+        for i in 0..names {
+            std::fs::write(dir.join(format!("n{i}")), b"x").unwrap();
+        }
+    }
+    std::fs::create_dir(dir.join("dir-1/below")).unwrap();
+}
+
+/// A model with the nodes of a tree; times differ.
+fn model_of(tree: &Tree) -> Box<dyn FileSystem> {
+    let mut model: Box<dyn FileSystem> = Model::new();
+    let root = model.root();
+    let edit = model.edit(Timestamp::default()).unwrap();
+    let lost = NewNode { kind: NewKind::Directory, mode: 0o700, uid: 0, gid: 0 };
+    edit.create(root, b"lost+found", &lost).unwrap();
+    let mut guest = Guest::new(model.as_mut());
+    for (path, entry) in tree.iter().filter(|(path, _)| !path.is_empty()) {
+        let path = std::str::from_utf8(&path[1..]).unwrap();
+        match FileType::from_mode(entry.mode) {
+            Some(FileType::Directory) => guest.dir(path),
+            _ => guest.file(path, &entry.content),
+        }
+        let set = SetAttributes {
+            mode: Some(entry.mode & 0o7777),
+            uid: Some(entry.uid),
+            gid: Some(entry.gid),
+            ..Default::default()
+        };
+        guest.set(path, set);
+        for (name, value) in &entry.xattrs {
+            guest.xattr(path, std::str::from_utf8(name).unwrap(), Some(value));
+        }
+    }
+    let root = &tree[&Vec::new()];
+    let set = SetAttributes {
+        mode: Some(root.mode & 0o7777),
+        uid: Some(root.uid),
+        gid: Some(root.gid),
+        ..Default::default()
+    };
+    guest.set("", set);
+    model
+}
+
+fn without_times(mut tree: Tree) -> Tree {
+    tree.values_mut().for_each(|entry| entry.times = Default::default());
+    tree
+}
+
+/// Content and names that mke2fs put into inodes: changed there, grown out of them, moved, removed.
+#[test]
+fn content_in_inodes() {
+    let script = |guest: &mut Guest<'_>| {
+        guest.write("file-59", 58, b"grows by some");
+        guest.write("file-61", 0, b"in place");
+        guest.write("file-100", 140, b"hole");
+        guest.write("file-150", 100, &noise(3000, 1));
+        guest.write("file-0", 0, b"first");
+        guest.write("file-1", 5_000, b"far");
+        guest.resize("file-157", 40);
+        guest.resize("file-157", 90);
+        guest.resize("file-60", 100_000);
+        guest.resize("file-200", 0);
+        guest.xattr("file-61", "user.large", Some(&noise(300, 2)));
+        guest.xattr("dir-3", "user.x", Some(b"value"));
+        let node = guest.node("file-900");
+        guest.edit().fill(node, 20_000, &mut noise(20_000, 3).as_slice(), false).unwrap();
+        guest.file("dir-1/a new name", b"x");
+        guest.remove("dir-3/n0");
+        guest.remove("dir-3/n2");
+        guest.file("dir-3/other", b"x");
+        guest.rename("dir-6/n1", "dir-6/renamed to something longer");
+        for i in 0..30 {
+            guest.file(&format!("dir-12/many more names {i}"), b"x");
+        }
+        guest.rename("dir-12/n3", "dir-12/n4");
+        guest.rename("dir-1/below", "dir-0/below");
+        guest.rename("dir-0", "dir-6/dir-0");
+        guest.remove("file-100");
+        for i in 0..6 {
+            if i != 1 {
+                guest.remove(&format!("dir-6/n{i}"));
+            }
+        }
+        guest.rename("dir-6/dir-0", "dir-0");
+        guest.remove("dir-6/renamed to something longer");
+        guest.remove_dir("dir-6");
+    };
+    for kind in [&[][..], &["-I", "1024", "-b", "4096"], &["-O", "^metadata_csum,^extent,^64bit,inline_data"]] {
+        let what = format!("inline_data {kind:?}");
+        let dir = scratch();
+        let (source, image) = (dir.path().join("source"), dir.path().join("image"));
+        std::fs::create_dir(&source).unwrap();
+        small_things(&source);
+        let base = ["-q", "-F", "-t", "ext4", "-O", "inline_data", "-d", source.to_str().unwrap()];
+        run("mke2fs", &[&base, kind, &[image.to_str().unwrap(), "32M"]].concat());
+        assert_clean(&image, "mke2fs");
+        let device = Sparse::load(&image);
+        let mut fs = fs::open(device.device()).unwrap();
+        let mut model = model_of(&through_trait(fs.as_ref()));
+        script(&mut Guest::new(model.as_mut()));
+        let mut guest = Guest::new(fs.as_mut());
+        script(&mut guest);
+        guest.sync();
+        let found = through_trait(fs.as_ref());
+        assert_same(&without_times(found.clone()), &without_times(through_trait(model.as_ref())), &what);
+        device.save(&image);
+        judge(&image, &found, &what);
+        judge_by_kernel(&image, &found, &what);
+    }
+}
+
+/// Three levels of index blocks, which only large_dir allows; without it the directory is full, and says so.
+#[test]
+fn an_index_of_three_levels() {
+    for (features, deep) in [("large_dir", true), ("^large_dir", false)] {
+        let device = mke2fs(&["-t", "ext4", "-b", "1024", "-O", features], "64M", &[]);
+        let mut fs = fs::open(device.device()).unwrap();
+        let mut guest = Guest::new(fs.as_mut());
+        guest.file("file", b"x");
+        guest.dir("large");
+        let (node, dir) = (guest.node("file"), guest.node("large"));
+        let edit = guest.edit();
+        let name = |i: u32| format!("{i:05}{}", "n".repeat(245)).into_bytes();
+        let full = (0..40_000).find_map(|i| edit.link(node, dir, &name(i)).err().map(|error| (i, error)));
+        match (deep, full) {
+            (true, None) => {}
+            (false, Some((i, error))) => {
+                assert!(error.kind() == Kind::NoSpace && error.to_string().contains("index"), "{i}: {error}");
+                continue;
+            }
+            (_, other) => panic!("{features}: {other:?}"),
+        }
+        for i in (0..40_000).step_by(7) {
+            edit.unlink(dir, &name(i)).unwrap();
+        }
+        edit.sync().unwrap();
+        let image_dir = scratch();
+        let image = image_dir.path().join("image");
+        device.save(&image);
+        assert_clean(&image, features);
+        let text = run("debugfs", &["-R", "htree_dump /large", image.to_str().unwrap()]);
+        assert!(text.contains("Indirect levels: 2"), "{}", text.lines().take(12).collect::<Vec<_>>().join("\n"));
+        assert_eq!(fs.lookup(dir, &name(39_999)).unwrap(), Some(node));
+        assert_eq!(fs.lookup(dir, &name(7)).unwrap(), None);
+        assert_eq!(fs.read_dir(dir).unwrap().len(), 40_000 - 40_000_usize.div_ceil(7));
+    }
+}
+
+/// An image with a file and a directory that have these flags beside those that they need.
+fn flagged(features: &str, file: u32, dir: u32) -> (Arc<Sparse>, NodeId, NodeId) {
+    let device = mke2fs(&["-t", "ext4", "-O", features], "16M", &[]);
+    let mut fs = fs::open(device.device()).unwrap();
+    let mut guest = Guest::new(fs.as_mut());
+    guest.file("file", b"content");
+    guest.dir("dir");
+    let (file_node, dir_node) = (guest.node("file"), guest.node("dir"));
+    guest.sync();
+    let scratch = scratch();
+    let image = scratch.path().join("image");
+    device.save(&image);
+    for (path, flags) in [("file", file), ("dir", dir)] {
+        let command = format!("sif /{path} flags {:#x}", 0x8_0000 | flags);
+        run("debugfs", &["-w", "-R", &command, image.to_str().unwrap()]);
+    }
+    (Sparse::load(&image), file_node, dir_node)
+}
+
+const NEW: NewNode = NewNode { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+
+fn all_are(errors: &[Error], kind: Kind, word: &str) {
+    for error in errors {
+        assert!(error.kind() == kind && error.to_string().contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn immutable_and_append_only() {
+    let (device, file, dir) = flagged("^metadata_csum", 0x10, 0x10);
+    let before = device.bytes();
+    let mut fs = fs::open(device.device()).unwrap();
+    let root = fs.root();
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    let errors = [
+        edit.write(file, 0, b"x").unwrap_err(),
+        edit.resize(file, 0).unwrap_err(),
+        edit.unlink(root, b"file").unwrap_err(),
+        edit.rename(root, b"file", root, b"other").unwrap_err(),
+        edit.link(file, root, b"other").unwrap_err(),
+        edit.set_attributes(file, &SetAttributes { mode: Some(0), ..Default::default() }).unwrap_err(),
+        edit.set_xattr(file, b"user.x", Some(b"x")).unwrap_err(),
+        edit.create(dir, b"new", &NEW).unwrap_err(),
+        edit.rmdir(root, b"dir").unwrap_err(),
+    ];
+    all_are(&errors, Kind::Denied, "immutable");
+    edit.sync().unwrap();
+    assert!(device.bytes() == before);
+
+    let (device, file, dir) = flagged("^metadata_csum", 0x20, 0x20);
+    let mut fs = fs::open(device.device()).unwrap();
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    let errors = [
+        edit.write(file, 0, b"x").unwrap_err(),
+        edit.resize(file, 0).unwrap_err(),
+        edit.unlink(root, b"file").unwrap_err(),
+        edit.rename(root, b"file", root, b"other").unwrap_err(),
+    ];
+    all_are(&errors, Kind::Denied, "append-only");
+    edit.write(file, 7, b" and more").unwrap();
+    edit.create(dir, b"new", &NEW).unwrap();
+    all_are(&[edit.unlink(dir, b"new").unwrap_err()], Kind::Denied, "append-only");
+    edit.sync().unwrap();
+    let scratch = scratch();
+    device.save(&scratch.path().join("image"));
+    judge(&scratch.path().join("image"), &through_trait(fs.as_ref()), "append-only");
+}
+
+#[test]
+fn sealed_encrypted_and_folded() {
+    // fs-verity: read, not written, removed.
+    let (device, file, _) = flagged("verity", 0x10_0000, 0);
+    let mut fs = fs::open(device.device()).unwrap();
+    let root = fs.root();
+    let mut buf = [0; 7];
+    assert_eq!(fs.read(file, 0, &mut buf).unwrap(), 7);
+    assert_eq!(&buf, b"content");
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    all_are(&[edit.write(file, 0, b"x").unwrap_err(), edit.resize(file, 9).unwrap_err()], Kind::Denied, "verity");
+    edit.rename(root, b"file", root, b"other").unwrap();
+    edit.unlink(root, b"other").unwrap();
+    edit.sync().unwrap();
+    let scratch = scratch();
+    let image = scratch.path().join("image");
+    device.save(&image);
+    judge(&image, &through_trait(fs.as_ref()), "verity");
+
+    // Encryption: content and names are refused, the rest of the file system is written.
+    let (device, file, dir) = flagged("encrypt", 0x800, 0x800);
+    let mut fs = fs::open(device.device()).unwrap();
+    assert_eq!(fs.metadata(file).unwrap().size, 7);
+    let mut errors = vec![fs.read(file, 0, &mut buf).unwrap_err(), fs.read_dir(dir).unwrap_err()];
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    errors.push(edit.write(file, 0, b"x").unwrap_err());
+    errors.push(edit.create(dir, b"new", &NEW).unwrap_err());
+    all_are(&errors, Kind::Unsupported, "encrypted");
+    edit.unlink(root, b"file").unwrap();
+    edit.rmdir(root, b"dir").unwrap();
+    edit.create(root, b"new", &NEW).unwrap();
+    edit.sync().unwrap();
+    device.save(&image);
+    judge(&image, &through_trait(fs.as_ref()), "encrypt");
+
+    // Names without case: read, not changed.
+    let (device, _, dir) = flagged("casefold", 0, 0x4000_0000);
+    let mut fs = fs::open(device.device()).unwrap();
+    assert_eq!(fs.read_dir(dir).unwrap(), []);
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    all_are(&[edit.create(dir, b"new", &NEW).unwrap_err()], Kind::Unsupported, "casefold");
+    edit.create(root, b"new", &NEW).unwrap();
+    edit.rename(root, b"dir", root, b"moved").unwrap();
+    edit.sync().unwrap();
+    device.save(&image);
+    judge(&image, &through_trait(fs.as_ref()), "casefold");
+}
+
+#[test]
+fn projects_are_handed_down() {
+    let (device, file, dir) = flagged("project", 0, 0x2000_0000);
+    let scratch = scratch();
+    let image = scratch.path().join("image");
+    device.save(&image);
+    run("debugfs", &["-w", "-R", "sif /dir projid 77", image.to_str().unwrap()]);
+    let device = Sparse::load(&image);
+    let mut fs = fs::open(device.device()).unwrap();
+    let root = fs.root();
+    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+    edit.create(dir, b"new", &NEW).unwrap();
+    let below = edit.create(dir, b"below", &NewNode { kind: NewKind::Directory, ..NEW }).unwrap();
+    edit.create(below, b"deep", &NEW).unwrap();
+    let errors = [edit.rename(root, b"file", dir, b"file").unwrap_err(), edit.link(file, below, b"file").unwrap_err()];
+    all_are(&errors, Kind::CrossDevice, "project");
+    edit.rename(dir, b"new", root, b"out").unwrap();
+    edit.sync().unwrap();
+    device.save(&image);
+    judge(&image, &through_trait(fs.as_ref()), "project");
+    for (path, project) in [("/out", 77), ("/dir/below", 77), ("/dir/below/deep", 77), ("/file", 0)] {
+        let text = run("debugfs", &["-R", &format!("stat {path}"), image.to_str().unwrap()]);
+        assert!(
+            text.split_whitespace().collect::<Vec<_>>().windows(2).any(|w| w == ["Project:", &project.to_string()]),
+            "{path}: {text}"
+        );
+    }
+}
+
+/// A file system that says that somebody has it mounted is not written.
+#[test]
+fn mounted_elsewhere() {
+    let device = mke2fs(&["-t", "ext4", "-O", "mmp,^metadata_csum"], "16M", &[]);
+    let scratch = scratch();
+    let image = scratch.path().join("image");
+    device.save(&image);
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    let block: u64 =
+        text.lines().find_map(|line| line.strip_prefix("MMP block number:")).unwrap().trim().parse().unwrap();
+    for (sequence, word) in [(0x1234_u32, "mounted"), (0xe24d_4d50, "e2fsck")] {
+        device.write_at(block * 1024 + 4, &sequence.to_le_bytes()).unwrap();
+        device.write_at(block * 1024 + 16, b"node-7").unwrap();
+        let before = device.bytes();
+        let mut fs = fs::open(device.device()).unwrap();
+        let error = fs.edit(Timestamp::default()).err().unwrap();
+        all_are(&[error], Kind::Unsupported, word);
+        assert!(device.bytes() == before);
+    }
+}

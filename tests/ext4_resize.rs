@@ -1,0 +1,293 @@
+//! Growing and shrinking against resize2fs: the same sizes, counts and features, clean, and the content as before.
+
+mod oracle;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use imgsh::base::{Kind, Timestamp};
+use imgsh::fs::ext4::Ext4;
+use imgsh::fs::{FileSystem, NewKind, NewNode};
+use oracle::tree::{Tree, assert_same, judge, through_trait};
+use oracle::{Sparse, assert_clean, run, scratch, tool};
+
+const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+const MIB: u64 = 1 << 20;
+
+/// A file system with files in many directories, so that several groups have inodes and blocks in use.
+fn image(dir: &Path, size: u64, options: &[&str]) -> PathBuf {
+    let (tree, image) = (dir.join("tree"), dir.join("image"));
+    if !tree.exists() {
+        for i in 0..12 {
+            let sub = tree.join(format!("dir-{i}/below"));
+            std::fs::create_dir_all(&sub).unwrap();
+            for j in 0..15 {
+                std::fs::write(sub.join(format!("file-{j}")), format!("{i} {j}\n").repeat(j * 50)).unwrap();
+            }
+        }
+        std::fs::write(tree.join("large"), (0..3_000_000_u32).map(|i| (i / 777) as u8).collect::<Vec<u8>>()).unwrap();
+        std::os::unix::fs::symlink("long/".repeat(30), tree.join("link")).unwrap();
+    }
+    let _ = std::fs::remove_file(&image);
+    let file = image.to_str().unwrap();
+    let base = ["-q", "-F", "-d", tree.to_str().unwrap()];
+    run("mke2fs", &[&base, options, &[file, &format!("{}k", size / 1024)]].concat());
+    let (status, text) = tool("e2fsck", &["-fyD", file]);
+    assert!(status <= 1, "{text}");
+    assert_clean(&image, "mke2fs");
+    image
+}
+
+fn tree_of(image: &Path) -> Tree {
+    through_trait(&Ext4::open(Sparse::load(image).device()).unwrap())
+}
+
+/// The lines of dumpe2fs that tell sizes and counts; where things lie is not among them.
+fn facts(image: &Path) -> Vec<String> {
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    let wanted = [
+        "Filesystem features",
+        "Inode count",
+        "Block count",
+        "Reserved block count",
+        "Free blocks",
+        "Free inodes",
+        "Reserved GDT blocks",
+        "Group descriptor size",
+        "Flex block group size",
+        "Inodes per group",
+        "Blocks per group",
+        "First meta block group",
+        "Filesystem state",
+    ];
+    text.lines().filter(|line| wanted.iter().any(|word| line.starts_with(word))).map(str::to_string).collect()
+}
+
+/// Resizes with ours on a device of `device` bytes; answers the image.
+fn ours(dir: &Path, image: &Path, device: u64, size: Option<u64>) -> PathBuf {
+    let file = dir.join("ours");
+    let device = Sparse::from_pages(device, Sparse::load(image).snapshot());
+    let mut fs = Ext4::open(device.device()).unwrap();
+    fs.edit(NOW).unwrap();
+    fs.set_size(size).unwrap_or_else(|error| panic!("{size:?}: {error}"));
+    fs.edit(NOW).unwrap().sync().unwrap();
+    device.save(&file);
+    file
+}
+
+/// Every copy of superblock and descriptors says the same of where things are.
+fn judge_copies(image: &Path, what: &str) {
+    let text = run("dumpe2fs", &[image.to_str().unwrap()]);
+    let bs = text.lines().find_map(|line| line.strip_prefix("Block size:")).unwrap().trim();
+    let copies: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Backup superblock at "))
+        .filter_map(|rest| rest.split([',', ' ']).next())
+        .collect();
+    let places = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.contains(" bitmap at ") || line.contains("Inode table at "));
+        lines.map(|line| line.split(", csum").next().unwrap().to_string()).collect()
+    };
+    for copy in copies {
+        let (superblock, blocksize) = (format!("superblock={copy}"), format!("blocksize={bs}"));
+        // Of a copy it takes no group for uninitialised, and so complains of their bitmaps.
+        let (_, there) = tool("dumpe2fs", &["-o", &superblock, "-o", &blocksize, image.to_str().unwrap()]);
+        assert_eq!(places(&there), places(&text), "{what}: copy {copy}");
+    }
+}
+
+/// Resizes one image with ours and with resize2fs and compares.
+fn compare(dir: &Path, image: &Path, from: u64, to: u64, what: &str) {
+    let wanted = tree_of(image);
+    let theirs = dir.join("theirs");
+    std::fs::copy(image, &theirs).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&theirs).unwrap();
+    file.set_len(from.max(to)).unwrap();
+    let size = format!("{}K", to / 1024);
+    run("resize2fs", &["-f", theirs.to_str().unwrap(), &size]);
+    let ours = ours(dir, image, from.max(to), Some(to));
+    judge(&ours, &wanted, what);
+    judge_copies(&ours, what);
+    let split = |image: &Path| -> (Vec<String>, Vec<i64>) {
+        let (free, rest): (Vec<String>, _) = facts(image).into_iter().partition(|line| line.starts_with("Free blocks"));
+        (rest, free.iter().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect())
+    };
+    let ((ours, free), (theirs, wanted)) = (split(&ours), split(&theirs));
+    assert_eq!(ours, theirs, "{what}");
+    // Where files were cut into other pieces, their trees have other numbers of nodes.
+    let slack = if to < from { 100 } else { 0 };
+    assert!((free[0] - wanted[0]).abs() <= slack, "{what}: {free:?} free blocks, resize2fs has {wanted:?}");
+}
+
+const GROW: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext3"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext2", "-I", "128"], 40 * MIB, 100 * MIB),
+    (&["-t", "ext4"], 40 * MIB, 200 * MIB),
+    (&["-t", "ext4"], 40 * MIB, 41 * MIB),
+    // A last group that would be too short is left out; one that is just long enough is not.
+    (&["-t", "ext4"], 40 * MIB, 64 * MIB + 200 * 1024),
+    (&["-t", "ext4", "-b", "4096"], 40 * MIB, 300 * MIB),
+    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^flex_bg"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 40 * MIB, 150 * MIB),
+    (&["-t", "ext4", "-O", "^resize_inode"], 40 * MIB, 100 * MIB),
+    (&["-t", "ext4", "-O", "^has_journal,^sparse_super,^resize_inode"], 40 * MIB, 100 * MIB),
+];
+
+#[test]
+fn growing_as_resize2fs_does() {
+    let dir = scratch();
+    for (options, from, to) in GROW {
+        let image = image(dir.path(), *from, options);
+        compare(dir.path(), &image, *from, *to, &format!("{options:?} {from} to {to}"));
+    }
+}
+
+/// In small steps, each on top of the last.
+#[test]
+fn growing_again_and_again() {
+    let dir = scratch();
+    let image = image(dir.path(), 10 * MIB, &["-t", "ext4"]);
+    let wanted = tree_of(&image);
+    for to in [12, 17, 33, 60, 61, 130, 300].map(|mib| mib * MIB) {
+        let grown = ours(dir.path(), &image, to, None);
+        assert_clean(&grown, &format!("to {to}"));
+        std::fs::rename(grown, &image).unwrap();
+    }
+    judge(&image, &wanted, "all steps");
+    judge_copies(&image, "all steps");
+}
+
+const SHRINK: &[(&[&str], u64, u64)] = &[
+    (&["-t", "ext3"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext2", "-I", "128"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4"], 100 * MIB, 99 * MIB),
+    // A last group that would be too short is left out.
+    (&["-t", "ext4"], 100 * MIB, 56 * MIB + 300 * 1024),
+    (&["-t", "ext4", "-b", "4096", "-g", "2048"], 100 * MIB, 41 * MIB),
+    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 200 * MIB, 64 * MIB),
+    (&["-t", "ext4", "-O", "^flex_bg"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4", "-O", "^resize_inode,^has_journal"], 100 * MIB, 60 * MIB),
+];
+
+#[test]
+fn shrinking_as_resize2fs_does() {
+    let dir = scratch();
+    for (options, from, to) in SHRINK {
+        let image = image(dir.path(), *from, options);
+        scatter(&image);
+        compare(dir.path(), &image, *from, *to, &format!("{options:?} {from} to {to}"));
+    }
+}
+
+/// Puts files and directories into the last groups: by our own driver, which places by the bitmaps that it is given.
+fn scatter(image: &Path) {
+    let device = Sparse::load(image);
+    let mut fs = Ext4::open(device.device()).unwrap();
+    let root = fs.root();
+    let new = |kind| NewNode { kind, mode: 0o755, uid: 1, gid: 2 };
+    let edit = fs.edit(NOW).unwrap();
+    // Directories of the root spread over the groups, and their files go where they are.
+    for i in 0..40 {
+        let sub = edit.create(root, format!("spread-{i}").as_bytes(), &new(NewKind::Directory)).unwrap();
+        for j in 0..60_u32 {
+            let file =
+                edit.create(sub, format!("a file with a long name {j}").as_bytes(), &new(NewKind::Regular)).unwrap();
+            let content = vec![(i * 60 + j) as u8; 3000 + 37 * j as usize];
+            edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
+        }
+        let below = edit.create(sub, b"below", &new(NewKind::Directory)).unwrap();
+        edit.create(below, b"long", &new(NewKind::Symlink("target/".repeat(20).as_str().into()))).unwrap();
+        let first = edit.create(below, b"first", &new(NewKind::Regular)).unwrap();
+        edit.link(first, root, format!("link-{i}").as_bytes()).unwrap();
+        edit.set_xattr(first, b"user.large", Some(&vec![b'v'; 700])).unwrap();
+    }
+    edit.sync().unwrap();
+    // A file that is cut into many pieces, at the very end of the free space.
+    let free = fs.free_space().unwrap();
+    let total: u64 = free.iter().map(|run| run.end - run.start).sum();
+    let filler = fs.edit(NOW).unwrap().create(root, b"filler", &new(NewKind::Regular)).unwrap();
+    let size = total / 2;
+    fs.edit(NOW).unwrap().fill(filler, size, &mut std::io::repeat(7).take(size), false).unwrap();
+    let pieces = fs.edit(NOW).unwrap().create(root, b"pieces", &new(NewKind::Regular)).unwrap();
+    for i in 0..300_u64 {
+        fs.edit(NOW).unwrap().write(pieces, i * 9000, &vec![i as u8; 1500]).unwrap();
+    }
+    let edit = fs.edit(NOW).unwrap();
+    edit.unlink(root, b"filler").unwrap();
+    edit.sync().unwrap();
+    device.save(image);
+    assert_clean(image, "scattering");
+}
+
+/// As small as it goes, and back again.
+#[test]
+fn the_least_size_is_reached() {
+    let dir = scratch();
+    for options in [&["-t", "ext4"][..], &["-t", "ext4", "-b", "4096", "-g", "2048", "-O", "orphan_file"]] {
+        let image = image(dir.path(), 100 * MIB, options);
+        scatter(&image);
+        let wanted = tree_of(&image);
+        let least = Ext4::open(Sparse::load(&image).device()).unwrap().minimum_size().unwrap();
+        assert!(least < 60 * MIB, "{least}");
+        let small = ours(dir.path(), &image, 100 * MIB, Some(least));
+        judge(&small, &wanted, &format!("{options:?} at {least}"));
+        judge_copies(&small, "least");
+        let mut fs = Ext4::open(Sparse::load(&small).device()).unwrap();
+        assert_eq!(fs.set_size(Some(least / 2)).err().unwrap().kind(), Kind::NoSpace);
+        // The image can be cut off there.
+        std::fs::OpenOptions::new().write(true).open(&small).unwrap().set_len(least).unwrap();
+        judge(&small, &wanted, "cut off");
+        std::fs::rename(&small, &image).unwrap();
+        let large = ours(dir.path(), &image, 90 * MIB, None);
+        judge(&large, &wanted, "grown again");
+    }
+}
+
+/// New groups are used like others.
+#[test]
+fn a_grown_file_system_takes_files() {
+    let dir = scratch();
+    let image = image(dir.path(), 10 * MIB, &["-t", "ext4"]);
+    let mut bytes = std::fs::read(&image).unwrap();
+    bytes.resize(80 << 20, 0);
+    let device = Sparse::from_bytes(&bytes);
+    let mut fs = Ext4::open(device.device()).unwrap();
+    fs.set_size(None).unwrap();
+    let root = fs.root();
+    let new = NewNode { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+    let edit = fs.edit(NOW).unwrap();
+    let node = edit.create(root, b"much", &new).unwrap();
+    let content: Vec<u8> = (0..40_000_000_u32).map(|i| (i / 1000) as u8).collect();
+    edit.fill(node, content.len() as u64, &mut content.as_slice(), false).unwrap();
+    edit.sync().unwrap();
+    let wanted = through_trait(&fs);
+    device.save(&image);
+    judge(&image, &wanted, "a file in the new groups");
+    assert_same(&tree_of(&image), &wanted, "read anew");
+}
+
+#[test]
+fn refusals_name_the_reason() {
+    let dir = scratch();
+    let cases: &[(&[&str], u64, &str)] = &[
+        (&["-t", "ext4", "-O", "^resize_inode"], 5000 * MIB, "s_reserved_gdt_blocks 0"),
+        (&["-t", "ext4"], 39 * MIB, ""),
+    ];
+    for (options, to, words) in cases.iter().filter(|case| !case.2.is_empty()) {
+        let image = image(dir.path(), 40 * MIB, options);
+        let device = Sparse::from_pages(*to, Sparse::load(&image).snapshot());
+        let before = device.snapshot();
+        let mut fs = Ext4::open(device.device()).unwrap();
+        let error = fs.set_size(None).err().unwrap();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(device.snapshot() == before, "{words}: something was written");
+    }
+    let image = image(dir.path(), 40 * MIB, &["-t", "ext4"]);
+    let mut fs = Ext4::open(Sparse::load(&image).device()).unwrap();
+    assert_eq!(fs.set_size(Some(41 * MIB)).err().unwrap().kind(), Kind::NoSpace);
+}

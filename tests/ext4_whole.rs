@@ -1,0 +1,271 @@
+//! Operations on whole ext file systems: identity, settings, flags, free space, the check; judged by e2fsprogs.
+
+mod oracle;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use imgsh::base::{Kind, Timestamp, Uuid};
+use imgsh::disk::BlockDevice;
+use imgsh::fs::FileSystem;
+use imgsh::fs::ext4::{Ext4, Tuning};
+use oracle::tree::{judge, through_trait};
+use oracle::{Sparse, assert_clean, run, scratch, tool};
+
+const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+const UUID: &str = "12345678-1234-4234-9234-123456789abc";
+
+/// Makes of file systems whose checksums are each of another kind.
+const MAKES: &[&[&str]] = &[
+    &["-t", "ext4"],
+    &["-t", "ext4", "-O", "metadata_csum_seed,orphan_file"],
+    &["-t", "ext4", "-O", "orphan_file"],
+    &["-t", "ext4", "-O", "^metadata_csum,uninit_bg"],
+    &["-t", "ext4", "-O", "^metadata_csum,^64bit"],
+    &["-t", "ext4", "-O", "meta_bg,^resize_inode"],
+    &["-t", "ext3"],
+    &["-t", "ext2", "-I", "128"],
+];
+
+/// A file system with an indexed directory, a file of many extents, attributes in a block, and deleted files.
+fn image(dir: &Path, options: &[&str]) -> PathBuf {
+    let (tree, image) = (dir.join("tree"), dir.join("image"));
+    if !tree.exists() {
+        std::fs::create_dir_all(tree.join("many")).unwrap();
+        for i in 0..200 {
+            std::fs::write(tree.join("many").join(format!("a name that takes some space {i}")), b"x").unwrap();
+        }
+        let holes: Vec<u8> = (0..400_000_u32).map(|i| u8::from(i / 1024 % 2 == 0)).collect();
+        std::fs::write(tree.join("holes"), holes).unwrap();
+        std::fs::write(tree.join("deleted"), vec![9; 200_000]).unwrap();
+    }
+    let _ = std::fs::remove_file(&image);
+    let file = image.to_str().unwrap();
+    run("mke2fs", &[&["-q", "-F", "-d", tree.to_str().unwrap()], options, &[file, "24M"]].concat());
+    let list = dir.join("special");
+    let large = "long value ".repeat(40);
+    std::fs::write(&list, format!("ea_set holes user.large \"{large}\"\nrm deleted\n")).unwrap();
+    run("debugfs", &["-w", "-f", list.to_str().unwrap(), file]);
+    let (status, text) = tool("e2fsck", &["-fyD", file]);
+    assert!(status <= 1, "{text}");
+    image
+}
+
+fn open(device: &Arc<Sparse>) -> Ext4 {
+    Ext4::open(device.device()).unwrap()
+}
+
+fn fact(image: &Path, label: &str) -> String {
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    let line = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {label} in {text}")).trim().to_string()
+}
+
+#[test]
+fn labels_and_uuids_with_their_checksums() {
+    let dir = scratch();
+    for options in MAKES {
+        let image = image(dir.path(), options);
+        let wanted = through_trait(&open(&Sparse::load(&image)));
+        let device = Sparse::load(&image);
+        let mut fs = open(&device);
+        let edit = fs.edit(NOW).unwrap();
+        edit.set_label(b"sixteen letters!").unwrap();
+        assert_eq!(edit.set_label(b"seventeen letters").err().unwrap().kind(), Kind::Invalid);
+        edit.set_uuid(Uuid::parse(UUID).unwrap()).unwrap();
+        edit.sync().unwrap();
+        // The driver goes on with the new one.
+        let new = imgsh::fs::NewNode { kind: imgsh::fs::NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+        let root = fs.root();
+        let edit = fs.edit(NOW).unwrap();
+        edit.create(root, b"new", &new).unwrap();
+        edit.unlink(root, b"new").unwrap();
+        edit.sync().unwrap();
+        device.save(&image);
+        let mut wanted = wanted;
+        let root = through_trait(&fs).remove(&Vec::new()).unwrap();
+        wanted.insert(Vec::new(), root);
+        judge(&image, &wanted, &format!("{options:?}"));
+        assert_eq!(
+            (fact(&image, "Filesystem volume name"), fact(&image, "Filesystem UUID").as_str()),
+            ("sixteen letters!".into(), UUID)
+        );
+        // The copy in group 1 has them too.
+        let copy = run("dumpe2fs", &["-h", "-o", "superblock=8193", "-o", "blocksize=1024", image.to_str().unwrap()]);
+        assert!(copy.contains(UUID) && copy.contains("sixteen letters!"), "{copy}");
+    }
+}
+
+#[test]
+fn facts_are_those_of_tune2fs() {
+    let dir = scratch();
+    for options in MAKES.iter().chain(&[&["-t", "ext2"][..], &["-t", "ext3"], &["-t", "ext2", "-r", "0", "-O", "none"]])
+    {
+        let image = image(dir.path(), options);
+        let file = image.to_str().unwrap();
+        run("tune2fs", &["-L", "label", "-i", "3d", "-c", "20", "-e", "panic", "-M", "/mnt", "-r", "77", file]);
+        let theirs = run("tune2fs", &["-l", file]);
+        let theirs: Vec<(String, String)> = theirs
+            .lines()
+            .filter(|line| !line.starts_with("tune2fs "))
+            .filter_map(|line| line.split_once(':'))
+            .map(|(label, value)| (label.to_string(), value.trim().to_string()))
+            .collect();
+        let ours = open(&Sparse::load(&image)).facts();
+        let ours: Vec<(String, String)> =
+            ours.into_iter().map(|(l, v)| (l.to_string(), v.trim().to_string())).collect();
+        assert_eq!(ours, theirs, "{options:?}");
+    }
+}
+
+#[test]
+fn settings() {
+    let dir = scratch();
+    let image = image(dir.path(), MAKES[0]);
+    let device = Sparse::load(&image);
+    let mut fs = open(&device);
+    let tuning = Tuning {
+        max_mounts: Some(0),
+        mounts: Some(5),
+        on_errors: Some("remount-ro".into()),
+        group: Some(7),
+        user: Some(8),
+        check_interval: Some(86_400),
+        reserved_percent: Some(2),
+        last_mounted: Some("/somewhere".into()),
+        ..Tuning::default()
+    };
+    fs.tune(&tuning).unwrap();
+    for wrong in [
+        Tuning { on_errors: Some("explode".into()), ..Tuning::default() },
+        Tuning { reserved_percent: Some(51), ..Tuning::default() },
+        Tuning { reserved_blocks: Some(20_000), ..Tuning::default() },
+        Tuning { user: Some(-1), ..Tuning::default() },
+    ] {
+        assert_eq!(fs.tune(&wrong).err().unwrap().kind(), Kind::Invalid);
+    }
+    fs.edit(NOW).unwrap().sync().unwrap();
+    device.save(&image);
+    assert_clean(&image, "settings");
+    for (label, value) in [
+        ("Maximum mount count", "-1"),
+        ("Mount count", "5"),
+        ("Errors behavior", "Remount read-only"),
+        ("Check interval", "86400 (1 day)"),
+        ("Reserved block count", "491"),
+        ("Last mounted on", "/somewhere"),
+    ] {
+        assert_eq!(fact(&image, label), value, "{label}");
+    }
+    assert!(
+        fact(&image, "Reserved blocks uid").starts_with("8 ") && fact(&image, "Reserved blocks gid").starts_with("7 ")
+    );
+}
+
+#[test]
+fn flags_and_generations() {
+    let dir = scratch();
+    for options in MAKES {
+        let image = image(dir.path(), options);
+        let device = Sparse::load(&image);
+        let mut fs = open(&device);
+        let root = fs.root();
+        let node = |fs: &Ext4, name: &[u8]| fs.lookup(root, name).unwrap().unwrap();
+        let (many, holes) = (node(&fs, b"many"), node(&fs, b"holes"));
+        fs.edit(NOW).unwrap();
+        fs.change_flags(holes, "ASdD", true).unwrap();
+        fs.change_flags(holes, "S", false).unwrap();
+        fs.change_flags(many, "iD", true).unwrap();
+        assert_eq!(fs.flag_letters(holes).unwrap(), "Ade");
+        assert_eq!(fs.flag_letters(many).unwrap(), "DIei");
+        for letter in ["R", "v", "I", "é"] {
+            assert_eq!(fs.change_flags(holes, letter, true).err().unwrap().kind(), Kind::Invalid, "{letter}");
+        }
+        // What is immutable says so; the flag itself can be taken away.
+        let new = imgsh::fs::NewNode { kind: imgsh::fs::NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+        assert_eq!(fs.edit(NOW).unwrap().create(many, b"new", &new).err().unwrap().kind(), Kind::Denied);
+        fs.change_flags(many, "i", false).unwrap();
+        // The checksums of directory blocks and of nodes of the extent tree follow the generation.
+        fs.change_generation(many, 0xffff_fff0).unwrap();
+        fs.change_generation(holes, 77).unwrap();
+        assert_eq!((fs.generation_of(many).unwrap(), fs.generation_of(holes).unwrap()), (0xffff_fff0, 77));
+        fs.edit(NOW).unwrap().sync().unwrap();
+        let wanted = through_trait(&open(&device));
+        device.save(&image);
+        judge(&image, &wanted, &format!("{options:?}"));
+        let stat = run("debugfs", &["-R", "stat /many", image.to_str().unwrap()]);
+        assert!(stat.contains("Generation: 4294967280") && stat.contains("Flags: 0x91000"), "{stat}");
+    }
+}
+
+#[test]
+fn free_space_becomes_zero_and_nothing_else() {
+    let dir = scratch();
+    for options in MAKES {
+        let image = image(dir.path(), options);
+        let mut bytes = std::fs::read(&image).unwrap();
+        // Rubbish in everything that dumpe2fs calls free.
+        let text = run("dumpe2fs", &[image.to_str().unwrap()]);
+        let mut free = Vec::new();
+        for list in text.lines().filter_map(|line| line.strip_prefix("  Free blocks: ")) {
+            for run in list.split(", ").filter(|run| !run.is_empty()) {
+                let (first, last) = run.split_once('-').unwrap_or((run, run));
+                free.push(first.parse::<usize>().unwrap()..last.parse::<usize>().unwrap() + 1);
+            }
+        }
+        let total: usize = free.iter().map(|run| run.len()).sum();
+        for run in &free {
+            bytes[run.start * 1024..run.end * 1024].fill(0x5a);
+        }
+        let device = Sparse::from_bytes(&bytes);
+        let mut fs = open(&device);
+        let wanted = through_trait(&fs);
+        assert_eq!(fs.free_space().unwrap().iter().map(|r| r.end - r.start).sum::<u64>(), total as u64 * 1024);
+        let edit = fs.edit(NOW).unwrap();
+        // Only long runs, only the second half: what is left stays.
+        let half = edit.zero_free(12 << 20..u64::MAX, 1 << 20).unwrap();
+        assert!(half > 0 && half < total as u64 * 1024, "{half}");
+        assert_eq!(edit.zero_free(0..u64::MAX, 0).unwrap(), total as u64 * 1024);
+        edit.sync().unwrap();
+        for run in &free {
+            bytes[run.start * 1024..run.end * 1024].fill(0);
+        }
+        assert!(device.bytes() == bytes, "{options:?}: something else than free space was changed");
+        device.save(&image);
+        judge(&image, &wanted, &format!("{options:?}"));
+    }
+}
+
+/// Damage that e2fsck finds is found by the check too; what e2fsck calls clean is clean.
+#[test]
+fn the_check_agrees_with_e2fsck() {
+    let dir = scratch();
+    let image = image(dir.path(), &["-t", "ext4", "-O", "^metadata_csum"]);
+    let bytes = std::fs::read(&image).unwrap();
+    for options in MAKES {
+        let image = self::image(dir.path(), options);
+        assert_eq!(open(&Sparse::load(&image)).check().unwrap(), Vec::<String>::new(), "{options:?}");
+    }
+    let damages = [
+        ("sif holes links_count 3", "links count is 3"),
+        ("sif holes blocks 10", "i_blocks is 10"),
+        ("unlink holes", "in no directory"),
+        ("freei holes", "which is free"),
+        ("freeb 1000 4", "in use but marked free"),
+        ("setb 20000 3", "nothing has it"),
+        ("ssv free_blocks_count 5", "superblock: free blocks"),
+        ("set_bg 1 free_blocks_count 5", "its descriptor says 5"),
+        ("set_bg 0 free_inodes_count 9", "its descriptor says 9"),
+        ("sif many block[2] 1000", "extent"),
+        ("sif holes size 2000", "blocks past its size"),
+        ("sif holes file_acl 30000", "outside the file system"),
+    ];
+    for (command, words) in damages {
+        std::fs::write(&image, &bytes).unwrap();
+        run("debugfs", &["-w", "-R", command, image.to_str().unwrap()]);
+        let (status, text) = tool("e2fsck", &["-fn", image.to_str().unwrap()]);
+        assert!(status == 4 || text.contains("wrong"), "{command}: e2fsck finds nothing: {text}");
+        let found = open(&Sparse::load(&image)).check().unwrap();
+        assert!(found.iter().any(|problem| problem.contains(words)), "{command}: {found:?}");
+    }
+}
