@@ -247,7 +247,7 @@ fn equal(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn is_zero(cx: &mut Context, what: &Content) -> Result<Value> {
     // Holes are zero without being read.
-    let ranges = match what {
+    let ranges: Vec<std::ops::Range<u64>> = match what {
         Content::Path(path) => {
             let extents = cx.session.guest.extents(path)?.into_iter();
             extents.filter(|e| !e.hole).map(|e| e.range).collect()
