@@ -18,6 +18,7 @@ mod extfs;
 mod features;
 mod filesystems;
 mod grep;
+mod images;
 mod inspection;
 mod iso;
 mod labels;
@@ -66,6 +67,7 @@ pub struct Group {
 /// Every group.
 pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
+    Group { title: "Image files", commands: images::COMMANDS },
     Group { title: "Devices", commands: devices::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
