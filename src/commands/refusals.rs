@@ -147,9 +147,9 @@ const REFUSALS: &[Refusal] = &[
         "download the picture from the guest, for example /usr/share/pixmaps",
     ),
     refuse(
-        &["lv*", "vg*", "pv*", "lvm-*"],
-        "logical volumes cannot be changed yet",
-        "use the host's LVM on the image, or partitions",
+        &["pvresize", "pvresize-size", "lvm-set-filter"],
+        "LVM sees all devices at the size that they were given",
+        "make another physical volume and a group of it",
     ),
     refuse(
         &["mke2journal", "mke2journal-*", "mke2fs-j", "mke2fs-jl", "mke2fs-ju"],
