@@ -266,6 +266,10 @@ impl FileSystem for Ext4 {
         Ok(self.free_runs()?.into_iter().map(|run| run.start * bs..run.end * bs).collect())
     }
 
+    fn notice(&self) -> Option<String> {
+        self.missing_commits()
+    }
+
     fn as_ext4(&mut self) -> Option<&mut Ext4> {
         Some(self)
     }
