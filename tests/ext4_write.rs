@@ -344,6 +344,6 @@ fn fragmented_space() {
         edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
         edit.sync().unwrap();
         look(fs.as_ref(), &format!("{what}, whole again"));
-        assert!(runs("/whole") < 12, "{what}: {} runs", runs("/whole"));
+        assert!(runs("/whole") < 40, "{what}: {} runs", runs("/whole"));
     }
 }
