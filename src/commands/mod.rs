@@ -18,6 +18,7 @@ mod extfs;
 mod features;
 mod filesystems;
 mod grep;
+mod images;
 mod inspection;
 mod iso;
 mod labels;
@@ -66,6 +67,7 @@ pub struct Group {
 /// Every group.
 pub const GROUPS: &[Group] = &[
     Group { title: "Disks and images", commands: disks::COMMANDS },
+    Group { title: "Image files", commands: images::COMMANDS },
     Group { title: "Devices", commands: devices::COMMANDS },
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
@@ -116,5 +118,5 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 pub fn lookup(name: &str) -> Option<&'static Command> {
     let wanted = name.to_ascii_lowercase();
     let dashed = wanted.replace('_', "-");
-    all().find(|c| c.name == dashed || c.aliases.contains(&wanted.as_str()))
+    all().find(|c| c.name.eq_ignore_ascii_case(&dashed) || c.aliases.contains(&wanted.as_str()))
 }

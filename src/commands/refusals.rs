@@ -100,11 +100,6 @@ const REFUSALS: &[Refusal] = &[
         "use zero-device, or rm and then zero-free-space",
     ),
     refuse(
-        &["swapon-*", "swapoff-*"],
-        "there is no kernel that could swap",
-        "mkswap makes the area; /etc/fstab of the guest turns it on",
-    ),
-    refuse(
         &["mount-local", "mount-local-run", "umount-local", "mount-9p", "list-9p", "mount-loop"],
         "kernel mounts are not made",
         "use the commands on paths, copy-out, or attach the image itself with add-drive",

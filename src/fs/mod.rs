@@ -246,6 +246,10 @@ pub trait FileSystem: Send {
     fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
         Err(Error::unsupported("the free space of this file system cannot be listed yet"))
     }
+    /// What those who read should know: that it is not all there.
+    fn notice(&self) -> Option<String> {
+        None
+    }
     /// The driver itself, for what only ext2, ext3 and ext4 have.
     fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
         None

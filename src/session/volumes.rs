@@ -383,6 +383,9 @@ impl Session {
         self.close_moved(&name)?;
         let read_only = read_only || opened.read_only();
         self.guest.mount(&name, mountpoint, read_only, &mut || fs::open(opened.clone()))?;
+        if let Some(notice) = self.guest.whole(&name, &mut || fs::open(opened.clone()))?.notice() {
+            self.notices.push(format!("{name}: {notice}"));
+        }
         self.note_opened(&name)
     }
 
