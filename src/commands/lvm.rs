@@ -135,7 +135,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "lvrename",
         aliases: &[],
         summary: "rename a logical volume",
-        help: "Both names are `/dev/VG/LV`; the second one may be the new name alone.",
+        help: "Both names are `/dev/VG/LV`; the second one may be the new name alone. What is mounted stays mounted.",
         params: &[Param::required("logvol", Kind::Text), Param::required("newlogvol", Kind::Text)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -148,8 +148,9 @@ pub(super) const COMMANDS: &[Command] = &[
                 Some((same, name)) if same == group => name,
                 Some(_) => return Err(Error::usage("a logical volume stays in its group").at(to)),
             };
-            cx.session.release(&volume_name(&group, &volume))?;
-            done(cx.session.lvm()?.rename_volume(&group, &volume, name, stamp(cx, "lvrename")))
+            cx.session.lvm()?.rename_volume(&group, &volume, name, stamp(cx, "lvrename"))?;
+            cx.session.renamed(&volume_name(&group, &volume), &volume_name(&group, name));
+            Ok(Value::Nothing)
         },
     },
     Command {

@@ -205,6 +205,14 @@ impl Guest {
         self.check_mounts()
     }
 
+    /// Gives an open device another name, mounted or not.
+    pub fn rename_device(&mut self, from: &str, to: &str) {
+        let open = self.file_systems.iter_mut().flatten().map(|open| &mut open.device);
+        for device in open.chain(self.mounts.iter_mut().map(|mount| &mut mount.device)).filter(|d| *d == from) {
+            *device = to.to_string();
+        }
+    }
+
     /// Devices whose file systems are open, mounted or not.
     pub fn open_devices(&self) -> impl Iterator<Item = &str> {
         self.file_systems.iter().flatten().map(|o| o.device.as_str())

@@ -88,6 +88,15 @@ impl Session {
         Ok(self.open_logical(name)?.1.device)
     }
 
+    /// After a logical volume was renamed: what is mounted stays mounted under its new name.
+    pub fn renamed(&mut self, from: &str, to: &str) {
+        self.guest.rename_device(from, to);
+        if let Some(place) = self.opened.remove(from) {
+            self.opened.insert(to.to_string(), place);
+        }
+        self.forget_layout();
+    }
+
     /// Where a logical volume's bytes are.
     pub(super) fn logical_place(&self, name: &str) -> Result<Place> {
         let (lvm, opened) = self.open_logical(name)?;

@@ -169,7 +169,14 @@ fn what_is_in_use_is_refused() {
     refused("mount /dev/sda /\n", "physical volume of LVM");
     refused("lvremove /dev/vg/none\n", "/dev/vg/none");
     refused("lvcreate new vg 8\nmkdir /x\n", "mount");
+    // A volume that is mounted may get another name.
+    let renamed = imgsh(
+        folder,
+        "mount /dev/vg/root /\nlvrename /dev/vg/root /dev/vg/r2\nwrite /f x\nmounts\ncat /f\nlvs\n\
+                                 lvrename /dev/vg/r2 root\n",
+    );
+    assert_eq!(renamed.as_deref(), Ok("/dev/vg/r2\nx\n/dev/vg/r2\n"));
     // A step is taken back as any other.
     let undone = imgsh(folder, "lvcreate new vg 8\nlvs\nundo\nlvs\nvgs-full | grep seqno\n");
-    assert_eq!(undone.as_deref(), Ok("/dev/vg/new\n/dev/vg/root\nlvcreate new vg 8\n/dev/vg/root\n  vg_seqno: 2\n"));
+    assert_eq!(undone.as_deref(), Ok("/dev/vg/new\n/dev/vg/root\nlvcreate new vg 8\n/dev/vg/root\n  vg_seqno: 4\n"));
 }
