@@ -213,8 +213,11 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "make a disk image",
         help: "Makes a `raw` or `qcow2` image of SIZE bytes, replacing an existing file; it is not attached. With a \
                `backingfile` (qcow2) the image holds only the differences; size -1 then takes the size of the \
-               backing file. `preallocation` is off, sparse, full or (qcow2) metadata; `compat` 0.10 or 1.1; \
-               `clustersize` a power of two.",
+               backing file. `preallocation` is off, sparse, full or (qcow2) metadata or falloc; `compat` 0.10 or 1.1; \
+               `clustersize` a power of two.\n\n\
+               More for qcow2 than guestfish has: `refcountbits` 1 to 64; `subclusters:true` (extended L2 entries); \
+               `lazyrefcounts:true`; `compression` zlib or zstd; `datafile` names a file for the guest's data, which \
+               with `datafileraw:true` is a raw image of the disk.",
         params: &[
             FILENAME,
             Param::required("format", Kind::Text),
@@ -224,6 +227,12 @@ pub(super) const COMMANDS: &[Command] = &[
             Param::optional("preallocation", Kind::Text),
             Param::optional("compat", Kind::Text),
             Param::optional("clustersize", Kind::Int),
+            Param::optional("refcountbits", Kind::Int),
+            Param::optional("subclusters", Kind::Bool),
+            Param::optional("lazyrefcounts", Kind::Bool),
+            Param::optional("compression", Kind::Text),
+            Param::optional("datafile", Kind::HostPath),
+            Param::optional("datafileraw", Kind::Bool),
         ],
         returns: Returns::Nothing,
         effect: Effect::Host,
@@ -351,7 +360,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// A format by its name.
-fn format(name: &str) -> Result<Format> {
+pub(super) fn format(name: &str) -> Result<Format> {
     Format::from_name(name).ok_or_else(|| {
         Error::unsupported(format!("format '{name}': imgsh does not know this image format"))
             .hint("it handles raw and qcow2")
@@ -396,30 +405,47 @@ fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> R
 }
 
 fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
-    let backing = args.get("backingfile").map(|_| args.host("backingfile").to_path_buf());
+    let path_if = |name: &str| args.get(name).map(|_| args.host(name).to_path_buf());
+    let backing = path_if("backingfile");
     let size = match args.int("size") {
         -1 if backing.is_some() => None,
         size => Some(u64::try_from(size).map_err(|_| Error::usage(format!("size {size} is negative")))?),
     };
-    let cluster_size = args.int_if("clustersize").map(|n| {
-        u64::try_from(n)
-            .ok()
-            .filter(|n| n.is_power_of_two())
-            .ok_or_else(|| Error::usage(format!("clustersize {n} is not a power of two")))
-    });
     let options = CreateOptions {
         size,
         backing,
         backing_format: args.text_if("backingformat").map(|name| format(&name)).transpose()?,
         preallocation: args.text_if("preallocation"),
-        compat: args.text_if("compat"),
-        cluster_size: cluster_size.transpose()?,
+        lazy_refcounts: args.bool("lazyrefcounts"),
+        data_file: path_if("datafile"),
+        data_file_raw: args.bool("datafileraw"),
+        ..shape(args)?
     };
     disk::create(&cx.host.absolute(args.host("filename")), format(&args.text("format"))?, &options)?;
     Ok(Value::Nothing)
 }
 
-fn open(cx: &Context, path: &Path) -> Result<Box<dyn disk::Disk>> {
+/// The options that both new images and copies have.
+pub(super) fn shape(args: &Args) -> Result<CreateOptions> {
+    let power = |name: &str| match args.int_if(name) {
+        None => Ok(None),
+        Some(n) => match u64::try_from(n).ok().filter(|n| n.is_power_of_two()) {
+            Some(n) => Ok(Some(n)),
+            None => Err(Error::usage(format!("{name} {n} is not a power of two"))),
+        },
+    };
+    Ok(CreateOptions {
+        compat: args.text_if("compat"),
+        cluster_size: power("clustersize")?,
+        refcount_bits: power("refcountbits")?.map(|bits| u32::try_from(bits).unwrap_or(u32::MAX)),
+        subclusters: args.bool("subclusters"),
+        compression: args.text_if("compression"),
+        ..CreateOptions::default()
+    })
+}
+
+/// Opens an image that is not attached, to read it.
+pub(super) fn open(cx: &Context, path: &Path) -> Result<Box<dyn disk::Disk>> {
     disk::open(&cx.host.absolute(path), OpenOptions { format: None, read_only: true })
 }
 

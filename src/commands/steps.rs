@@ -24,12 +24,21 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "commit",
         aliases: &[],
         summary: "make all changes permanent",
-        help: "Each image changes at once or not at all. A script that ends cleanly commits by itself.",
-        params: &[],
+        help: "Each image changes at once or not at all. A script that ends cleanly commits by itself.\n\n\
+               With `keep` the state before the commit stays in each (qcow2) image that changes, as an internal snapshot of \
+               that name: `disk-snapshot-apply` goes back to it.",
+        params: &[Param::optional("keep", Kind::Text)],
         returns: Returns::Nothing,
         effect: Effect::Session,
         examples: &[Example { setup: Setup::Ext4, lines: "mkdir /d\ncommit\nchanges\n", output: "" }],
-        run: |cx, _| cx.launched()?.commit().map(|()| Value::Nothing),
+        run: |cx, args| {
+            let now = cx.host.now();
+            match args.text_if("keep") {
+                None => cx.launched()?.commit(),
+                Some(name) => cx.launched()?.commit_keeping(&name, now),
+            }
+            .map(|()| Value::Nothing)
+        },
     },
     Command {
         name: "rollback",

@@ -3,19 +3,22 @@
 //! [`Disk`] is what an image format gives (`raw`, `qcow2`): the committed bytes, a place for fresh data,
 //! and one atomic [`Disk::commit`]. [`BlockDevice`] is what everything above the stage sees.
 
+pub mod convert;
 pub mod lock;
 pub mod memory;
 mod null;
+mod pool;
 pub mod qcow2;
 pub mod raw;
 pub mod read_only;
 pub mod slice;
+pub mod target;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Timestamp};
 
 /// A readable and writable range of bytes: a staged disk, a partition, a piece of memory in tests.
 ///
@@ -111,6 +114,15 @@ pub trait Disk: Send + Sync {
     /// Makes everything written fresh, and `changes`, the committed state, at once or not at all.
     /// On an error before the point of no return nothing has changed; after it the message says what to do.
     fn commit(&self, changes: &dyn Changes) -> Result<()>;
+    /// [`Disk::commit`] that keeps the state before it as an internal snapshot, with this name and time.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` where the format has none.
+    fn commit_keeping(&self, changes: &dyn Changes, name: &str, now: Timestamp) -> Result<()> {
+        let _ = (changes, now);
+        Err(Error::unsupported(format!("a {} image cannot keep the old state as '{name}'", self.format()))
+            .hint("only qcow2 images have internal snapshots"))
+    }
     /// Gives back what [`Disk::write_fresh`] used since the last commit (holes, clusters, file length).
     fn abandon(&self) -> Result<()>;
     /// The files that the disk is read from: the image, then its backing chain.
@@ -137,6 +149,14 @@ impl Format {
             "raw" => Some(Format::Raw),
             "qcow2" => Some(Format::Qcow2),
             _ => None,
+        }
+    }
+
+    /// guestfish's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Qcow2 => "qcow2",
         }
     }
 }
@@ -178,12 +198,24 @@ pub struct CreateOptions {
     pub backing: Option<PathBuf>,
     /// qcow2: the backing file's format.
     pub backing_format: Option<Format>,
-    /// `off`/`sparse` (default), `full`; qcow2 also `metadata`.
+    /// `off`/`sparse` (default), `full`; qcow2 also `metadata` and `falloc`.
     pub preallocation: Option<String>,
     /// qcow2: `0.10` (version 2) or `1.1` (version 3, default).
     pub compat: Option<String>,
-    /// qcow2: cluster size in bytes; default 64 KiB.
+    /// qcow2: cluster size in bytes; default 64 KiB, with subclusters 128 KiB.
     pub cluster_size: Option<u64>,
+    /// qcow2: bits of a refcount, 1 to 64; default 16.
+    pub refcount_bits: Option<u32>,
+    /// qcow2: each cluster has 32 parts that can be data, zeros or in the backing file on their own.
+    pub subclusters: bool,
+    /// qcow2: programs may leave refcounts behind and mark the image dirty.
+    pub lazy_refcounts: bool,
+    /// qcow2: how clusters are compressed, if any are: `zlib` (default) or `zstd`.
+    pub compression: Option<String>,
+    /// qcow2: another file that holds the guest's data, as it is to stand in the header.
+    pub data_file: Option<PathBuf>,
+    /// qcow2: that file is to be the disk as a raw image.
+    pub data_file_raw: bool,
 }
 
 /// Makes an image file, replacing what is there.
@@ -194,5 +226,16 @@ pub fn create(path: &Path, format: Format, options: &CreateOptions) -> Result<()
     match format {
         Format::Raw => raw::create(path, options),
         Format::Qcow2 => qcow2::create(path, options),
+    }
+}
+
+/// Makes the disk in an image longer or shorter, at once or not at all. New bytes are zeros.
+///
+/// # Errors
+/// A disk that would be shorter without `shrink`, a size that the format cannot have, an image in use or damaged.
+pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
+    match raw::probe(path)? {
+        Format::Raw => raw::resize(path, size, shrink),
+        Format::Qcow2 => qcow2::resize(path, size, shrink),
     }
 }

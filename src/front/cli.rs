@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::output::Output;
+
 /// The program's name in its messages.
 pub const PROGRAM: &str = "imgsh";
 
@@ -76,6 +78,8 @@ pub struct Options {
     pub no_sync: bool,
     /// `--dry-run`: nothing is committed ever.
     pub dry_run: bool,
+    /// `--overlay`, `--copy`.
+    pub output: Option<Output>,
     /// `-x`.
     pub trace: bool,
     /// `-v`.
@@ -165,6 +169,12 @@ fn command() -> Command {
         )
         .arg(valued("lang", "LANG").long("lang").help("Language of the commands: guestfish or rhai"))
         .arg(flag("dry-run", None).help("Change no image; say at the end what would have been written"))
+        .arg(
+            valued("overlay", "FILE")
+                .long("overlay")
+                .help("Leave the image of -a as it is; FILE becomes a qcow2 image with the differences"),
+        )
+        .arg(valued("copy", "FILE").long("copy").help("Leave the image of -a as it is; FILE becomes its changed copy"))
         .arg(flag("no-sync", Some('n')).help("Do not write at the end; only commit, sync and shutdown write"))
         .arg(flag("trace", Some('x')).help("Show every command and its answer on standard error"))
         .arg(flag("verbose", Some('v')).help("Say more on standard error"))
@@ -288,6 +298,7 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
             return refuse("-i needs a disk image; name it with -a");
         }
     }
+    let output = output(matches, &drives, flag("ro"), flag("dry-run"))?;
     let mut file: Option<PathBuf> = all("file").next().map(PathBuf::from);
     // A script as the first word.
     if file.is_none() && words.first().is_some_and(|word| word.ends_with(b".rhai")) {
@@ -314,6 +325,7 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         language,
         no_sync: flag("no-sync"),
         dry_run: flag("dry-run"),
+        output,
         trace: flag("trace"),
         verbose: flag("verbose"),
         pipe_error: flag("pipe-error"),
@@ -324,6 +336,22 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         color,
         words,
     })))
+}
+
+/// `--overlay` or `--copy`, which go with one image that is to be changed.
+fn output(matches: &ArgMatches, drives: &[Drive], read_only: bool, dry_run: bool) -> Result<Option<Output>, String> {
+    let all = |name: &str| matches.get_many::<OsString>(name).into_iter().flatten().map(PathBuf::from);
+    let mut found: Vec<Output> = all("overlay").map(Output::Overlay).chain(all("copy").map(Output::Copy)).collect();
+    match (found.len(), drives) {
+        (0, _) => return Ok(None),
+        (1, [Drive::Image { .. }]) => {}
+        (1, _) => return refuse("--overlay and --copy need exactly one image, named with -a"),
+        _ => return refuse("only one --overlay or --copy can be given"),
+    }
+    if read_only || dry_run {
+        return refuse("--overlay and --copy are for changes; leave out --ro and --dry-run");
+    }
+    Ok(found.pop())
 }
 
 /// The disks in the order of the command line; `--format` holds for those that follow it.
@@ -451,6 +479,15 @@ mod tests {
         assert_eq!(parsed(&["--remote"]), Request::Remote(None, Vec::new()));
         assert!(refused(&["--csh"]).contains("--listen"));
         assert!(refused(&["-i"]).contains("-i needs a disk image"));
+    }
+
+    #[test]
+    fn outputs() {
+        assert_eq!(options(&["-a", "x", "--overlay", "y"]).output, Some(Output::Overlay("y".into())));
+        assert_eq!(options(&["--copy", "y", "-a", "x"]).output, Some(Output::Copy("y".into())));
+        assert!(refused(&["--copy", "y"]).contains("exactly one image"));
+        assert!(refused(&["-a", "x", "--copy", "y", "--overlay", "z"]).contains("only one"));
+        assert!(refused(&["-a", "x", "--ro", "--copy", "y"]).contains("leave out --ro"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::repl;
 use super::scripting::Scripting;
 use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
+use crate::disk::target::Target;
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
 use crate::shell;
@@ -103,8 +104,9 @@ fn run(options: &Options) -> bool {
     let mut messages = io::stderr();
     let scripting = Scripting::new(host.clone());
     let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
+    let mut target = None;
     shell.set_json(options.json);
-    let system = match open(options, &mut session, &mut shell) {
+    let system = match open(options, &mut session, &mut shell, &mut target) {
         Ok(Opened::Ready(system)) => system,
         Ok(Opened::Listed) => return true,
         // What failed as a command was reported as one.
@@ -138,6 +140,12 @@ fn run(options: &Options) -> bool {
         eprintln!("libguestfs: trace: shutdown");
     }
     let good = finish(&mut session, options, outcome);
+    // The result gets its name when all is in it; without that it is gone, and the image was never touched.
+    drop(session);
+    let good = match target.filter(|_| good).map(Target::finish) {
+        Some(Err(error)) => failed(&error),
+        _ => good,
+    };
     if traced {
         eprintln!("libguestfs: trace: shutdown = {}", if good { "0" } else { "-1 (error)" });
         eprintln!("libguestfs: trace: close");
@@ -170,7 +178,12 @@ enum Opened {
 }
 
 /// Attaches, launches, inspects, prepares, mounts, as the options say. `Err(None)`: reported already.
-fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<Opened, Option<Error>> {
+fn open(
+    options: &Options,
+    session: &mut Session,
+    shell: &mut Shell,
+    target: &mut Option<Target>,
+) -> Result<Opened, Option<Error>> {
     let mut prepared = Vec::new();
     for (index, drive) in options.drives.iter().enumerate() {
         let add = match drive {
@@ -178,9 +191,16 @@ fn open(options: &Options, session: &mut Session, shell: &mut Shell) -> Result<O
                 // The words of access(2), before anything else is tried.
                 access(path, AccessFlags::R_OK)
                     .map_err(|e| Some(Error::io(format!("access: {}", path.display()), e.into())))?;
+                let (mut path, mut format) = (path.clone(), format.clone());
+                if let Some(output) = &options.output {
+                    let (made, kind) = output.prepare(&path, format.as_deref())?;
+                    path = made.temporary().to_path_buf();
+                    format = Some(kind.name().to_string());
+                    *target = Some(made);
+                }
                 let mut add = vec![b"add-drive".to_vec(), path.as_os_str().as_bytes().to_vec()];
                 add.extend(options.read_only.then(|| b"readonly:true".to_vec()));
-                add.extend(format.as_ref().map(|format| format!("format:{format}").into_bytes()));
+                add.extend(format.map(|format| format!("format:{format}").into_bytes()));
                 add
             }
             Drive::Prepared(text) if matches!(text.as_str(), "help" | "list" | "h" | "?") => {

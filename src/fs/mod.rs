@@ -391,6 +391,10 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
         }
     }
     Err(match identify(device.as_ref())? {
+        Some(found) if found.fs_type == "LVM2_member" => {
+            Error::unsupported("this is a physical volume of LVM, no file system")
+                .hint("lvs lists the logical volumes; mount one of them")
+        }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
             .hint("imgsh opens ext2, ext3, ext4, FAT and ISO 9660; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")

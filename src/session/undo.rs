@@ -2,7 +2,7 @@
 
 use super::{DiskChanges, Session, Step};
 use crate::base::{Error, Kind, Result, Timestamp};
-use crate::stage::Savepoint;
+use crate::stage::{Savepoint, Stage};
 
 impl Session {
     /// Runs one command that writes: savepoint on every disk, `work`, drivers synced, a step logged if anything
@@ -28,7 +28,7 @@ impl Session {
             Ok(answer)
         });
         self.inside = false;
-        self.tables.borrow_mut().clear();
+        self.forget_layout();
         match result {
             Ok(answer) => {
                 let changed = |(disk, to): (&super::Attached, &Savepoint)| disk.stage.is_changed_since(*to);
@@ -58,11 +58,11 @@ impl Session {
 
     /// After disks went back: no cache survives, nor do file systems on partitions that moved or went.
     fn read_anew(&mut self) {
-        self.tables.borrow_mut().clear();
+        self.forget_layout();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
         for device in open.into_iter().filter(|device| !Session::is_memory_root(device)) {
-            let moved = match self.range(&device) {
-                Ok((_, range)) => self.opened.get(&device) != Some(&range),
+            let moved = match self.place(&device) {
+                Ok(place) => self.opened.get(&device) != Some(&place),
                 Err(_) => true,
             };
             if moved {
@@ -120,6 +120,27 @@ impl Session {
     /// # Errors
     /// What a disk says. Images are committed one after the other; the hint says which are done.
     pub fn commit(&mut self) -> Result<()> {
+        self.commit_disks(&|stage| stage.commit())
+    }
+
+    /// [`Session::commit`] that keeps the state before it in each image that changes, as an internal snapshot.
+    ///
+    /// # Errors
+    /// As [`Session::commit`]; `Kind::Unsupported`, before anything is written, if one of these images is not qcow2.
+    pub fn commit_keeping(&mut self, name: &str, now: Timestamp) -> Result<()> {
+        self.guest.sync()?;
+        if let Some(disk) = self.disks.iter().find(|d| d.stage.is_changed() && d.stage.disk().format() != "qcow2") {
+            return Err(Error::unsupported(format!(
+                "a {} image has no room for an old state",
+                disk.stage.disk().format()
+            ))
+            .at(disk.path.display())
+            .hint("commit without keep, after a copy of the image, or work on a qcow2 image"));
+        }
+        self.commit_disks(&|stage| stage.commit_keeping(name, now))
+    }
+
+    fn commit_disks(&mut self, commit: &dyn Fn(&Stage) -> Result<()>) -> Result<()> {
         if self.inside {
             return Err(Error::new(Kind::Internal, "a commit inside a transaction"));
         }
@@ -128,7 +149,7 @@ impl Session {
             return Ok(());
         }
         for (index, disk) in self.disks.iter().enumerate() {
-            let Err(error) = disk.stage.commit() else { continue };
+            let Err(error) = commit(&disk.stage) else { continue };
             let error = error.at(disk.path.display());
             let name = |disk: &super::Attached| disk.path.display().to_string();
             let done: Vec<String> = self.disks[..index].iter().map(name).collect();

@@ -16,7 +16,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use self::pages::{Bytes, LIMIT, PAGE, Page, Store};
 use self::ranges::Ranges;
 use crate::base::bytes::is_zero;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Timestamp};
 use crate::disk::{BlockDevice, Change, Changes, Disk, check_bounds};
 
 const UNIT: u64 = PAGE as u64;
@@ -151,6 +151,19 @@ impl Stage {
     /// A dry run with changes; whatever stops the disk. The changes stay staged unless the message says that
     /// they are saved.
     pub fn commit(&self) -> Result<()> {
+        self.commit_with(&|changes| self.disk.commit(changes))
+    }
+
+    /// [`Stage::commit`] that keeps the state before it inside the image, where it can be gone back to. Without changes
+    /// nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Stage::commit`]; `Kind::Unsupported` where the format cannot.
+    pub fn commit_keeping(&self, name: &str, now: Timestamp) -> Result<()> {
+        self.commit_with(&|changes| self.disk.commit_keeping(changes, name, now))
+    }
+
+    fn commit_with(&self, commit: &dyn Fn(&dyn Changes) -> Result<()>) -> Result<()> {
         let mut state = self.write_state();
         if !state.is_changed() {
             self.give_back(&mut state)?;
@@ -166,7 +179,7 @@ impl Stage {
         let mut empty = Ranges::default();
         stale.iter().for_each(|range| empty.add(range.start.div_ceil(UNIT)..range.end / UNIT));
         let view = View { stage: self, state: &state, empty };
-        if let Err(error) = self.disk.commit(&view) {
+        if let Err(error) = commit(&view) {
             state.stale = stale;
             return Err(error);
         }

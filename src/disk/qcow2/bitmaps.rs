@@ -15,12 +15,22 @@ const TABLE_LIMIT: u64 = 64 << 20;
 
 /// Takes the bitmaps out of `header` and gives the clusters that they used.
 pub(super) fn remove(image: &Image, header: &mut Header) -> Result<Vec<u64>> {
-    // Without the autoclear bit the extension means nothing and may point anywhere.
-    let extension = header.bitmaps.take().filter(|_| header.autoclear & BITMAPS != 0);
-    let Some(extension) = extension else { return Ok(Vec::new()) };
-    let clusters = clusters(image, &extension)?;
+    let clusters = used(image)?;
+    // Without the autoclear bit the extension means nothing and may stay.
+    if header.bitmaps.take().is_none() || header.autoclear & BITMAPS == 0 {
+        return Ok(clusters);
+    }
     header.drop_bitmaps().map_err(|e| e.at(image.path.display()))?;
     Ok(clusters)
+}
+
+/// The clusters that bitmaps use.
+pub(super) fn used(image: &Image) -> Result<Vec<u64>> {
+    // Without the autoclear bit the extension means nothing and may point anywhere.
+    match image.header.bitmaps.as_ref().filter(|_| image.header.autoclear & BITMAPS != 0) {
+        Some(extension) => clusters(image, extension),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn clusters(image: &Image, extension: &BitmapExtension) -> Result<Vec<u64>> {

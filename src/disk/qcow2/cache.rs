@@ -30,8 +30,23 @@ impl<T> Cache<T> {
             return Ok(value.clone());
         }
         let value = Arc::new(load()?);
+        self.keep(key, size, value.clone());
+        Ok(value)
+    }
+
+    /// Whether there is a value at `key`.
+    pub fn has(&self, key: u64) -> bool {
+        self.lock().values.contains_key(&key)
+    }
+
+    /// Keeps a value.
+    pub fn put(&self, key: u64, size: usize, value: T) {
+        self.keep(key, size, Arc::new(value));
+    }
+
+    fn keep(&self, key: u64, size: usize, value: Arc<T>) {
         let mut inner = self.lock();
-        if inner.values.insert(key, value.clone()).is_none() {
+        if inner.values.insert(key, value).is_none() {
             inner.order.push_back((key, size));
             inner.used = inner.used.saturating_add(size);
         }
@@ -41,7 +56,6 @@ impl<T> Cache<T> {
                 inner.used = inner.used.saturating_sub(size);
             }
         }
-        Ok(value)
     }
 
     /// Forgets everything: the places may be reused for something else.

@@ -63,12 +63,12 @@ pub(super) fn push(runs: &mut Vec<Run>, run: Run) {
     }
 }
 
-/// Opens an image and all below it.
-pub(super) fn open(path: &Path) -> Result<Image> {
-    open_in(path, &mut Vec::new())
+/// Opens an image and all below it. `read_only`: an interrupted commit to its data file is not finished now.
+pub(super) fn open(path: &Path, read_only: bool) -> Result<Image> {
+    open_in(path, read_only, &mut Vec::new())
 }
 
-fn open_in(path: &Path, seen: &mut Vec<FileId>) -> Result<Image> {
+fn open_in(path: &Path, read_only: bool, seen: &mut Vec<FileId>) -> Result<Image> {
     let file = HostFile::open(path)?;
     let id = file.id()?;
     let mut image = Image::new(Arc::new(file))?;
@@ -76,8 +76,9 @@ fn open_in(path: &Path, seen: &mut Vec<FileId>) -> Result<Image> {
     if image.header.incompatible & DATA_FILE != 0 {
         let name = image.header.data_file.clone().unwrap_or_default();
         let place = resolve(path, &name, "data file")?;
-        let file = HostFile::open(&place).map_err(|e| named(e, path, &name, "data file"))?;
-        image.data = Some(Arc::new(file));
+        let size = image.header.size;
+        let data = raw::Raw::open_longer(&place, read_only, size).map_err(|e| named(e, path, &name, "data file"))?;
+        image.data = Some(data);
     }
     if let Some(name) = image.header.backing.clone() {
         if seen.len() > DEPTH {
@@ -136,6 +137,6 @@ pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<F
     };
     Ok(match format {
         Format::Raw => Node::Raw(Box::new(Raw::open(place, true)?)),
-        Format::Qcow2 => Node::Image(Box::new(open_in(place, seen)?)),
+        Format::Qcow2 => Node::Image(Box::new(open_in(place, true, seen)?)),
     })
 }

@@ -1,17 +1,18 @@
 //! The shadow commit: changes into fresh clusters, new tables beside the old ones, one switch of the header.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use super::State;
 use super::bitmaps;
+use super::deltas::Deltas;
 use super::header::Header;
-use super::map::{COPIED, OFFSET, PACKED, ZERO, to_bytes};
+use super::map::{COPIED, Image, OFFSET, PACKED, to_bytes};
 use super::refcount::NewRefcounts;
-use super::write::{BATCH, RunWriter, Writer};
-use crate::base::bytes::is_zero;
+use super::snapshot::{self, Label};
+use super::staging::{Cleared, Stager};
+use super::write::{RunWriter, Writer};
 use crate::base::{Error, Kind, Result};
-use crate::disk::{Change, Changes};
+use crate::disk::Changes;
 
 /// Why an object does no more writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,28 +23,46 @@ pub(super) enum Broken {
     Unknown,
 }
 
-/// Guest clusters without data of their own from now on, with their L2 entries.
-type Cleared = BTreeMap<u64, u64>;
-
 /// Everything written, nothing switched.
-struct Prepared {
+pub(super) struct Prepared {
     header: Header,
     l1: Vec<u64>,
     counts: NewRefcounts,
 }
 
-/// Commits; `state.writer` is open.
-pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
-    let Some(writer) = state.writer.as_mut() else { return Ok(()) };
-    let mut stager = Stager {
-        writer,
-        state: (&mut state.fresh, &state.image),
-        cleared: Cleared::new(),
-        open: None,
-        batch: Batch::default(),
-    };
+/// What the new state is read from: roots that are not on disk yet, and what they do to refcounts.
+pub(super) struct Roots {
+    /// With the new size and snapshot table, if they change.
+    pub header: Header,
+    /// The new L1 table.
+    pub l1: Vec<u64>,
+    /// References that come and go; those of new tables and fresh clusters not among them.
+    pub deltas: Deltas,
+}
+
+impl Roots {
+    /// The roots of the committed state, without bitmaps: nobody keeps them up to date.
+    pub fn of(image: &Image, writer: &Writer) -> Result<Self> {
+        let mut header = image.header.clone();
+        let mut deltas = Deltas::new(writer.counts.per_block());
+        for cluster in bitmaps::remove(image, &mut header)? {
+            deltas.drop(cluster..cluster + 1);
+        }
+        Ok(Roots { header, l1: image.l1.clone(), deltas })
+    }
+}
+
+/// Commits changes; `state.writer` is open. With `keep` the state before them stays as an internal snapshot.
+pub(super) fn commit(state: &mut State, changes: &dyn Changes, keep: Option<&Label>) -> Result<()> {
+    let State { image, fresh, writer: Some(writer), .. } = state else { return Ok(()) };
+    let mut stager = Stager::new(writer, fresh, image);
     let staged = changes.visit(&mut |offset, change| stager.change(offset, change)).and_then(|()| stager.finish());
-    let prepared = staged.map(|()| stager.cleared).and_then(|cleared| prepare(state, cleared));
+    let prepared = staged.map(|()| stager.cleared).and_then(|cleared| prepare(state, cleared, keep));
+    finish(state, prepared)
+}
+
+/// Switches to what was prepared, or gives back what was written for it.
+pub(super) fn finish(state: &mut State, prepared: Result<Option<Prepared>>) -> Result<()> {
     match prepared {
         Ok(None) => Ok(()),
         Ok(Some(prepared)) => switch(state, prepared),
@@ -58,231 +77,105 @@ pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
     }
 }
 
-/// Collects changes into whole clusters.
-struct Stager<'a> {
-    writer: &'a mut Writer,
-    state: (&'a mut super::map::Fresh, &'a super::map::Image),
-    cleared: Cleared,
-    /// The cluster that is being put together.
-    open: Option<(u64, Vec<u8>)>,
-    batch: Batch,
-}
-
-/// Finished clusters that follow each other, to be written at once.
-#[derive(Default)]
-struct Batch {
-    first: u64,
-    bytes: Vec<u8>,
-}
-
-impl Stager<'_> {
-    fn change(&mut self, offset: u64, change: Change<'_>) -> Result<()> {
-        let image = self.state.1;
-        let (bits, size) = (image.header.cluster_bits, image.header.size);
-        let len = match change {
-            Change::Data(data) => data.len() as u64,
-            Change::Zero(len) => len,
-        };
-        let end = offset.checked_add(len).filter(|end| *end <= size).ok_or_else(|| {
-            Error::new(Kind::Io, format!("a change of {len} bytes at {offset} is outside the disk of {size} bytes"))
-        })?;
-        let mut at = offset;
-        while at < end {
-            let cluster = at >> bits;
-            let stop = ((cluster + 1) << bits).min(end);
-            let whole = at == cluster << bits && (stop == (cluster + 1) << bits || stop == size);
-            match change {
-                Change::Zero(_) if whole => {
-                    // Up to the last whole cluster, or the cut one at the end of the disk.
-                    let last = if end == size { (end - 1 >> bits) + 1 } else { end >> bits };
-                    self.close()?;
-                    self.clear(cluster..last)?;
-                    at = (last << bits).min(end);
-                    continue;
-                }
-                Change::Zero(_) => self.piece(cluster, at, &vec![0; (stop - at) as usize], whole)?,
-                Change::Data(data) => {
-                    let part = data.get((at - offset) as usize..(stop - offset) as usize).unwrap_or_default();
-                    self.piece(cluster, at, part, whole)?;
-                }
-            }
-            at = stop;
-        }
-        Ok(())
-    }
-
-    /// Lays `data` over its place in one cluster.
-    fn piece(&mut self, cluster: u64, at: u64, data: &[u8], whole: bool) -> Result<()> {
-        let (fresh, image) = (&mut *self.state.0, self.state.1);
-        if fresh.contains_key(&cluster) {
-            return self.writer.write(image, fresh, at, data);
-        }
-        let bits = image.header.cluster_bits;
-        let start = cluster << bits;
-        if self.open.as_ref().is_none_or(|(open, _)| *open != cluster) {
-            self.close()?;
-            let mut bytes = vec![0; 1 << bits];
-            let inside = (image.header.size - start).min(1 << bits) as usize;
-            if !whole && let Some(old) = bytes.get_mut(..inside) {
-                image.read(self.state.0, start, old)?;
-            }
-            self.open = Some((cluster, bytes));
-        }
-        if let Some((_, bytes)) = &mut self.open
-            && let Some(place) = bytes.get_mut((at - start) as usize..(at - start) as usize + data.len())
-        {
-            place.copy_from_slice(data);
-        }
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<()> {
-        let Some((cluster, bytes)) = self.open.take() else { return Ok(()) };
-        if is_zero(&bytes) { self.clear(cluster..cluster + 1) } else { self.push(cluster, &bytes) }
-    }
-
-    fn push(&mut self, cluster: u64, bytes: &[u8]) -> Result<()> {
-        let bits = self.state.1.header.cluster_bits;
-        let next = self.batch.first + (self.batch.bytes.len() as u64 >> bits);
-        if next != cluster || self.batch.bytes.len() >= BATCH {
-            self.flush()?;
-            self.batch.first = cluster;
-        }
-        self.batch.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if !self.batch.bytes.is_empty() {
-            self.writer.whole(self.state.1, self.state.0, self.batch.first, &self.batch.bytes)?;
-            self.batch.bytes.clear();
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        self.close()?;
-        self.flush()
-    }
-
-    /// Makes whole clusters read as zeros: without an entry where nothing is below, with the zero flag in
-    /// version 3, as data in version 2.
-    fn clear(&mut self, clusters: Range<u64>) -> Result<()> {
-        let image = self.state.1;
-        let header = &image.header;
-        let per_table = header.l2_entries();
-        let below = image.backing.as_ref().map_or(0, |node| node.len().div_ceil(header.cluster_size()));
-        let mut cluster = clusters.start;
-        while cluster < clusters.end {
-            let Some(table) = image.table(cluster / per_table)? else {
-                if cluster >= below {
-                    // Nothing on disk until the end of this table's span: only fresh clusters count.
-                    let end = clusters.end.min((cluster / per_table + 1) * per_table);
-                    while let Some((&next, _)) = self.state.0.range(cluster..end).next() {
-                        self.unfresh(next);
-                    }
-                    cluster = end;
-                    continue;
-                }
-                self.clear_one(cluster, 0, true)?;
-                cluster += 1;
-                continue;
-            };
-            let old = table.get((cluster % per_table) as usize).copied().unwrap_or(0);
-            self.clear_one(cluster, old, cluster < below)?;
-            cluster += 1;
-        }
-        Ok(())
-    }
-
-    fn clear_one(&mut self, cluster: u64, old: u64, covers: bool) -> Result<()> {
-        let header = &self.state.1.header;
-        if covers && header.version < 3 {
-            let zeros = vec![0; header.cluster_size() as usize];
-            if self.state.0.contains_key(&cluster) {
-                return self.writer.write(self.state.1, self.state.0, cluster << header.cluster_bits, &zeros);
-            }
-            return self.push(cluster, &zeros);
-        }
-        self.unfresh(cluster);
-        let entry = if covers { ZERO } else { 0 };
-        if old != entry && !(header.version == 3 && old == ZERO) {
-            self.cleared.insert(cluster, entry);
-        }
-        Ok(())
-    }
-
-    fn unfresh(&mut self, cluster: u64) {
-        if let Some(host) = self.state.0.remove(&cluster) {
-            let host = host >> self.state.1.header.cluster_bits;
-            self.writer.counts.release(host..host + 1);
-        }
-    }
-}
-
 /// Writes new L2 tables, the new L1 table and the new refcounts; `None`: there is nothing to commit.
-fn prepare(state: &mut State, cleared: Cleared) -> Result<Option<Prepared>> {
+fn prepare(state: &mut State, cleared: Cleared, keep: Option<&Label>) -> Result<Option<Prepared>> {
     let State { image, fresh, writer: Some(writer), .. } = state else { return Ok(None) };
-    if fresh.is_empty() && cleared.is_empty() {
+    if fresh.is_empty() && cleared.is_empty() && keep.is_none() {
         return Ok(None);
     }
+    let mut new = Roots::of(image, writer)?;
+    if let Some(label) = keep {
+        snapshot::record(image, writer, &mut new, label)?;
+    }
+    tables(state, &cleared, &mut new, keep.is_some())?;
+    settle(state, new, keep.is_some()).map(Some)
+}
+
+/// Writes the L2 tables that change. With `kept` the old ones belong to a snapshot from now on, and what both old and
+/// new tables refer to is used once more; then every table is written, since no cluster is its own alone.
+pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept: bool) -> Result<()> {
+    let State { image, fresh, writer: Some(writer), .. } = state else { return Ok(()) };
     let bits = image.header.cluster_bits;
     let per_table = image.header.l2_entries();
-    let mut header = image.header.clone();
-    let mut drops = bitmaps::remove(image, &mut header)?;
-
-    let mut l1 = image.l1.clone();
     let mut run = RunWriter::new(image.storage.as_ref());
-    let indexes: BTreeSet<u64> = fresh.keys().chain(cleared.keys()).map(|cluster| cluster / per_table).collect();
+    let mut indexes: BTreeSet<u64> = fresh.keys().chain(cleared.keys()).map(|cluster| cluster / per_table).collect();
+    if kept {
+        indexes.extend((0..).zip(&image.l1).filter(|(_, entry)| **entry & OFFSET != 0).map(|(index, _)| index));
+    }
     for index in indexes {
         let mut table = match image.table(index)? {
             Some(table) => table.to_vec(),
-            None => vec![0; per_table as usize],
+            None => vec![0; per_table as usize * image.width()],
         };
         let span = index * per_table..(index + 1) * per_table;
-        let new = fresh.range(span.clone()).map(|(cluster, host)| (*cluster, host | COPIED));
-        for (cluster, entry) in new.chain(cleared.range(span.clone()).map(|(cluster, entry)| (*cluster, *entry))) {
-            if let Some(slot) = table.get_mut((cluster - span.start) as usize) {
-                let old = std::mem::replace(slot, entry);
-                if old & PACKED != 0 {
-                    let packed = image.packed(old);
-                    drops.extend(packed.offset >> bits..=(packed.offset + packed.len - 1) >> bits);
-                } else {
-                    drops.extend(image.host(cluster, old)?.map(|host| host >> bits));
-                }
+        let data = fresh.range(span.clone()).map(|(cluster, host)| (*cluster, image.data_entry(*host)));
+        let zeros = cleared.range(span.clone()).map(|(cluster, entry)| (*cluster, *entry));
+        for (cluster, entry) in data.chain(zeros) {
+            let slot = (cluster - span.start) as usize;
+            let old = image.entry(&table, slot);
+            image.put_entry(&mut table, slot, entry);
+            if !kept {
+                new.deltas.drop(image.clusters_of(cluster, old)?);
             }
         }
-        let Some(entry) = l1.get_mut(index as usize) else {
+        if kept {
+            for (slot, cluster) in span.clone().enumerate().filter(|(_, cluster)| !fresh.contains_key(cluster)) {
+                let mut entry = image.entry(&table, slot);
+                let used = image.clusters_of(cluster, entry)?;
+                if !used.is_empty() && entry.word & PACKED == 0 {
+                    entry.word &= !COPIED;
+                    image.put_entry(&mut table, slot, entry);
+                }
+                new.deltas.add(used);
+            }
+        }
+        let Some(entry) = new.l1.get_mut(index as usize) else {
             return Err(Error::new(Kind::Internal, format!("qcow2: no L1 entry {index}")));
         };
         let old = (*entry & OFFSET) >> bits;
-        drops.extend((old != 0).then_some(old));
+        if old != 0 && !kept {
+            new.deltas.drop(old..old + 1);
+        }
         *entry = 0;
-        if table.iter().any(|entry| *entry != 0) {
+        if table.iter().any(|word| *word != 0) {
             let home = writer.counts.take(1, true)?.start << bits;
             run.write(home, &to_bytes(&table))?;
             *entry = home | COPIED;
         }
     }
-    drops.extend(image.l1_place());
-    let place = writer.counts.take(image.l1_place().count() as u64, true)?;
-    let mut bytes = to_bytes(&l1);
-    bytes.resize(((place.end - place.start) << bits) as usize, 0);
-    run.write(place.start << bits, &bytes)?;
-    run.finish()?;
+    run.finish()
+}
 
-    let counts = writer.counts.rewrite(drops)?;
-    header.l1_offset = place.start << bits;
+/// Writes the new L1 table and refcounts and makes everything durable. With `kept` the old L1 table stays in use.
+pub(super) fn settle(state: &mut State, new: Roots, kept: bool) -> Result<Prepared> {
+    let State { image, writer: Some(writer), .. } = state else {
+        return Err(Error::new(Kind::Internal, "qcow2: not open for writing"));
+    };
+    let Roots { mut header, l1, mut deltas } = new;
+    let bits = header.cluster_bits;
+    if !kept {
+        deltas.drop(image.l1_place());
+    }
+    let mut bytes = to_bytes(&l1);
+    let clusters = (bytes.len() as u64).div_ceil(1 << bits);
+    if clusters > 0 {
+        let place = writer.counts.take(clusters, true)?;
+        bytes.resize((clusters << bits) as usize, 0);
+        image.storage.write_at(place.start << bits, &bytes)?;
+        header.l1_offset = place.start << bits;
+    }
+    header.l1_size = l1.len() as u32;
+    let counts = writer.counts.rewrite(deltas)?;
     header.table_offset = counts.place.start << bits;
     header.table_clusters = (counts.place.end - counts.place.start) as u32;
-    header.switch();
+    header.switch(writer.counts.recounted());
 
     let end = writer.counts.taken().runs().last().map_or(0, |run| run.end << bits);
     if image.storage.grows() && image.storage.len()? < end {
         image.storage.set_len(end)?;
     }
     image.storage.flush()?;
-    Ok(Some(Prepared { header, l1, counts }))
+    Ok(Prepared { header, l1, counts })
 }
 
 /// The one write that makes the new state the committed one.
@@ -307,7 +200,7 @@ fn switch(state: &mut State, new: Prepared) -> Result<()> {
 }
 
 /// Gives freed clusters back to the host. The image is right without it, so errors do not count.
-fn trim(writer: &Writer, image: &super::map::Image, freed: &[u64]) {
+fn trim(writer: &Writer, image: &Image, freed: &[u64]) {
     let bits = image.header.cluster_bits;
     let mut runs = super::refcount::Clusters::default();
     freed.iter().for_each(|cluster| runs.insert(*cluster..cluster + 1));

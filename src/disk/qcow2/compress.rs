@@ -19,23 +19,37 @@ thread_local! {
     static ZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Fills `out`, one cluster, from `packed`, which may have rubbish of up to a sector behind the stream.
-/// Memory is bounded by the lengths of the two. `None`: damaged, or too short for the cluster.
-pub(super) fn inflate(codec: Codec, packed: &[u8], out: &mut [u8]) -> Option<()> {
+/// The plain bytes, `size` of them, of `packed`, which may have rubbish of up to a sector behind the stream.
+/// Memory is bounded by the two lengths. `None`: damaged, or too short for the cluster.
+pub(super) fn inflate(codec: Codec, packed: &[u8], size: usize) -> Option<Vec<u8>> {
     match codec {
         Codec::Deflate => {
-            let options = DeflateOptions::default().set_limit(out.len()).set_size_hint(out.len() + 1024);
-            let plain = DeflateDecoder::new_with_options(packed, options).decode_deflate().ok()?;
-            out.copy_from_slice(plain.get(..out.len())?);
-            Some(())
+            let options = DeflateOptions::default().set_limit(size).set_size_hint(size + 1024);
+            let mut plain = DeflateDecoder::new_with_options(packed, options).decode_deflate().ok()?;
+            plain.truncate(size);
+            (plain.len() == size).then_some(plain)
         }
         Codec::Zstd => ZSTD.with_borrow_mut(|slot| {
             let frame = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
             if slot.is_none() {
                 *slot = Decompressor::new().ok();
             }
-            let got = slot.as_mut()?.decompress_to_buffer(packed.get(..frame)?, out).ok()?;
-            (got == out.len()).then_some(())
+            let mut plain = Vec::with_capacity(size);
+            let got = slot.as_mut()?.decompress_to_buffer(packed.get(..frame)?, &mut plain).ok()?;
+            (got == size && plain.len() == size).then_some(plain)
         }),
     }
+}
+
+/// The stream of one cluster; `None` where it would not be shorter than the cluster.
+pub(super) fn deflate(codec: Codec, plain: &[u8]) -> Option<Vec<u8>> {
+    let packed = match codec {
+        Codec::Deflate => {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
+            std::io::Write::write_all(&mut encoder, plain).ok()?;
+            encoder.finish().ok()?
+        }
+        Codec::Zstd => zstd::bulk::compress(plain, 3).ok()?,
+    };
+    (packed.len() < plain.len()).then_some(packed)
 }

@@ -1,31 +1,33 @@
-//! Making an empty image: header, refcount table and blocks, an empty L1 table.
+//! Making an empty image, and what the options of a new one mean.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::libc;
+use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::build::{Builder, Shape};
 use super::chain::{Node, open_backing, resolve};
-use super::header::{EXT_BACKING_FORMAT, L1_LIMIT, MAGIC, NAME_LIMIT, TABLE_LIMIT};
+use super::compress::Codec;
+use super::header::NAME_LIMIT;
 use super::storage::FileId;
-use crate::base::bytes::{put_be16, put_be32, put_be64};
 use crate::base::{Error, Kind, Result};
-use crate::disk::lock::ImageLock;
-use crate::disk::{CreateOptions, Format};
+use crate::disk::{CreateOptions, target};
 
 const DEFAULT_CLUSTER: u64 = 64 << 10;
+/// With subclusters of 4 KiB, as QEMU makes them.
+const DEFAULT_CLUSTER_EXTENDED: u64 = 128 << 10;
 
-/// The image to be made, counted in clusters: header, refcount table, refcount blocks, L1 table.
-struct Plan {
-    version: u32,
-    cluster_bits: u32,
-    size: u64,
-    l1_size: u64,
-    l1_clusters: u64,
-    table_clusters: u64,
-    blocks: u64,
+/// How much of the disk has a place from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preallocation {
+    Off,
+    /// Tables.
+    Metadata,
+    /// And space on the host.
+    Falloc,
+    /// And zeros written to it.
+    Full,
 }
 
 /// Makes an empty image, replacing what is there: version 3 with 64 KiB clusters and 16-bit refcounts, or
@@ -35,39 +37,144 @@ struct Plan {
 /// Options that are unknown or do not fit each other, a backing file that is missing or is the image itself,
 /// an image in use.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<()> {
+    let preallocation = preallocation(options)?;
+    let shape = shape(path, options)?;
+    target::in_place(path, |file| {
+        let mut image = Builder::new(&shape, file, path);
+        if preallocation != Preallocation::Off {
+            for cluster in 0..shape.size.div_ceil(shape.cluster()) {
+                image.reserve(cluster)?;
+            }
+        }
+        let end = image.finish()?;
+        file.set_len(end).map_err(|e| Error::io(path.display(), e))?;
+        match preallocation {
+            Preallocation::Off | Preallocation::Metadata => Ok(()),
+            Preallocation::Falloc | Preallocation::Full => fill(file, path, end, preallocation == Preallocation::Full),
+        }
+    })?;
+    let Some((name, _)) = &shape.data_file else { return Ok(()) };
+    let place = resolve(path, name, "data file")?;
+    target::in_place(&place, |file| file.set_len(shape.size).map_err(|e| Error::io(place.display(), e)))
+}
+
+/// Takes space on the host for a new image of `end` bytes, whose data is a hole yet.
+fn fill(file: &File, path: &Path, end: u64, full: bool) -> Result<()> {
+    let len = i64::try_from(end).map_err(|_| Kind::FileTooBig)?;
+    fallocate(file, FallocateFlags::empty(), 0, len).map_err(|e| Error::io(path.display(), e.into()))?;
+    if !full {
+        return Ok(());
+    }
+    // What is there is not zero, or zero already: reading and writing back makes the space written to.
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < end {
+        let part = bytes.get_mut(..(end - at).min(1 << 20) as usize).unwrap_or_default();
+        file.read_exact_at(part, at)
+            .and_then(|()| file.write_all_at(part, at))
+            .map_err(|e| Error::io(path.display(), e))?;
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+fn preallocation(options: &CreateOptions) -> Result<Preallocation> {
+    let wanted = match options.preallocation.as_deref() {
+        None | Some("off" | "sparse") => return Ok(Preallocation::Off),
+        Some("metadata") => Preallocation::Metadata,
+        Some("falloc") => Preallocation::Falloc,
+        Some("full") => Preallocation::Full,
+        Some(other) => {
+            return Err(Error::usage(format!("a qcow2 image has no preallocation '{other}'"))
+                .hint("use off, metadata, falloc or full"));
+        }
+    };
+    if options.backing.is_some() || options.data_file.is_some() {
+        return Err(Error::usage("preallocation does not go together with a backing file or a data file"));
+    }
+    Ok(wanted)
+}
+
+/// What the options of a new image at `path` mean.
+pub(super) fn shape(path: &Path, options: &CreateOptions) -> Result<Shape> {
     let version = match options.compat.as_deref() {
-        None | Some("1.1") => 3,
-        Some("0.10") => 2,
+        None | Some("1.1" | "v3") => 3,
+        Some("0.10" | "v2") => 2,
         Some(other) => {
             return Err(Error::usage(format!("a qcow2 image has no compat '{other}'")).hint("use 0.10 or 1.1"));
         }
     };
-    match options.preallocation.as_deref() {
-        None | Some("off" | "sparse") => {}
-        Some(other @ ("metadata" | "falloc" | "full")) => {
-            return Err(Error::unsupported(format!("qcow2: preallocation '{other}'"))
-                .hint("qemu-img create -o preallocation=... makes such an image"));
-        }
+    let codec = match options.compression.as_deref() {
+        None | Some("zlib") => Codec::Deflate,
+        Some("zstd") => Codec::Zstd,
         Some(other) => {
-            return Err(Error::usage(format!("a qcow2 image has no preallocation '{other}'")).hint("use off"));
+            return Err(Error::usage(format!("a qcow2 image has no compression '{other}'")).hint("use zlib or zstd"));
+        }
+    };
+    let refcount_bits = options.refcount_bits.unwrap_or(16);
+    if !refcount_bits.is_power_of_two() || refcount_bits > 64 {
+        return Err(Error::usage(format!("refcounts of {refcount_bits} bits")).hint("use 1, 2, 4, 8, 16, 32 or 64"));
+    }
+    for (name, needed) in [
+        ("compression zstd", codec == Codec::Zstd),
+        ("lazy refcounts", options.lazy_refcounts),
+        ("subclusters", options.subclusters),
+        ("a data file", options.data_file.is_some()),
+        ("refcounts of other than 16 bits", refcount_bits != 16),
+    ] {
+        if needed && version < 3 {
+            return Err(Error::usage(format!("{name}: not in version 2 (compat 0.10)")));
         }
     }
-    let cluster = options.cluster_size.unwrap_or(DEFAULT_CLUSTER);
+    let default = if options.subclusters { DEFAULT_CLUSTER_EXTENDED } else { DEFAULT_CLUSTER };
+    let cluster = options.cluster_size.unwrap_or(default);
     if !cluster.is_power_of_two() || !(512..=2 << 20).contains(&cluster) {
         return Err(Error::usage(format!("cluster size {cluster} is no power of two between 512 and 2097152")));
     }
-    let below = backing(path, options)?;
-    let size = match (options.size, below) {
-        (Some(size), _) | (None, Some(size)) => size.checked_next_multiple_of(512),
-        (None, None) => return Err(Error::usage("a qcow2 image needs a size or a backing file")),
+    if options.subclusters && cluster < 16 << 10 {
+        return Err(Error::usage(format!("subclusters need clusters of at least 16384 bytes, not {cluster}")));
+    }
+    let backing = backing(path, options)?;
+    let below = backing.as_ref().map(|(len, ..)| *len);
+    let size = match options.size.or(below) {
+        Some(size) => size.checked_next_multiple_of(512).ok_or(Kind::FileTooBig)?,
+        None => return Err(Error::usage("a qcow2 image needs a size or a backing file")),
     };
-    let plan = Plan::new(version, cluster, size.ok_or(Kind::FileTooBig)?)?;
-    let header = plan.header(options)?;
-    write(path, &plan, &header)
+    let shape = Shape {
+        version,
+        cluster_bits: cluster.trailing_zeros(),
+        size,
+        refcount_order: refcount_bits.trailing_zeros(),
+        extended: options.subclusters,
+        lazy: options.lazy_refcounts,
+        codec,
+        backing: backing.map(|(_, name, format)| (name, format)),
+        data_file: data_file(path, options)?,
+    };
+    shape.check()?;
+    Ok(shape)
 }
 
-/// Checks the backing file and gives its size.
-fn backing(path: &Path, options: &CreateOptions) -> Result<Option<u64>> {
+fn data_file(path: &Path, options: &CreateOptions) -> Result<Option<(Vec<u8>, bool)>> {
+    let Some(name) = &options.data_file else {
+        return match options.data_file_raw {
+            true => Err(Error::usage("datafileraw without a data file")),
+            false => Ok(None),
+        };
+    };
+    if options.backing.is_some() && options.data_file_raw {
+        return Err(Error::usage("a raw data file does not go together with a backing file"));
+    }
+    let place = resolve(path, name.as_os_str().as_bytes(), "data file")?;
+    if FileId::of(path).is_ok_and(|id| FileId::of(&place).is_ok_and(|data| data == id)) {
+        return Err(Error::new(Kind::Invalid, "would be its own data file").at(path.display()));
+    }
+    Ok(Some((name.as_os_str().as_bytes().to_vec(), options.data_file_raw)))
+}
+
+/// Checks the backing file and gives its size, and name and format for the header.
+fn backing(path: &Path, options: &CreateOptions) -> Result<Option<(u64, Vec<u8>, &'static str)>> {
     let Some(name) = &options.backing else {
         return match options.backing_format {
             Some(_) => Err(Error::usage("a backing format without a backing file")),
@@ -86,119 +193,6 @@ fn backing(path: &Path, options: &CreateOptions) -> Result<Option<u64>> {
     if FileId::of(path).is_ok_and(|id| id == below) {
         return Err(Error::new(Kind::Invalid, "would be its own backing file").at(path.display()));
     }
-    open_backing(&place, Some(word(format).as_bytes()), &mut Vec::new()).map(|node: Node| Some(node.len()))
-}
-
-fn word(format: Format) -> &'static str {
-    match format {
-        Format::Raw => "raw",
-        Format::Qcow2 => "qcow2",
-    }
-}
-
-impl Plan {
-    fn new(version: u32, cluster: u64, size: u64) -> Result<Self> {
-        let l1_size = size.div_ceil(cluster * (cluster / 8));
-        if l1_size * 8 > L1_LIMIT || i64::try_from(size).is_err() {
-            return Err(Error::new(
-                Kind::FileTooBig,
-                format!("{size} bytes are too many for clusters of {cluster} bytes"),
-            )
-            .hint("give a bigger clustersize"));
-        }
-        let l1_clusters = (l1_size * 8).div_ceil(cluster).max(1);
-        let (mut table_clusters, mut blocks) = (1, 1);
-        // The blocks count themselves and their table; both only grow, and by less than they cover.
-        loop {
-            let all = 1 + table_clusters + blocks + l1_clusters;
-            let (need, table) = (all.div_ceil(cluster / 2), (blocks * 8).div_ceil(cluster));
-            if need <= blocks && table <= table_clusters {
-                break;
-            }
-            (blocks, table_clusters) = (need.max(blocks), table.max(table_clusters));
-        }
-        if table_clusters * cluster > TABLE_LIMIT {
-            return Err(Error::from(Kind::FileTooBig));
-        }
-        let cluster_bits = cluster.trailing_zeros();
-        Ok(Plan { version, cluster_bits, size, l1_size, l1_clusters, table_clusters, blocks })
-    }
-
-    fn clusters(&self) -> u64 {
-        1 + self.table_clusters + self.blocks + self.l1_clusters
-    }
-
-    /// The header cluster.
-    fn header(&self, options: &CreateOptions) -> Result<Vec<u8>> {
-        let bits = self.cluster_bits;
-        let mut header = vec![0; 1 << bits];
-        put_be32(&mut header, 0, MAGIC);
-        put_be32(&mut header, 4, self.version);
-        put_be32(&mut header, 20, bits);
-        put_be64(&mut header, 24, self.size);
-        put_be32(&mut header, 36, self.l1_size as u32);
-        put_be64(&mut header, 40, (1 + self.table_clusters + self.blocks) << bits);
-        put_be64(&mut header, 48, 1 << bits);
-        put_be32(&mut header, 56, self.table_clusters as u32);
-        let mut at = 72;
-        if self.version == 3 {
-            at = 112;
-            put_be32(&mut header, 96, 4);
-            put_be32(&mut header, 100, at as u32);
-        }
-        if let (Some(name), Some(format)) = (&options.backing, options.backing_format) {
-            let (name, format) = (name.as_os_str().as_bytes(), word(format).as_bytes());
-            put_be32(&mut header, at, EXT_BACKING_FORMAT);
-            put_be32(&mut header, at + 4, format.len() as u32);
-            put_be64(&mut header, 8, at as u64 + 24);
-            put_be32(&mut header, 16, name.len() as u32);
-            for (start, bytes) in [(at + 8, format), (at + 24, name)] {
-                header
-                    .get_mut(start..start + bytes.len())
-                    .ok_or_else(|| {
-                        Error::new(Kind::NameTooLong, "the backing file's name does not fit into a cluster")
-                    })?
-                    .copy_from_slice(bytes);
-            }
-        }
-        Ok(header)
-    }
-
-    /// Refcount table, blocks and L1 table.
-    fn tables(&self) -> Vec<u8> {
-        let size = 1usize << self.cluster_bits;
-        let table = self.table_clusters as usize * size;
-        let mut bytes = vec![0; (self.clusters() as usize - 1) * size];
-        for block in 0..self.blocks {
-            put_be64(&mut bytes, block as usize * 8, (1 + self.table_clusters + block) << self.cluster_bits);
-        }
-        for cluster in 0..self.clusters() as usize {
-            put_be16(&mut bytes, table + cluster * 2, 1);
-        }
-        bytes
-    }
-}
-
-fn write(path: &Path, plan: &Plan, header: &[u8]) -> Result<()> {
-    use std::os::unix::fs::FileExt;
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(Error::new(Kind::Invalid, "exists and is not a regular file").at(path.display()));
-    }
-    let new = !path.exists();
-    let at = |e: std::io::Error| Error::io(path.display(), e);
-    let mut opening = OpenOptions::new();
-    let opening = opening.read(true).write(true).create(true).truncate(false);
-    let file = opening.custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
-    // Not while a guest uses the old image.
-    let _lock = ImageLock::write(&file, path)?;
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.write_all_at(&plan.tables(), 1 << plan.cluster_bits))
-        .and_then(|()| file.write_all_at(header, 0));
-    written.map_err(at).inspect_err(|_| {
-        if new {
-            // The first error is the one to tell.
-            std::fs::remove_file(path).ok();
-        }
-    })
+    let node: Node = open_backing(&place, Some(format.name().as_bytes()), &mut Vec::new())?;
+    Ok(Some((node.len(), name.as_os_str().as_bytes().to_vec(), format.name())))
 }

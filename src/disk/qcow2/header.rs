@@ -25,12 +25,16 @@ const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2;
 /// Autoclear feature 0: the bitmaps extension agrees with the data.
 pub(super) const BITMAPS: u64 = 1;
 
+/// Autoclear feature 1: the data file is the disk as a raw image.
+pub(super) const RAW_DATA: u64 = 2;
+
 /// Header extension: the backing file's format.
 pub(super) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
 const EXT_BITMAPS: u32 = 0x2385_2875;
 const EXT_ENCRYPTION: u32 = 0x0537_be77;
-const EXT_DATA_FILE: u32 = 0x4441_5441;
+/// Header extension: the data file's name.
+pub(super) const EXT_DATA_FILE: u32 = 0x4441_5441;
 
 /// Most bytes of an L1 table, as in QEMU.
 pub(super) const L1_LIMIT: u64 = 32 << 20;
@@ -38,7 +42,8 @@ pub(super) const L1_LIMIT: u64 = 32 << 20;
 pub(super) const TABLE_LIMIT: u64 = 8 << 20;
 /// Most bytes of a backing file's name.
 pub(super) const NAME_LIMIT: u32 = 1023;
-const SNAPSHOT_LIMIT: u32 = 65_536;
+/// Most internal snapshots, as in QEMU.
+pub(super) const SNAPSHOT_LIMIT: u32 = 65_536;
 
 /// The bitmaps extension: where the directory of bitmaps is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +75,10 @@ pub(super) struct Header {
     pub table_offset: u64,
     /// Its length in clusters.
     pub table_clusters: u32,
+    /// Count of internal snapshots.
+    pub snapshots: u32,
+    /// Host offset of their table.
+    pub snapshots_offset: u64,
     /// Incompatible features.
     pub incompatible: u64,
     /// Autoclear features.
@@ -141,6 +150,8 @@ impl Header {
             l1_offset: be64(s, 40),
             table_offset: be64(s, 48),
             table_clusters: be32(s, 56),
+            snapshots: be32(s, 60),
+            snapshots_offset: be64(s, 64),
             incompatible: v3(be64(s, 72)),
             autoclear: v3(be64(s, 88)),
             refcount_order,
@@ -240,9 +251,8 @@ impl Header {
         if !l1.is_empty() && l1.start < table.end && table.start < l1.end {
             return corrupt("L1 table and refcount table overlap".into());
         }
-        let snapshots = be32(&self.sector, 60);
-        if snapshots > SNAPSHOT_LIMIT {
-            return corrupt(format!("{snapshots} snapshots, over {SNAPSHOT_LIMIT}"));
+        if self.snapshots > SNAPSHOT_LIMIT {
+            return corrupt(format!("{} snapshots, over {SNAPSHOT_LIMIT}", self.snapshots));
         }
         Ok(())
     }
@@ -302,34 +312,29 @@ impl Header {
         Ok(())
     }
 
-    /// Puts the roots into bytes 0..511, and clears all autoclear features: this program keeps none of them
-    /// up to date.
-    pub fn switch(&mut self) {
+    /// Puts size, roots and snapshots into bytes 0..511, and clears the autoclear features that this program does
+    /// not keep up to date: all but the raw data file. `recounted`: the refcounts are right again, whatever was noted about them.
+    pub fn switch(&mut self, recounted: bool) {
+        put_be64(&mut self.sector, 24, self.size);
+        put_be32(&mut self.sector, 36, self.l1_size);
         put_be64(&mut self.sector, 40, self.l1_offset);
         put_be64(&mut self.sector, 48, self.table_offset);
         put_be32(&mut self.sector, 56, self.table_clusters);
+        put_be32(&mut self.sector, 60, self.snapshots);
+        put_be64(&mut self.sector, 64, self.snapshots_offset);
         if self.version == 3 {
-            self.autoclear = 0;
-            put_be64(&mut self.sector, 88, 0);
+            self.incompatible &= if recounted { !(DIRTY | CORRUPT) } else { !0 };
+            put_be64(&mut self.sector, 72, self.incompatible);
+            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA } else { 0 };
+            put_be64(&mut self.sector, 88, self.autoclear);
         }
     }
 
-    /// Why this image cannot be written, if so.
-    pub fn refuse_write(&self) -> Result<()> {
-        let bit = |mask: u64| self.incompatible & mask != 0;
-        if bit(CORRUPT) {
+    /// Why this image cannot be written, if so. `repair`: damage is no reason.
+    pub fn refuse_write(&self, repair: bool) -> Result<()> {
+        if self.incompatible & CORRUPT != 0 && !repair {
             return Err(Error::new(Kind::ReadOnly, "qcow2: the corrupt bit is set: read-only")
-                .hint("qemu-img check -r all repairs the image"));
-        }
-        if bit(DIRTY) {
-            return Err(Error::new(Kind::ReadOnly, "qcow2: the dirty bit is set, refcounts may be wrong: read-only")
-                .hint("qemu-img check -r all repairs the image"));
-        }
-        if bit(DATA_FILE) {
-            return Err(Error::unsupported("qcow2: writing an image with an external data file"));
-        }
-        if bit(EXTENDED_L2) {
-            return Err(Error::unsupported("qcow2: writing an image with extended L2 entries (subclusters)"));
+                .hint("disk-check IMAGE repair:true, or qemu-img check -r all, repairs the image"));
         }
         Ok(())
     }

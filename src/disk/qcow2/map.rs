@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::chain::{Node, push};
-use super::compress;
 use super::header::{DATA_FILE, Header};
+use super::inflate::Inflated;
 use super::storage::{Storage, read_data, read_metadata};
 use crate::base::bytes::be64;
 use crate::base::{Error, Result};
+use crate::disk::raw::Raw;
 use crate::disk::{Disk, Run};
 
 /// L1 and L2 entries, bits 9 to 55: a host offset.
@@ -21,10 +22,23 @@ pub(super) const COPIED: u64 = 1 << 63;
 /// L2 entries, bit 62: compressed.
 pub(super) const PACKED: u64 = 1 << 62;
 /// L2 entries of version 3 without subclusters, bit 0: reads as zeros.
-pub(super) const ZERO: u64 = 1;
+const ZERO: u64 = 1;
+
+/// Subclusters: all are data.
+const ALL_DATA: u64 = 0xffff_ffff;
+/// Subclusters: all are zeros.
+const ALL_ZERO: u64 = ALL_DATA << 32;
 
 const L2_CACHE: usize = 32 << 20;
-const INFLATED_CACHE: usize = 16 << 20;
+
+/// An L2 entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Entry {
+    /// Host offset and flags.
+    pub word: u64,
+    /// With subclusters: which of them are data, and which are zeros; else 0.
+    pub bitmap: u64,
+}
 
 /// Guest clusters written since the last commit, with their new host offsets.
 pub(super) type Fresh = BTreeMap<u64, u64>;
@@ -57,10 +71,11 @@ pub(super) struct Image {
     pub storage: Arc<dyn Storage>,
     pub header: Header,
     pub l1: Vec<u64>,
-    pub data: Option<Arc<dyn Storage>>,
+    /// The file that holds the guest's data, if it is not this one.
+    pub data: Option<Raw>,
     pub backing: Option<Node>,
     tables: Cache<Vec<u64>>,
-    inflated: Cache<Vec<u8>>,
+    pub inflated: Inflated,
 }
 
 impl Image {
@@ -79,14 +94,14 @@ impl Image {
             data: None,
             backing: None,
             tables: Cache::new(L2_CACHE),
-            inflated: Cache::new(INFLATED_CACHE),
+            inflated: Inflated::new(),
         })
     }
 
     /// Forgets cached tables and data: their places may be something else now.
     pub fn forget(&self) {
         self.tables.clear();
-        self.inflated.clear();
+        self.inflated.forget();
     }
 
     /// The clusters of the L1 table.
@@ -102,6 +117,11 @@ impl Image {
     /// The L2 table at L1 entry `index`; `None` where there is none.
     pub fn table(&self, index: u64) -> Result<Option<Arc<Vec<u64>>>> {
         let entry = usize::try_from(index).ok().and_then(|i| self.l1.get(i)).copied().unwrap_or(0);
+        self.table_of(index, entry)
+    }
+
+    /// The L2 table that `entry`, number `index` of some L1 table, names.
+    pub fn table_of(&self, index: u64, entry: u64) -> Result<Option<Arc<Vec<u64>>>> {
         let offset = entry & OFFSET;
         if offset == 0 {
             return Ok(None);
@@ -117,6 +137,53 @@ impl Image {
                 Ok(entries(&bytes))
             })
             .map(Some)
+    }
+
+    /// Words of an L2 entry.
+    pub fn width(&self) -> usize {
+        if self.header.extended() { 2 } else { 1 }
+    }
+
+    /// Entry `slot` of an L2 table.
+    pub fn entry(&self, table: &[u64], slot: usize) -> Entry {
+        let at = slot * self.width();
+        let word = table.get(at).copied().unwrap_or(0);
+        Entry { word, bitmap: if self.header.extended() { table.get(at + 1).copied().unwrap_or(0) } else { 0 } }
+    }
+
+    /// Puts an entry into an L2 table.
+    pub fn put_entry(&self, table: &mut [u64], slot: usize, entry: Entry) {
+        let at = slot * self.width();
+        let words = [entry.word, entry.bitmap];
+        if let Some(place) = table.get_mut(at..at + self.width()) {
+            place.copy_from_slice(&words[..self.width()]);
+        }
+    }
+
+    /// The entry of a cluster that is data as a whole, at a host offset that nothing else uses.
+    pub fn data_entry(&self, host: u64) -> Entry {
+        Entry { word: host | COPIED, bitmap: if self.header.extended() { ALL_DATA } else { 0 } }
+    }
+
+    /// The entry of a cluster of zeros without a place; not for version 2.
+    pub fn zero_entry(&self) -> Entry {
+        match self.header.extended() {
+            true => Entry { word: 0, bitmap: ALL_ZERO },
+            false => Entry { word: ZERO, bitmap: 0 },
+        }
+    }
+
+    /// The host clusters that an entry refers to: they are counted, so none in a data file.
+    pub fn clusters_of(&self, cluster: u64, entry: Entry) -> Result<Range<u64>> {
+        let bits = self.header.cluster_bits;
+        if entry.word & PACKED != 0 {
+            let packed = self.packed(entry.word);
+            return Ok(packed.offset >> bits..(packed.offset + packed.len - 1 >> bits) + 1);
+        }
+        match self.host(cluster, entry.word)? {
+            Some(host) if self.header.incompatible & DATA_FILE == 0 => Ok(host >> bits..(host >> bits) + 1),
+            _ => Ok(0..0),
+        }
     }
 
     fn hole(&self) -> Source {
@@ -148,12 +215,10 @@ impl Image {
             return Ok((self.hole(), (end - cluster) * size - within));
         };
         let slot = slot as usize;
+        let Entry { word: entry, bitmap } = self.entry(&table, slot);
         if self.header.extended() {
-            let entry = table.get(slot * 2).copied().unwrap_or(0);
-            let bitmap = table.get(slot * 2 + 1).copied().unwrap_or(0);
             return self.subcluster(cluster, entry, bitmap, within);
         }
-        let entry = table.get(slot).copied().unwrap_or(0);
         let left = size - within;
         if entry & PACKED != 0 {
             return Ok((Source::Packed(self.packed(entry)), left));
@@ -170,9 +235,17 @@ impl Image {
         if host % self.header.cluster_size() != 0 {
             return Err(self.corrupt(format!("L2 entry of guest cluster {cluster}: host offset {host}")));
         }
+        if self.header.incompatible & DATA_FILE == 0 {
+            return Ok((host != 0).then_some(host));
+        }
         // Only in a data file can offset 0 hold guest data; bit 63 says so.
-        let first = self.header.incompatible & DATA_FILE != 0 && entry & COPIED != 0;
-        Ok((host != 0 || first).then_some(host))
+        let there = host != 0 || entry & COPIED != 0;
+        if there && host != cluster << self.header.cluster_bits {
+            return Err(self.corrupt(format!(
+                "L2 entry of guest cluster {cluster}: host offset {host} in the data file, not its own"
+            )));
+        }
+        Ok(there.then_some(host))
     }
 
     fn subcluster(&self, cluster: u64, entry: u64, bitmap: u64, within: u64) -> Result<(Source, u64)> {
@@ -231,6 +304,7 @@ impl Image {
     /// Fills `buf` from guest byte `offset`, which lies with all of `buf` inside the disk.
     pub fn read(&self, fresh: &Fresh, offset: u64, buf: &mut [u8]) -> Result<()> {
         let range = offset..offset + buf.len() as u64;
+        let mut compressed = Vec::new();
         self.pieces(fresh, range, |run, source| {
             let part = (run.start - offset) as usize..(run.end - offset) as usize;
             let Some(out) = buf.get_mut(part) else { return Ok(()) };
@@ -240,34 +314,18 @@ impl Image {
                     Some(node) => node.read(run.start, out)?,
                     None => out.fill(0),
                 },
-                Source::Data(host) => read_data(self.data.as_ref().unwrap_or(&self.storage).as_ref(), host, out)?,
-                Source::Packed(packed) => self.unpack(packed, run.start, out)?,
+                Source::Data(host) => match &self.data {
+                    Some(data) => data.read_at(host, out)?,
+                    None => read_data(self.storage.as_ref(), host, out)?,
+                },
+                Source::Packed(packed) => compressed.push((run, packed)),
             }
             Ok(())
-        })
-    }
-
-    fn unpack(&self, packed: Packed, at: u64, out: &mut [u8]) -> Result<()> {
-        let size = self.header.cluster_size() as usize;
-        let inflate = |to: &mut [u8]| {
-            let mut bytes = vec![0; packed.len as usize];
-            read_data(self.storage.as_ref(), packed.offset, &mut bytes)?;
-            compress::inflate(self.header.codec, &bytes, to)
-                .ok_or_else(|| self.corrupt(format!("compressed cluster at {}: damaged stream", packed.offset)))
-        };
-        // A whole cluster needs no second copy, and who reads whole clusters does not come back for them.
-        if out.len() == size {
-            return inflate(out);
-        }
-        let plain = self.inflated.get(packed.offset, size, || {
-            let mut plain = vec![0; size];
-            inflate(&mut plain).map(|()| plain)
         })?;
-        let within = (at & (size as u64 - 1)) as usize;
-        if let Some(part) = plain.get(within..within + out.len()) {
-            out.copy_from_slice(part);
+        if compressed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.read_packed(fresh, offset, buf, &compressed)
     }
 
     /// Appends the runs of `range`: data and holes, as the maps say.
@@ -295,7 +353,7 @@ impl Image {
     /// Names every file of the chain from here down.
     pub fn files(&self, list: &mut Vec<PathBuf>) {
         list.push(self.path.clone());
-        list.extend(self.data.as_ref().map(|data| data.path().to_path_buf()));
+        list.extend(self.data.iter().flat_map(Disk::files));
         match &self.backing {
             Some(Node::Image(image)) => image.files(list),
             Some(Node::Raw(raw)) => list.extend(raw.files()),

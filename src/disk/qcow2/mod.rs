@@ -5,28 +5,43 @@
 //! tables, their sources and the commit protocol are in `docs/formats/qcow2.md`.
 
 mod bitmaps;
+mod build;
 mod cache;
 mod chain;
+mod check;
 mod commit;
 mod compress;
+mod convert;
 mod create;
+mod data_file;
+mod deltas;
 mod header;
+mod inflate;
 mod map;
 mod refcount;
+mod references;
+mod resize;
+mod snapshot;
+mod staging;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
-use super::{Changes, Disk, Run};
-use crate::base::{Error, Kind, Result};
+use super::{Changes, Disk, Format, Run, raw};
+use crate::base::{Error, Kind, Result, Timestamp};
+pub use check::{CheckReport, check};
 use commit::Broken;
+pub(in crate::disk) use convert::fill;
 pub use create::create;
 use map::{Fresh, Image};
+pub use resize::resize;
+use snapshot::Label;
+pub use snapshot::{Snapshot, apply_snapshot, create_snapshot, delete_snapshot, snapshots};
 use write::Writer;
 
 /// An open qcow2 image.
@@ -45,18 +60,24 @@ struct State {
     broken: Option<Broken>,
 }
 
+impl State {
+    /// An image that is open for reading.
+    fn new(image: Image) -> Self {
+        State { image, fresh: Fresh::new(), writer: None, broken: None }
+    }
+}
+
 impl Qcow2 {
     /// Opens an image and its backing chain.
     ///
     /// # Errors
     /// A missing, damaged, encrypted or unknown image, here or below; see [`super::open`].
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
-        Ok(Self::over(chain::open(path)?, read_only))
+        Ok(Self::over(chain::open(path, read_only)?, read_only))
     }
 
     fn over(image: Image, read_only: bool) -> Self {
-        let state = State { image, fresh: Fresh::new(), writer: None, broken: None };
-        Qcow2 { size: state.image.header.size, read_only, state: RwLock::new(state) }
+        Qcow2 { size: image.header.size, read_only, state: RwLock::new(State::new(image)) }
     }
 
     /// The state for writing; the first time the image is locked and reopened.
@@ -99,6 +120,19 @@ impl Qcow2 {
     }
 }
 
+/// Refuses a qcow2 image whose data is in another file: a copy of the image would share it.
+///
+/// # Errors
+/// `Kind::Unsupported` for such an image; a damaged header.
+pub(in crate::disk) fn refuse_data_file(path: &Path) -> Result<()> {
+    if raw::probe(path)? == Format::Qcow2 && chain::open(path, true)?.data.is_some() {
+        return Err(Error::unsupported("the guest's data is in another file, which a copy would share")
+            .at(path.display())
+            .hint("disk-convert makes a copy that is whole in itself"));
+    }
+    Ok(())
+}
+
 impl Disk for Qcow2 {
     fn len(&self) -> u64 {
         self.size
@@ -122,10 +156,23 @@ impl Disk for Qcow2 {
         self.inside(offset, data.len() as u64)?;
         let mut state = self.writing()?;
         let State { image, fresh, writer: Some(writer), .. } = &mut *state else { return Ok(()) };
+        if image.data.is_some() {
+            return data_file::write_fresh(image, fresh, offset, data);
+        }
         writer.write(image, fresh, offset, data)
     }
     fn commit(&self, changes: &dyn Changes) -> Result<()> {
-        commit::commit(&mut *self.writing()?, changes)
+        let mut state = self.writing()?;
+        if state.image.data.is_some() {
+            return data_file::commit(&mut state, changes);
+        }
+        commit::commit(&mut state, changes, None)
+    }
+    fn commit_keeping(&self, changes: &dyn Changes, name: &str, now: Timestamp) -> Result<()> {
+        if self.state().image.data.is_some() {
+            return Err(Error::unsupported("qcow2: an image with an external data file has no internal snapshots"));
+        }
+        commit::commit(&mut *self.writing()?, changes, Some(&Label { name, now }))
     }
     fn abandon(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +182,13 @@ impl Disk for Qcow2 {
             return Ok(());
         }
         *broken = None;
+        if let Some(data) = &image.data {
+            data.abandon()?;
+        }
         writer.abandon(image, fresh)
+    }
+    fn notices(&self) -> Vec<String> {
+        self.state().image.data.as_ref().map(Disk::notices).unwrap_or_default()
     }
     fn files(&self) -> Vec<PathBuf> {
         let mut list = Vec::new();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::cache::Cache;
+use super::deltas::{Deltas, Impossible};
 use super::header::{Header, TABLE_LIMIT};
 use super::map::{Image, OFFSET, entries, to_bytes};
 use super::storage::{Storage, read_metadata};
@@ -26,6 +27,8 @@ pub(super) struct Refcounts {
     table: Vec<u64>,
     place: Range<u64>,
     blocks: Cache<Vec<u8>>,
+    /// All blocks that are not empty, counted anew, where those on disk are not to be believed.
+    counted: Option<BTreeMap<u64, Arc<Vec<u8>>>>,
     /// Clusters that hold tables on disk: their refcount is not 0, whatever the refcounts say.
     reserved: HashSet<u64>,
     taken: Clusters,
@@ -105,6 +108,7 @@ impl Refcounts {
             table,
             place,
             blocks: Cache::new(BLOCK_CACHE),
+            counted: None,
             reserved: HashSet::new(),
             taken: Clusters::default(),
             next: 0,
@@ -113,22 +117,59 @@ impl Refcounts {
         Ok(counts)
     }
 
+    /// Believes these blocks from now on, and not those on disk. The next commit writes them; the clusters of the
+    /// old blocks must be counted in them.
+    pub fn believe(&mut self, counted: BTreeMap<u64, Vec<u8>>) {
+        self.counted = Some(counted.into_iter().map(|(index, block)| (index, Arc::new(block))).collect());
+    }
+
+    /// Whether the counts are others than those on disk.
+    pub fn recounted(&self) -> bool {
+        self.counted.is_some()
+    }
+
     fn reserve(&mut self, image: &Image) {
         let bits = self.cluster_bits;
         self.reserved.clear();
         self.reserved.insert(0);
         self.reserved.extend(self.place.clone());
         self.reserved.extend(image.l1_place());
-        self.reserved.extend(self.table.iter().filter(|entry| **entry != 0).map(|entry| entry >> bits));
+        self.reserved.extend(self.old_blocks());
         self.reserved.extend(image.l1.iter().map(|entry| (entry & OFFSET) >> bits).filter(|cluster| *cluster != 0));
     }
 
+    /// The clusters of the refcount blocks on disk.
+    pub fn old_blocks(&self) -> BTreeSet<u64> {
+        let bits = self.cluster_bits;
+        let whole = |entry: &&u64| **entry != 0 && **entry % (1 << bits) == 0;
+        self.table.iter().filter(whole).map(|entry| entry >> bits).collect()
+    }
+
+    /// The numbers of all blocks that there are, ascending. Each must have a place of its own.
+    pub fn indexes(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..).zip(&self.table).filter(|(_, entry)| **entry != 0).map(|(index, _)| index)
+    }
+
+    /// The clusters of the refcount table on disk.
+    pub fn table_place(&self) -> Range<u64> {
+        self.place.clone()
+    }
+
+    /// `1 << order` bits are a count.
+    pub fn order(&self) -> u32 {
+        self.order
+    }
+
     /// Refcounts in a block.
-    fn per_block(&self) -> u64 {
+    pub fn per_block(&self) -> u64 {
         1 << (self.cluster_bits + 3 - self.order)
     }
 
-    fn block(&self, index: u64) -> Result<Option<Arc<Vec<u8>>>> {
+    /// A refcount block; `None` where there is none: nothing is used there.
+    pub fn block(&self, index: u64) -> Result<Option<Arc<Vec<u8>>>> {
+        if let Some(counted) = &self.counted {
+            return Ok(counted.get(&index).cloned());
+        }
         let offset = usize::try_from(index).ok().and_then(|i| self.table.get(i)).copied().unwrap_or(0);
         if offset == 0 {
             return Ok(None);
@@ -221,28 +262,35 @@ impl Refcounts {
         self.next = 0;
     }
 
-    /// Writes all changed blocks and a new table to free places: each taken cluster gets the count 1, each of
-    /// `drops` loses one. The blocks' and the table's own old and new places change counts too, so the set of
-    /// changed blocks is grown until it holds itself.
-    pub fn rewrite(&mut self, mut drops: Vec<u64>) -> Result<NewRefcounts> {
+    /// Writes all changed blocks and a new table to free places: each taken cluster gets the count 1, then `deltas`
+    /// are made. The blocks' and the table's own old and new places change counts too, so the set of changed
+    /// blocks is grown until it holds itself.
+    pub fn rewrite(&mut self, mut deltas: Deltas) -> Result<NewRefcounts> {
         let bits = self.cluster_bits;
         let per_block = self.per_block();
-        drops.extend(self.place.clone());
+        deltas.drop(self.place.clone());
+        if self.counted.is_some() {
+            self.old_blocks().into_iter().for_each(|block| deltas.drop(block..block + 1));
+        }
         let mut homes: BTreeMap<u64, u64> = BTreeMap::new();
         let mut place = 0..0;
         loop {
-            let mut changed: BTreeSet<u64> = drops.iter().map(|cluster| cluster / per_block).collect();
+            let mut changed: BTreeSet<u64> = deltas.blocks().collect();
             for run in self.taken.runs() {
                 changed.extend(run.start / per_block..=(run.end - 1) / per_block);
             }
+            changed.extend(self.counted.iter().flat_map(BTreeMap::keys));
             changed.retain(|index| !homes.contains_key(index));
             for index in &changed {
                 homes.insert(*index, self.take(1, true)?.start);
                 let old = usize::try_from(*index).ok().and_then(|i| self.table.get(i)).copied().unwrap_or(0);
-                drops.extend((old != 0).then_some(old >> bits));
+                if old != 0 && self.counted.is_none() {
+                    deltas.drop(old >> bits..(old >> bits) + 1);
+                }
             }
             let last = homes.keys().next_back().map_or(0, |index| index + 1);
-            let clusters = last.max(self.table.len() as u64).saturating_mul(8).div_ceil(1 << bits);
+            let kept = if self.counted.is_some() { 0 } else { self.table.len() as u64 };
+            let clusters = last.max(kept).saturating_mul(8).div_ceil(1 << bits);
             if clusters << bits > TABLE_LIMIT {
                 return Err(Error::unsupported("qcow2: the refcount table would be over 8 MiB")
                     .at(self.storage.path().display()));
@@ -256,13 +304,12 @@ impl Refcounts {
                 break;
             }
         }
-        drops.sort_unstable();
-        let mut table = self.table.clone();
+        let mut table = if self.counted.is_some() { Vec::new() } else { self.table.clone() };
         table.resize(((place.end - place.start) << bits) as usize / 8, 0);
         let mut freed = Vec::new();
         let mut writer = RunWriter::new(self.storage.as_ref());
         for (index, home) in &homes {
-            let block = self.changed_block(*index, &drops, &mut freed)?;
+            let block = self.changed_block(*index, &deltas, &mut freed)?;
             writer.write(home << bits, &block)?;
             if let Some(entry) = table.get_mut(*index as usize) {
                 *entry = home << bits;
@@ -273,7 +320,7 @@ impl Refcounts {
         Ok(NewRefcounts { place, freed, table })
     }
 
-    fn changed_block(&self, index: u64, drops: &[u64], freed: &mut Vec<u64>) -> Result<Vec<u8>> {
+    fn changed_block(&self, index: u64, deltas: &Deltas, freed: &mut Vec<u64>) -> Result<Vec<u8>> {
         let mut block = self.block(index)?.map_or_else(|| vec![0; 1 << self.cluster_bits], |block| block.to_vec());
         let span = index * self.per_block()..(index + 1) * self.per_block();
         for run in self.taken.runs() {
@@ -281,17 +328,28 @@ impl Refcounts {
                 set_count(&mut block, (cluster - span.start) as usize, self.order, 1);
             }
         }
-        let from = drops.partition_point(|cluster| *cluster < span.start);
-        for cluster in drops.iter().skip(from).take_while(|cluster| **cluster < span.end) {
-            let slot = (cluster - span.start) as usize;
-            match count(&block, slot, self.order) {
-                0 => return Err(self.corrupt(format!("refcounts: cluster {cluster} is in use and its refcount is 0"))),
-                1 => freed.push(*cluster),
-                _ => {}
+        freed.extend(deltas.apply(index, &mut block, self.order).map_err(|why| {
+            match why {
+                Impossible::Below(cluster) => {
+                    self.corrupt(format!("refcounts: cluster {cluster} is in use and its refcount is 0"))
+                }
+                Impossible::Over(cluster) => Error::unsupported(format!(
+                    "qcow2: cluster {cluster} would have more than {} references, the most of refcounts of {} bits",
+                    most(self.order),
+                    1 << self.order
+                ))
+                .at(self.storage.path().display()),
             }
-            let left = count(&block, slot, self.order) - 1;
-            set_count(&mut block, slot, self.order, left);
-        }
+        })?);
+        Ok(block)
+    }
+
+    /// A block as it will be after `deltas`, without what has been taken since the last commit.
+    pub fn block_after(&self, index: u64, deltas: &Deltas) -> Result<Vec<u8>> {
+        let mut block = self.block(index)?.map_or_else(|| vec![0; 1 << self.cluster_bits], |block| block.to_vec());
+        deltas
+            .apply(index, &mut block, self.order)
+            .map_err(|_| self.corrupt(format!("refcount block {index} does not fit what refers to its clusters")))?;
         Ok(block)
     }
 
@@ -300,6 +358,7 @@ impl Refcounts {
         self.table = new.table;
         self.place = new.place;
         self.blocks.clear();
+        self.counted = None;
         self.forget();
         self.reserve(image);
     }
@@ -311,7 +370,7 @@ fn table_place(header: &Header) -> Range<u64> {
 }
 
 /// The refcount at `slot` of a block; below 8 bits the first one is in the lowest bits of its byte.
-fn count(block: &[u8], slot: usize, order: u32) -> u64 {
+pub(super) fn count(block: &[u8], slot: usize, order: u32) -> u64 {
     match order {
         0..=2 => {
             let (per_byte, bits) = (8 >> order, 1 << order);
@@ -324,8 +383,13 @@ fn count(block: &[u8], slot: usize, order: u32) -> u64 {
     }
 }
 
-/// Sets a refcount to a value not over what is or may be there.
-fn set_count(block: &mut [u8], slot: usize, order: u32, value: u64) {
+/// The greatest refcount of `1 << order` bits.
+pub(super) fn most(order: u32) -> u64 {
+    u64::MAX >> (64 - (1u32 << order.min(6)))
+}
+
+/// Sets a refcount to a value that fits.
+pub(super) fn set_count(block: &mut [u8], slot: usize, order: u32, value: u64) {
     match order {
         0..=2 => {
             let (per_byte, bits) = (8 >> order, 1 << order);
@@ -354,7 +418,7 @@ mod tests {
     fn counts_of_every_width() {
         for order in 0..=6 {
             let mut block = vec![0; 64];
-            let most = if order == 6 { u64::MAX } else { (1 << (1 << order)) - 1 };
+            let most = most(order);
             let slots = 64 * 8 >> order;
             for slot in (0..slots).step_by(3) {
                 set_count(&mut block, slot, order, most);

@@ -101,6 +101,10 @@ impl Storage for HostFile {
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0;
+        // No file is longer; the kernel would call it a wrong argument.
+        if i64::try_from(offset).is_err() {
+            return Ok(0);
+        }
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,

@@ -1,11 +1,13 @@
 //! Writing guest data to clusters that are free on disk. Nothing that the committed state uses is touched.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::header::SECTOR;
-use super::map::{Fresh, Image, PACKED, Source};
+use super::header::{DIRTY, SECTOR};
+use super::map::{Fresh, Image, OFFSET, Source};
 use super::refcount::Refcounts;
+use super::references::References;
 use super::storage::{Storage, read_metadata};
 use crate::base::{Error, Kind, Result};
 
@@ -50,10 +52,18 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Sees that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
+/// Sees that no L2 table stands for two places, and that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
 /// L2 tables are over the limit are not looked through; for those, the tables alone are protected.
 fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
     let bits = image.header.cluster_bits;
+    let mut seen = HashSet::new();
+    for (index, entry) in image.l1.iter().enumerate().filter(|(_, entry)| **entry & OFFSET != 0) {
+        if !seen.insert(entry & OFFSET) {
+            return Err(Error::corrupt(format!("qcow2: L1 entry {index}: its L2 table has another entry too"))
+                .at(image.path.display())
+                .hint("nothing was changed; qemu-img check tells more"));
+        }
+    }
     let tables = image.l1.iter().filter(|entry| **entry != 0).count() as u64;
     if tables << bits > VERIFY_LIMIT {
         return Ok(());
@@ -61,15 +71,13 @@ fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
     let per_table = image.header.l2_entries();
     for index in 0..image.l1.len() as u64 {
         let Some(table) = image.table(index)? else { continue };
-        for (slot, entry) in table.iter().enumerate().filter(|(_, entry)| **entry != 0) {
-            let cluster = index * per_table + slot as u64;
-            let host = match entry & PACKED {
-                0 => image.host(cluster, *entry)?,
-                _ => Some(image.packed(*entry).offset),
-            };
-            if let Some(host) = host.filter(|host| matches!(counts.get(host >> bits), Ok(0))) {
+        for slot in 0..per_table {
+            let cluster = index * per_table + slot;
+            let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
+            if let Some(host) = used.into_iter().find(|host| matches!(counts.get(*host), Ok(0))) {
                 return Err(Error::corrupt(format!(
-                    "qcow2: guest cluster {cluster} is at {host}, where the refcount is 0"
+                    "qcow2: guest cluster {cluster} is at {}, where the refcount is 0",
+                    host << bits
                 ))
                 .at(image.path.display())
                 .hint("nothing was changed; qemu-img check tells more"));
@@ -87,9 +95,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Reopens the image for writing under a writer lock.
+    /// Reopens the image for writing under a writer lock. Where the dirty bit says that the refcounts on disk may be
+    /// wrong, references are counted anew, and the first commit writes the counts.
     pub fn new(image: &mut Image) -> Result<Self> {
-        image.header.refuse_write().map_err(|e| e.at(image.path.display()))?;
+        Self::open(image, image.header.incompatible & DIRTY != 0, false)
+    }
+
+    /// With refcounts that are counted anew, for a damaged image too.
+    pub fn repairing(image: &mut Image) -> Result<Self> {
+        Self::open(image, true, true)
+    }
+
+    fn open(image: &mut Image, recount: bool, repair: bool) -> Result<Self> {
+        image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
         let storage: Arc<dyn Storage> = image.storage.writable()?;
         let mut sector = vec![0; SECTOR];
         read_metadata(storage.as_ref(), 0, &mut sector, "the header")?;
@@ -99,7 +117,11 @@ impl Writer {
                 .hint("open it again"));
         }
         image.storage = storage;
-        let counts = Refcounts::new(image)?;
+        let mut counts = Refcounts::new(image)?;
+        if recount {
+            let counted = References::count(image, &counts)?;
+            counts.believe(counted.blocks(counts.order(), counts.per_block(), image)?);
+        }
         verify(image, &counts)?;
         Ok(Writer { counts, committed_len: image.storage.len()? })
     }

@@ -159,6 +159,10 @@ impl Storage for FileStorage {
         Ok(runs)
     }
 
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|e| self.at(e))
+    }
+
     fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| self.at(e))
     }

@@ -8,24 +8,21 @@
 mod host;
 mod journal;
 #[cfg(test)]
-mod power;
+pub(crate) mod power;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
-
-use nix::libc;
 
 use self::host::{FileStorage, HostPlace};
 pub(in crate::disk) use self::host::{open_image, size};
 use self::journal::Overlay;
-use super::lock::ImageLock;
-use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds};
+use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds, target};
 use crate::base::bytes::be32;
 use crate::base::{Error, Kind, Result};
 
@@ -42,6 +39,8 @@ trait Storage: Send + Sync {
     fn reserve(&self, range: Range<u64>) -> Result<()>;
     /// Data and holes, without gaps.
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> Result<()>;
     /// Everything written is durable.
     fn sync(&self) -> Result<()>;
 }
@@ -87,11 +86,17 @@ impl Raw {
     /// # Errors
     /// No image there, an image in use, a journal that does not fit the image.
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
-        Self::over(Box::new(HostPlace::open(path)?), read_only)
+        Self::open_longer(path, read_only, 0)
     }
 
-    fn over(place: Box<dyn Place>, read_only: bool) -> Result<Self> {
-        let size = place.image().len()?;
+    /// [`Raw::open`] of a file that counts as at least `least` bytes long; those that are not there are zeros until they are
+    /// written.
+    pub(in crate::disk) fn open_longer(path: &Path, read_only: bool, least: u64) -> Result<Self> {
+        Self::over(Box::new(HostPlace::open(path)?), read_only, least)
+    }
+
+    fn over(place: Box<dyn Place>, read_only: bool, least: u64) -> Result<Self> {
+        let size = place.image().len()?.max(least);
         let len = size.checked_next_multiple_of(512).ok_or_else(|| Error::from(Kind::FileTooBig))?;
         let raw = Raw { place, len, read_only, overlay: RwLock::new(None), state: Mutex::default() };
         let Some(file) = raw.place.open_journal()? else { return Ok(raw) };
@@ -279,52 +284,50 @@ impl Disk for Raw {
 /// # Errors
 /// A size that is missing, options that raw images do not have, a file that another program uses.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<()> {
+    let size = options.size.ok_or_else(|| Error::usage("a raw image needs a size"))?;
+    check_options(options)?;
+    target::in_place(path, |file| {
+        // What the old image's commit left does not belong to the new one.
+        let journal = host::journal_path(&path.canonicalize().map_err(|e| Error::io(path.display(), e))?);
+        match std::fs::remove_file(&journal) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(journal.display(), e)),
+            _ => {}
+        }
+        fill(file, path, size, options)
+    })
+}
+
+/// Whether the options are for a raw image; answers whether all space is to be reserved.
+fn check_options(options: &CreateOptions) -> Result<bool> {
     let given = [
         ("backingfile", options.backing.is_some()),
         ("backingformat", options.backing_format.is_some()),
         ("compat", options.compat.is_some()),
         ("clustersize", options.cluster_size.is_some()),
+        ("refcountbits", options.refcount_bits.is_some()),
+        ("subclusters", options.subclusters),
+        ("lazyrefcounts", options.lazy_refcounts),
+        ("compression", options.compression.is_some()),
+        ("datafile", options.data_file.is_some()),
+        ("datafileraw", options.data_file_raw),
     ];
     if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
         return Err(Error::usage(format!("a raw image has no {name}")));
     }
-    let full = match options.preallocation.as_deref() {
-        None | Some("off" | "sparse") => false,
-        Some("full") => true,
+    match options.preallocation.as_deref() {
+        None | Some("off" | "sparse") => Ok(false),
+        Some("full") => Ok(true),
         Some(other) => {
-            return Err(
-                Error::usage(format!("a raw image has no preallocation '{other}'")).hint("use off, sparse or full")
-            );
+            Err(Error::usage(format!("a raw image has no preallocation '{other}'")).hint("use off, sparse or full"))
         }
-    };
-    let size = options.size.ok_or_else(|| Error::usage("a raw image needs a size"))?;
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return Err(Error::new(Kind::Invalid, "exists and is not a regular file").at(path.display()));
     }
-    let new = !path.exists();
-    let at = |e: std::io::Error| Error::io(path.display(), e);
-    let mut opening = OpenOptions::new();
-    let opening = opening.read(true).write(true).create(true).truncate(false);
-    let file = opening.custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
-    // Not while a guest uses the old image.
-    let _lock = ImageLock::write(&file, path)?;
-    fill(&file, path, size, full).inspect_err(|_| {
-        if new {
-            // The first error is the one to tell.
-            std::fs::remove_file(path).ok();
-        }
-    })
 }
 
-fn fill(file: &File, path: &Path, size: u64, full: bool) -> Result<()> {
+/// Makes an empty file an image of `size` zeros.
+pub(in crate::disk) fn fill(file: &File, path: &Path, size: u64, options: &CreateOptions) -> Result<()> {
+    let full = check_options(options)?;
     let at = |e: std::io::Error| Error::io(path.display(), e);
-    // What the old image's commit left does not belong to the new one.
-    let journal = host::journal_path(&path.canonicalize().map_err(at)?);
-    match std::fs::remove_file(&journal) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(journal.display(), e)),
-        _ => {}
-    }
-    file.set_len(0).and_then(|()| file.set_len(size)).map_err(at)?;
+    file.set_len(size).map_err(at)?;
     if full {
         let storage = FileStorage::new(file.try_clone().map_err(at)?, path);
         storage.reserve(0..size)?;
@@ -334,6 +337,23 @@ fn fill(file: &File, path: &Path, size: u64, full: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the disk `size` bytes long. New bytes are zeros. What is behind the end of a shorter disk is lost: only with
+/// `shrink`. An interrupted commit is finished first.
+///
+/// # Errors
+/// A disk that would be shorter without `shrink`, a block device, an image in use.
+pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
+    let raw = Raw::open(path, false)?;
+    if size < raw.len && !shrink {
+        return Err(Error::usage(format!("the disk has {} bytes; {size} would cut off what is behind them", raw.len))
+            .at(path.display())
+            .hint("make file systems and partitions shorter first, then give shrink:true"));
+    }
+    raw.make_writable(&mut raw.state())?;
+    raw.place.image().set_len(size)?;
+    raw.place.image().sync()
 }
 
 /// The format of a file from its first bytes: the qcow2 magic, else raw.

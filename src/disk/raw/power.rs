@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SECTOR: usize = 512;
 const LEN: usize = 96 * 1024;
 
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -45,7 +45,7 @@ impl Content {
 
 /// The medium: the image, and the journal as the folder lists it now and for sure.
 #[derive(Default)]
-struct Medium {
+pub(crate) struct Medium {
     image: Mutex<Content>,
     journal: Mutex<Option<Content>>,
     /// What the folder on the medium has: a journal or none.
@@ -57,6 +57,27 @@ struct Medium {
 }
 
 impl Medium {
+    /// A medium with an image and no journal, which works for `left` operations.
+    pub(crate) fn over(bytes: Vec<u8>, left: usize) -> Arc<Self> {
+        let image = Mutex::new(Content { now: bytes.clone(), synced: bytes });
+        Arc::new(Medium { image, left: AtomicUsize::new(left), ..Medium::default() })
+    }
+
+    /// The disk in the image, open for writing.
+    pub(crate) fn disk(self: &Arc<Self>) -> Raw {
+        Raw::over(Fake::new(self.clone()), false, 0).unwrap()
+    }
+
+    /// Operations so far of a medium that was to work for ever.
+    pub(crate) fn operations(&self) -> usize {
+        usize::MAX - self.left.load(Ordering::Relaxed)
+    }
+
+    /// The image.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.image.lock().unwrap().now.clone()
+    }
+
     /// Counts an operation that changes something; an error if the power is gone.
     fn step(&self) -> Result<()> {
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
@@ -126,6 +147,11 @@ impl Storage for Handle {
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         Ok(vec![Run { range, hole: false }])
     }
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.medium.step()?;
+        self.with(|c| c.now.resize(len as usize, 0));
+        Ok(())
+    }
     fn sync(&self) -> Result<()> {
         self.medium.step()?;
         self.with(|c| c.synced = c.now.clone());
@@ -192,7 +218,7 @@ impl Place for Fake {
 }
 
 /// What is left of a medium after a cut, and works again until `left` more operations.
-fn after_cut(medium: &Medium, random: &mut Random, left: usize) -> Arc<Medium> {
+pub(crate) fn after_cut(medium: &Medium, random: &mut Random, left: usize) -> Arc<Medium> {
     let percent = [0, 10, 50, 90, 100][(random.next() >> 20) as usize % 5];
     let image = medium.image.lock().unwrap().survive(random, percent);
     let present = medium.journal.lock().unwrap().clone();
@@ -232,7 +258,7 @@ fn transaction(raw: &Raw) -> Result<()> {
 
 fn committed() -> Vec<u8> {
     let medium = medium(usize::MAX, false);
-    let raw = Raw::over(Fake::new(medium.clone()), false).unwrap();
+    let raw = Raw::over(Fake::new(medium.clone()), false, 0).unwrap();
     transaction(&raw).unwrap();
     assert!(medium.journal.lock().unwrap().is_none() && medium.listed.lock().unwrap().is_none());
     let content = medium.image.lock().unwrap().clone();
@@ -243,7 +269,7 @@ fn committed() -> Vec<u8> {
 /// Operations of the whole transaction.
 fn operations() -> usize {
     let medium = medium(usize::MAX, false);
-    transaction(&Raw::over(Fake::new(medium.clone()), false).unwrap()).unwrap();
+    transaction(&Raw::over(Fake::new(medium.clone()), false, 0).unwrap()).unwrap();
     usize::MAX - medium.left.load(Ordering::Relaxed)
 }
 
@@ -260,21 +286,21 @@ fn a_cut_anywhere_leaves_old_or_new() {
     for cut in 1..=operations() {
         for _ in 0..60 {
             let broken = medium(cut, false);
-            let raw = Raw::over(Fake::new(broken.clone()), false).unwrap();
+            let raw = Raw::over(Fake::new(broken.clone()), false, 0).unwrap();
             transaction(&raw).unwrap_err();
             // Half of the time the recovery is cut off as well, up to twice.
             let mut survivor = after_cut(&broken, &mut random, usize::MAX);
             while random.chance(50) {
                 survivor.left.store((random.next() >> 40) as usize % 8 + 1, Ordering::Relaxed);
-                Raw::over(Fake::new(survivor.clone()), false).ok();
+                Raw::over(Fake::new(survivor.clone()), false, 0).ok();
                 survivor = after_cut(&survivor, &mut random, usize::MAX);
             }
             // First as a reader sees it, then as a writer leaves it.
-            let reader = Raw::over(Fake::new(survivor.clone()), true).unwrap();
+            let reader = Raw::over(Fake::new(survivor.clone()), true, 0).unwrap();
             overlays += usize::from(reader.overlay.read().unwrap().is_some());
             let mut seen = vec![0; LEN];
             reader.read_at(0, &mut seen).unwrap();
-            let writer = Raw::over(Fake::new(survivor.clone()), false).unwrap();
+            let writer = Raw::over(Fake::new(survivor.clone()), false, 0).unwrap();
             let left = survivor.image.lock().unwrap().now.clone();
             assert!(survivor.journal.lock().unwrap().is_none(), "cut {cut}: the journal is still there");
             assert_eq!(seen, left, "cut {cut}: a reader saw another state than the writer left");
@@ -294,7 +320,7 @@ fn a_full_host_before_the_commit_point_changes_nothing() {
     let (mut refused, mut later) = (0, 0);
     for at in 1..=operations() {
         let full = medium(at, true);
-        let raw = Raw::over(Fake::new(full.clone()), false).unwrap();
+        let raw = Raw::over(Fake::new(full.clone()), false, 0).unwrap();
         let error = transaction(&raw).unwrap_err();
         let left = full.image.lock().unwrap().now.clone();
         if error.to_string().contains("the commit is complete") {
@@ -306,7 +332,7 @@ fn a_full_host_before_the_commit_point_changes_nothing() {
             raw.read_at(0, &mut seen).unwrap();
             assert!(seen == new, "operation {at}");
             assert!(raw.commit(&super::tests::List(Vec::new())).is_err(), "operation {at}: a second commit");
-            assert!(Raw::over(Fake::new(full.clone()), false).unwrap().notices()[0].contains("finished"));
+            assert!(Raw::over(Fake::new(full.clone()), false, 0).unwrap().notices()[0].contains("finished"));
             assert!(full.image.lock().unwrap().now == new, "operation {at}");
         } else {
             refused += 1;
@@ -325,9 +351,9 @@ fn unfinished() -> Arc<Medium> {
     let mut random = Random(99);
     for cut in 1.. {
         let broken = medium(cut, false);
-        transaction(&Raw::over(Fake::new(broken.clone()), false).unwrap()).unwrap_err();
+        transaction(&Raw::over(Fake::new(broken.clone()), false, 0).unwrap()).unwrap_err();
         let survivor = after_cut(&broken, &mut random, usize::MAX);
-        if Raw::over(Fake::new(survivor.clone()), true).unwrap().overlay.read().unwrap().is_some() {
+        if Raw::over(Fake::new(survivor.clone()), true, 0).unwrap().overlay.read().unwrap().is_some() {
             return survivor;
         }
     }
@@ -340,17 +366,17 @@ fn a_journal_that_does_not_fit_is_refused() {
     let before = medium.image.lock().unwrap().now.clone();
     medium.image.lock().unwrap().now[9000] ^= 0x77;
     for read_only in [true, false] {
-        let error = Raw::over(Fake::new(medium.clone()), read_only).err().unwrap();
+        let error = Raw::over(Fake::new(medium.clone()), read_only, 0).err().unwrap();
         assert_eq!(error.to_string(), "image: sector 17 was changed by another program after an interrupted commit");
         assert!(error.hint_text().unwrap().contains("image.imgsh-journal"));
     }
     // Another length.
     *medium.image.lock().unwrap() = Content { now: vec![0; 2048], synced: Vec::new() };
-    assert_eq!(Raw::over(Fake::new(medium.clone()), false).err().unwrap().kind(), Kind::Corrupt);
+    assert_eq!(Raw::over(Fake::new(medium.clone()), false, 0).err().unwrap().kind(), Kind::Corrupt);
     // Nothing was written, and the journal is still there for whoever looks into it.
     assert!(medium.journal.lock().unwrap().is_some());
     medium.image.lock().unwrap().now = before;
-    assert!(Raw::over(Fake::new(medium), false).is_ok());
+    assert!(Raw::over(Fake::new(medium), false, 0).is_ok());
 }
 
 #[test]
@@ -363,13 +389,13 @@ fn damaged_journals_do_not_count() {
         let mut bytes = journal.clone();
         bytes[place] ^= 0x81;
         *medium.journal.lock().unwrap() = Some(Content { now: bytes, synced: Vec::new() });
-        let raw = Raw::over(Fake::new(medium.clone()), true).unwrap();
+        let raw = Raw::over(Fake::new(medium.clone()), true, 0).unwrap();
         let mut seen = vec![0; LEN];
         raw.read_at(0, &mut seen).unwrap();
         assert!(seen == image && raw.notices().is_empty(), "byte {place}");
     }
     for len in [0, 1, 63, 64, 80, journal.len() / 2, journal.len() - 1] {
         *medium.journal.lock().unwrap() = Some(Content { now: journal[..len].to_vec(), synced: Vec::new() });
-        assert!(Raw::over(Fake::new(medium.clone()), true).unwrap().notices().is_empty(), "length {len}");
+        assert!(Raw::over(Fake::new(medium.clone()), true, 0).unwrap().notices().is_empty(), "length {len}");
     }
 }

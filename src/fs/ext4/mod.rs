@@ -244,6 +244,7 @@ impl FileSystem for Ext4 {
         self.now = now;
         self.generation ^= now.nanos ^ now.seconds as u32;
         self.begin_edit()?;
+        self.write_back_if_many()?;
         Ok(self)
     }
 

@@ -3,6 +3,8 @@
 mod damage;
 mod power;
 
+pub(crate) use power::after_cut;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,7 +17,7 @@ use crate::disk::{Change, Changes, Disk};
 
 /// One call that reached the host.
 #[derive(Debug, Clone)]
-enum Call {
+pub(crate) enum Call {
     Write(u64, Vec<u8>),
     Flush,
     Length(u64),
@@ -32,10 +34,10 @@ struct Inner {
 
 /// A host file in memory that remembers what was done to it.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Inner>>);
+pub(crate) struct Recorder(Arc<Mutex<Inner>>);
 
 impl Recorder {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Recorder(Arc::new(Mutex::new(Inner { bytes, ..Inner::default() })))
     }
 
@@ -43,7 +45,12 @@ impl Recorder {
         self.0.lock().unwrap()
     }
 
-    fn disk(&self) -> Result<Qcow2> {
+    /// What was done so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.inner().calls.clone()
+    }
+
+    pub(crate) fn disk(&self) -> Result<Qcow2> {
         Ok(Qcow2::over(Image::new(Arc::new(self.clone()))?, false))
     }
 
@@ -129,7 +136,7 @@ impl Changes for Edits {
 }
 
 /// A seeded xorshift.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {

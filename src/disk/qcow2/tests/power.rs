@@ -10,6 +10,7 @@ const SHAPES: &[(&str, &[&str])] = &[
     ("-o cluster_size=4k,refcount_bits=64", &["snapshot -c one image.qcow2"]),
     ("-o preallocation=metadata,refcount_bits=1", &[]),
     ("-o cluster_size=4k", &["bitmap --add -g 4096 image.qcow2 b"]),
+    ("-o extended_l2=on,cluster_size=16k", &[]),
 ];
 
 /// Fresh writes and changes; gives the new contents.
@@ -33,7 +34,7 @@ fn edit(disk: &Qcow2, random: &mut Random, old: &[u8]) -> (Vec<u8>, Result<()>) 
 }
 
 /// What a disk holds after a cut: everything before the last flush, of the rest each 512-byte sector or not.
-fn after_cut(bytes: &[u8], calls: &[Call], random: &mut Random) -> Vec<u8> {
+pub(crate) fn after_cut(bytes: &[u8], calls: &[Call], random: &mut Random) -> Vec<u8> {
     let mut disk = bytes.to_vec();
     let flushed = calls.iter().rposition(|call| matches!(call, Call::Flush)).map_or(0, |at| at + 1);
     let tenths = [0, 1, 5, 9, 10][random.below(5) as usize];

@@ -1,5 +1,7 @@
 //! The gate and the names of devices, on raw images with FAT.
 
+mod cuts;
+
 use std::path::Path;
 
 use super::*;

@@ -1,0 +1,194 @@
+//! Image files against qemu-img in the same run: whole processes, wall time and CPU seconds.
+//!
+//! `cargo bench --bench images` makes its own images in a scratch folder (about 3 GiB of it is used). What one commit writes is
+//! counted by strace, where that is there.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+const IMGSH: &str = env!("CARGO_BIN_EXE_imgsh");
+const RUNS: usize = 3;
+const MIB: usize = 512;
+
+fn main() {
+    // `cargo test --benches` starts this with --test: nothing to measure then.
+    if std::env::args().any(|a| a == "--test") {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let dir = scratch.path();
+    mixed(&dir.join("mixed.raw"));
+    println!("{MIB} MiB of programs, text, noise and zeros; medians of {RUNS}");
+    println!("{:<44} {:>16} {:>16} {:>7}", "work (wall s, CPU s)", "imgsh", "qemu-img", "ratio");
+    reading(dir);
+    writing(dir);
+    first_byte(dir);
+    written(dir);
+}
+
+/// A raw image with parts that compress well, badly and not at all, and holes.
+fn mixed(path: &Path) {
+    let program = fs::read(IMGSH).expect("the program itself");
+    let mut file = fs::File::create(path).expect("a raw image");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut at = 0;
+    for part in 0..MIB {
+        let mut chunk = vec![0; 1 << 20];
+        match part % 4 {
+            0 | 2 => {
+                for byte in &mut chunk {
+                    *byte = program[at % program.len()];
+                    at += 1;
+                }
+            }
+            1 => {
+                let text = format!("line {part} of some text that a log file could hold, {state:x}\n");
+                chunk.iter_mut().zip(text.bytes().cycle()).for_each(|(to, from)| *to = from);
+            }
+            _ if part % 8 == 3 => {
+                for word in chunk.chunks_mut(8) {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    word.copy_from_slice(&state.to_le_bytes());
+                }
+            }
+            _ => {}
+        }
+        file.write_all(&chunk).expect("a raw image");
+    }
+}
+
+fn reading(dir: &Path) {
+    for (name, options) in [
+        ("plain", vec![]),
+        ("zlib", vec!["-c"]),
+        ("zstd", vec!["-c", "-o", "compression_type=zstd"]),
+        ("zlib 4k", vec!["-c", "-o", "cluster_size=4k"]),
+    ] {
+        let make =
+            [&["convert", "-f", "raw", "-O", "qcow2"], options.as_slice(), &["mixed.raw", "source.qcow2"]].concat();
+        run(dir, "qemu-img", &make);
+        let ours = median(dir, IMGSH, &["disk-convert", "source.qcow2", "out.raw", "raw"]);
+        let theirs = median(dir, "qemu-img", &["convert", "-W", "-m", "8", "-O", "raw", "source.qcow2", "their.raw"]);
+        report(&format!("read all of {name} into raw"), ours, theirs);
+        run(dir, "cmp", &["mixed.raw", "out.raw"]);
+    }
+}
+
+fn writing(dir: &Path) {
+    for (name, ours, theirs) in [
+        ("plain", vec![], vec![]),
+        ("zlib", vec!["compress:true"], vec!["-c"]),
+        ("zstd", vec!["compress:true", "compression:zstd"], vec!["-c", "-o", "compression_type=zstd"]),
+    ] {
+        let ours =
+            median(dir, IMGSH, &[&["disk-convert", "mixed.raw", "ours.qcow2", "qcow2"], ours.as_slice()].concat());
+        let theirs =
+            [&["convert", "-W", "-m", "8", "-O", "qcow2"], theirs.as_slice(), &["mixed.raw", "their.qcow2"]].concat();
+        report(&format!("write all of it as {name} qcow2"), ours, median(dir, "qemu-img", &theirs));
+        run(dir, "qemu-img", &["compare", "-q", "mixed.raw", "ours.qcow2"]);
+        let size = |name: &str| fs::metadata(dir.join(name)).map(|m| m.len() >> 20).unwrap_or(0);
+        println!("    sizes: {} MiB and {} MiB", size("ours.qcow2"), size("their.qcow2"));
+    }
+}
+
+/// Opening a big image and reading its first sector, in this process.
+fn first_byte(dir: &Path) {
+    use imgsh::disk::{self, OpenOptions};
+    run(dir, "qemu-img", &["create", "-q", "-f", "qcow2", "big.qcow2", "2T"]);
+    run(dir, "qemu-io", &["-c", "write -P 7 0 64k", "-c", "write -P 7 1T 64k", "big.qcow2"]);
+    let mut times: Vec<_> = (0..50)
+        .map(|_| {
+            let start = Instant::now();
+            let disk =
+                disk::open(&dir.join("big.qcow2"), OpenOptions { format: None, read_only: true }).expect("big.qcow2");
+            let mut sector = [0; 512];
+            disk.read_at(1 << 40, &mut sector).expect("big.qcow2");
+            assert_eq!(sector, [7; 512]);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("open a 2 TiB qcow2 and read a sector: {:.0} us (median of 50)", times[25].as_secs_f64() * 1e6);
+}
+
+/// Bytes written and flushes of a copy-in of 1 GiB, and of thirty small edits, by strace.
+fn written(dir: &Path) {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        println!("(no strace: what a commit writes is not counted)");
+        return;
+    }
+    run(dir, "truncate", &["-s", "3G", "fs.raw"]);
+    run(dir, "mke2fs", &["-q", "-F", "-t", "ext4", "fs.raw"]);
+    let noise = fs::read(dir.join("mixed.raw")).expect("mixed.raw");
+    let mut file = fs::File::create(dir.join("big")).expect("big");
+    for _ in 0..1024 / MIB {
+        file.write_all(&noise).expect("big");
+    }
+    let edits: Vec<String> = (0..30).flat_map(|n| [format!("mkdir /d{n}"), format!("write /d{n}/f hello")]).collect();
+    fs::write(dir.join("edits"), edits.join("\n") + "\n").expect("edits");
+    run(dir, "qemu-img", &["convert", "-O", "qcow2", "fs.raw", "fs.qcow2"]);
+    for image in ["fs.raw", "fs.qcow2"] {
+        let works: [(&str, Vec<&str>); 2] =
+            [("copy-in of 1 GiB", vec!["copy-in", "big", "/"]), ("60 small commands", vec!["-f", "edits"])];
+        for (what, args) in works {
+            let trace = [
+                "-f",
+                "-qq",
+                "-e",
+                "trace=pwrite64,write,fsync,fdatasync",
+                "-o",
+                "trace",
+                IMGSH,
+                "-a",
+                image,
+                "-m",
+                "/dev/sda",
+            ];
+            run(dir, "strace", &[&trace, args.as_slice()].concat());
+            let text = fs::read_to_string(dir.join("trace")).expect("trace");
+            let answer = |line: &str| line.rsplit(" = ").next().and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
+            let bytes: u64 = text.lines().filter(|l| l.contains("write")).map(answer).sum();
+            let flushes = text.lines().filter(|line| line.contains("sync(")).count();
+            println!("{what}, {image}: {:.2} MiB written, {flushes} flushes", bytes as f64 / f64::from(1 << 20));
+        }
+    }
+}
+
+fn run(dir: &Path, program: &str, args: &[&str]) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let done = Command::new(program).args(args).current_dir(dir).env("PATH", path).output().expect(program);
+    assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Wall and CPU seconds.
+fn median(dir: &Path, program: &str, args: &[&str]) -> (f64, f64) {
+    let cpu = || {
+        getrusage(UsageWho::RUSAGE_CHILDREN)
+            .map(|u| (u.user_time().num_microseconds() + u.system_time().num_microseconds()) as f64 / 1e6)
+            .unwrap_or(0.0)
+    };
+    let mut runs: Vec<(f64, f64)> = (0..RUNS)
+        .map(|_| {
+            let (start, before) = (Instant::now(), cpu());
+            run(dir, program, args);
+            (start.elapsed().as_secs_f64(), cpu() - before)
+        })
+        .collect();
+    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let wall = runs[RUNS / 2].0;
+    runs.sort_by(|a, b| a.1.total_cmp(&b.1));
+    (wall, runs[RUNS / 2].1)
+}
+
+fn report(what: &str, ours: (f64, f64), theirs: (f64, f64)) {
+    let ratio = ours.0 / theirs.0;
+    println!("{what:<44} {:>7.2} {:>7.2}s {:>7.2} {:>7.2}s {ratio:>6.2}x", ours.0, ours.1, theirs.0, theirs.1);
+}

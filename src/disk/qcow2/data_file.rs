@@ -1,0 +1,99 @@
+//! Writing an image whose guest data is in a file of its own, where a guest byte's place is its own offset.
+//!
+//! A commit has two steps, each at once or not at all. First the clusters that are to be written get a place, filled with what
+//! the guest reads there now: the shadow commit of the image, which changes no guest byte. Then the data file changes as a raw
+//! image does, by its redo journal.
+
+use super::State;
+use super::commit::{Roots, finish, settle, tables};
+use super::map::{Fresh, Image, Source};
+use super::staging::Cleared;
+use crate::base::{Error, Kind, Result};
+use crate::disk::raw::Raw;
+use crate::disk::{Change, Changes, Disk};
+
+/// The data file of an image that has one.
+fn data(image: &Image) -> Result<&Raw> {
+    image.data.as_ref().ok_or_else(|| Error::new(Kind::Internal, "qcow2: no data file"))
+}
+
+/// Gives places to the clusters of `bytes` from `offset` that do not have all of theirs yet. `zeros`: only where something
+/// else than zeros is read.
+fn place(image: &Image, fresh: &mut Fresh, offset: u64, bytes: u64, zeros: bool) -> Result<()> {
+    let bits = image.header.cluster_bits;
+    let file = data(image)?;
+    for cluster in offset >> bits..(offset + bytes).div_ceil(1 << bits) {
+        if fresh.contains_key(&cluster) {
+            continue;
+        }
+        let range = cluster << bits..((cluster + 1) << bits).min(image.header.size);
+        let mut missing = Vec::new();
+        let mut reads_zero = true;
+        image.pieces(fresh, range, |part, source| {
+            reads_zero &= source == Source::Zero;
+            if !matches!(source, Source::Data(_)) {
+                missing.push(part);
+            }
+            Ok(())
+        })?;
+        if missing.is_empty() || (zeros && reads_zero) {
+            continue;
+        }
+        for part in missing {
+            let mut old = vec![0; (part.end - part.start) as usize];
+            image.read(fresh, part.start, &mut old)?;
+            file.write_fresh(part.start, &old)?;
+        }
+        fresh.insert(cluster, cluster << bits);
+    }
+    Ok(())
+}
+
+/// Writes bytes that the committed state does not use.
+pub(super) fn write_fresh(image: &Image, fresh: &mut Fresh, offset: u64, bytes: &[u8]) -> Result<()> {
+    place(image, fresh, offset, bytes.len() as u64, false)?;
+    data(image)?.write_fresh(offset, bytes)
+}
+
+struct Nothing;
+
+impl Changes for Nothing {
+    fn visit(&self, _each: &mut dyn FnMut(u64, Change<'_>) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Commits changes; `state.writer` is open.
+pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
+    let placed = {
+        let State { image, fresh, .. } = &mut *state;
+        let size = image.header.size;
+        changes
+            .visit(&mut |offset, change| {
+                let (len, zeros) = match change {
+                    Change::Data(data) => (data.len() as u64, false),
+                    Change::Zero(len) => (len, true),
+                };
+                match offset.checked_add(len) {
+                    Some(end) if end <= size => place(image, fresh, offset, len, zeros),
+                    _ => Err(Error::new(
+                        Kind::Io,
+                        format!("a change of {len} bytes at {offset} is outside the disk of {size} bytes"),
+                    )),
+                }
+            })
+            // The places are in the file before any table says so.
+            .and_then(|()| data(image)?.commit(&Nothing))
+    };
+    let prepared = placed.and_then(|()| {
+        let State { image, fresh, writer: Some(writer), .. } = &mut *state else { return Ok(None) };
+        if fresh.is_empty() {
+            return Ok(None);
+        }
+        let mut new = Roots::of(image, writer)?;
+        tables(state, &Cleared::new(), &mut new, false)?;
+        settle(state, new, false).map(Some)
+    });
+    finish(state, prepared)?;
+    data(&state.image)?.commit(changes)
+}

@@ -1,0 +1,93 @@
+//! Files that are made anew: in place, or beside and then renamed, so that a failure leaves nothing behind.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use tempfile::NamedTempFile;
+
+use super::lock::ImageLock;
+use crate::base::{Error, Kind, Result};
+
+fn refuse_special(path: &Path) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Error::new(Kind::Invalid, "exists and is not a regular file").at(path.display()));
+    }
+    Ok(())
+}
+
+/// Empties the file at `path` (or makes it) and has `fill` write it, under a writer lock: not while a guest uses what is
+/// there. A new file is removed again if that fails.
+pub(super) fn in_place(path: &Path, fill: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    refuse_special(path)?;
+    let new = !path.exists();
+    let at = |e: std::io::Error| Error::io(path.display(), e);
+    let mut opening = OpenOptions::new();
+    let opening = opening.read(true).write(true).create(true).truncate(false);
+    let file = opening.custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
+    let _lock = ImageLock::write(&file, path)?;
+    file.set_len(0).map_err(at).and_then(|()| fill(&file)).inspect_err(|_| {
+        if new {
+            // The first error is the one to tell.
+            std::fs::remove_file(path).ok();
+        }
+    })
+}
+
+/// A file that takes the place of another one, or its own, when it is whole.
+#[derive(Debug)]
+pub struct Target {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl Target {
+    /// An empty file in the folder of `path`, under another name.
+    ///
+    /// # Errors
+    /// The host's; something at `path` that is no regular file, or an image in use.
+    pub fn new(path: &Path) -> Result<Self> {
+        refuse_special(path)?;
+        if path.exists() {
+            let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+            let file = file.map_err(|e| Error::io(path.display(), e))?;
+            ImageLock::write(&file, path)?;
+        }
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix(".imgsh-").suffix(".part").permissions(Permissions::from_mode(0o666));
+        let file = builder.tempfile_in(folder(path)).map_err(|e| Error::io(path.display(), e))?;
+        Ok(Target { file, path: path.to_path_buf() })
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Where it is now.
+    pub fn temporary(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it durable and gives it its name.
+    ///
+    /// # Errors
+    /// The host's; then the file is gone and what was at the path is as it was.
+    pub fn finish(self) -> Result<()> {
+        let at = |e: std::io::Error| Error::io(self.path.display(), e);
+        self.file.as_file().sync_all().map_err(at)?;
+        let folder = folder(&self.path).to_path_buf();
+        self.file.persist(&self.path).map_err(|e| Error::io(self.path.display(), e.error))?;
+        File::open(&folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display(), e))
+    }
+}

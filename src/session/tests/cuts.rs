@@ -1,0 +1,170 @@
+//! The power goes at any write, flush or punch of a session that changes a partition table, FAT and ext4 in one commit:
+//! afterwards all of it is old or all of it is new, judged by qemu-img, sfdisk, e2fsck, debugfs, fsck.fat and mtools.
+
+use std::collections::HashSet;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+use crate::disk::Disk;
+use crate::disk::qcow2::tests::{Random as Dice, Recorder, after_cut as qcow2_after_cut};
+use crate::disk::raw::power;
+use crate::volume::{self, TableEdit};
+
+/// First byte and length of the two partitions.
+const FAT: (usize, usize) = (1 << 20, 2 << 20);
+const EXT4: (usize, usize) = (3 << 20, 8 << 20);
+const SIZE: usize = 12 << 20;
+
+fn tool(folder: &Path, line: &str) -> (bool, String) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let done = Command::new(words[0]).args(&words[1..]).current_dir(folder).env("PATH", path).output();
+    let done = done.unwrap_or_else(|e| panic!("{}: {e}", words[0]));
+    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.success(), text)
+}
+
+fn good(folder: &Path, line: &str) -> String {
+    let (status, text) = tool(folder, line);
+    assert!(status, "{line}: {text}");
+    text
+}
+
+/// A disk with a partition table, FAT and ext4, made by other programs.
+fn disk(folder: &Path) -> Vec<u8> {
+    fs::write(
+        folder.join("table"),
+        "label: gpt\nstart=2048,size=4096,type=U,name=\"old\"\nstart=6144,size=16384,type=L\n",
+    )
+    .unwrap();
+    fs::write(folder.join("disk.raw"), vec![0; SIZE]).unwrap();
+    fs::write(folder.join("make-table"), "sfdisk -q disk.raw < table\n").unwrap();
+    good(folder, "sh make-table");
+    fs::create_dir(folder.join("tree")).unwrap();
+    fs::write(folder.join("tree/marker"), "old").unwrap();
+    fs::write(folder.join("tree/gone"), vec![5; 70_000]).unwrap();
+    fs::write(folder.join("ext4"), vec![0; EXT4.1]).unwrap();
+    good(folder, "mke2fs -q -t ext4 -d tree -E root_owner=0:0 ext4");
+    fs::write(folder.join("fat"), vec![0; FAT.1]).unwrap();
+    good(folder, "mkfs.vfat fat");
+    good(folder, "mcopy -i fat tree/marker ::marker");
+    let mut bytes = fs::read(folder.join("disk.raw")).unwrap();
+    bytes[FAT.0..FAT.0 + FAT.1].copy_from_slice(&fs::read(folder.join("fat")).unwrap());
+    bytes[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
+    fs::write(folder.join("disk.raw"), &bytes).unwrap();
+    bytes
+}
+
+/// What a session does: everything at once, and one commit.
+fn work(disk: Box<dyn Disk>) -> Result<()> {
+    let mut s = Session::default();
+    s.attach(disk, AddDisk::default());
+    s.launch()?;
+    s.mount("/dev/sda2", &path("/"), false)?;
+    s.transact("mkdir", NOW, |s| s.guest.mkdir(&path("/efi"), 0o755))?;
+    s.mount("/dev/sda1", &path("/efi"), false)?;
+    write(&mut s, "/big", &[7; 300_000])?;
+    write(&mut s, "/efi/new file", &[8; 40_000])?;
+    s.transact("rm", NOW, |s| s.guest.unlink(&path("/gone")))?;
+    write(&mut s, "/marker", b"new")?;
+    write(&mut s, "/efi/marker", b"new")?;
+    let edit = TableEdit::SetName { number: 1, name: "new".into() };
+    s.transact("part-set-name", NOW, |s| volume::edit(&s.device("/dev/sda")?, &edit))?;
+    s.commit()
+}
+
+/// Whether a disk is in the new state; all of its parts must agree, and all checkers be content.
+fn is_new(folder: &Path, bytes: &[u8], what: &str) -> bool {
+    fs::write(folder.join("judged.raw"), bytes).unwrap();
+    fs::write(folder.join("read-marker"), "debugfs -R 'cat /marker' ext4\n").unwrap();
+    fs::write(folder.join("fat"), &bytes[FAT.0..FAT.0 + FAT.1]).unwrap();
+    fs::write(folder.join("ext4"), &bytes[EXT4.0..EXT4.0 + EXT4.1]).unwrap();
+    for line in ["sfdisk -V -q judged.raw", "fsck.fat -n fat", "e2fsck -fn ext4"] {
+        let (status, text) = tool(folder, line);
+        assert!(status, "{what}: {line}: {text}");
+    }
+    let seen = [
+        good(folder, "mtype -i fat ::marker").contains("new"),
+        good(folder, "sh read-marker").contains("new"),
+        good(folder, "sfdisk -d judged.raw").contains("name=\"new\""),
+    ];
+    assert!(seen == [false; 3] || seen == [true; 3], "{what}: the parts do not agree: {seen:?}");
+    seen[0]
+}
+
+/// Judges each state once.
+struct Judge {
+    folder: PathBuf,
+    seen: HashSet<u64>,
+    old: usize,
+    new: usize,
+}
+
+impl Judge {
+    fn judge(&mut self, bytes: &[u8], what: &str) {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        if self.seen.insert(hasher.finish()) {
+            match is_new(&self.folder, bytes, what) {
+                true => self.new += 1,
+                false => self.old += 1,
+            }
+        }
+    }
+}
+
+#[test]
+fn qcow2_sessions_survive_power_cuts() {
+    for (seed, (convert, snapshot)) in
+        [("-o cluster_size=64k", false), ("-c -o cluster_size=4k", true), ("-o extended_l2=on", false)]
+            .iter()
+            .enumerate()
+    {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        disk(folder);
+        good(folder, &format!("qemu-img convert -f raw -O qcow2 {convert} disk.raw image.qcow2"));
+        if *snapshot {
+            good(folder, "qemu-img snapshot -c one image.qcow2");
+        }
+        let before = fs::read(folder.join("image.qcow2")).unwrap();
+        let recorder = Recorder::new(before.clone());
+        work(Box::new(recorder.disk().unwrap())).unwrap();
+        let calls = recorder.calls();
+        let mut judge = Judge { folder: folder.to_path_buf(), seen: HashSet::new(), old: 0, new: 0 };
+        let mut dice = Dice(seed as u64 + 900);
+        for cut in 0..=calls.len() {
+            let what = format!("{convert}: cut at {cut} of {}", calls.len());
+            let bytes = qcow2_after_cut(&before, &calls[..cut], &mut dice);
+            fs::write(folder.join("cut.qcow2"), &bytes).unwrap();
+            good(folder, "qemu-img check cut.qcow2");
+            good(folder, "qemu-img convert -O raw cut.qcow2 cut.raw");
+            judge.judge(&fs::read(folder.join("cut.raw")).unwrap(), &what);
+        }
+        assert_eq!((judge.old, judge.new), (1, 1), "{convert}: exactly two states are ever seen");
+    }
+}
+
+#[test]
+fn raw_sessions_survive_power_cuts() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let before = disk(folder);
+    let whole = power::Medium::over(before.clone(), usize::MAX);
+    work(Box::new(whole.disk())).unwrap();
+    let operations = whole.operations();
+    let mut judge = Judge { folder: folder.to_path_buf(), seen: HashSet::new(), old: 0, new: 0 };
+    let mut random = power::Random(77);
+    for cut in 1..=operations {
+        let broken = power::Medium::over(before.clone(), cut);
+        work(Box::new(broken.disk())).unwrap_err();
+        let survivor = power::after_cut(&broken, &mut random, usize::MAX);
+        // Opening it finishes or drops what was under way.
+        drop(survivor.disk());
+        judge.judge(&survivor.bytes(), &format!("cut at {cut} of {operations}"));
+    }
+    assert!(judge.old > 0 && judge.new > 0, "{} old, {} new", judge.old, judge.new);
+}

@@ -1,0 +1,151 @@
+//! Damaged images, for everything that looks at an image as a whole: an answer within a second or so, and where it is an error,
+//! not a byte is changed.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use imgsh::base::{Kind, Timestamp};
+use imgsh::disk::qcow2::{self, Qcow2};
+use imgsh::disk::{self, Disk};
+
+use crate::judge::*;
+
+/// Longer than a second only because the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn kept(name: &str, path: &std::path::Path, bytes: &[u8], mut work: impl FnMut() -> bool) {
+    fs::write(path, bytes).unwrap();
+    let start = Instant::now();
+    let done = work();
+    assert!(start.elapsed() < LIMIT, "{name}: {:?}", start.elapsed());
+    if !done {
+        assert!(fs::read(path).unwrap() == bytes, "{name}: an error, and the image is touched");
+    }
+    assert!(fs::metadata(path).unwrap().len() < 64 << 20, "{name}: the file has grown");
+}
+
+/// Everything that can be asked of an image as a whole.
+fn everything_of(name: &str, path: &std::path::Path, bytes: &[u8]) {
+    let now = Timestamp::from_seconds(1);
+    kept(name, path, bytes, || qcow2::check(path, false).is_err());
+    assert!(fs::read(path).unwrap() == bytes, "{name}: a check writes");
+    kept(name, path, bytes, || qcow2::check(path, true).is_ok());
+    kept(name, path, bytes, || qcow2::snapshots(path).is_err());
+    kept(name, path, bytes, || qcow2::create_snapshot(path, "new", now).is_ok());
+    kept(name, path, bytes, || qcow2::apply_snapshot(path, "one").is_ok());
+    kept(name, path, bytes, || qcow2::delete_snapshot(path, "one").is_ok());
+    kept(name, path, bytes, || disk::resize(path, 3 << 20, false).is_ok());
+    kept(name, path, bytes, || disk::resize(path, 1 << 20, true).is_ok());
+}
+
+fn with_snapshots(dir: &std::path::Path, options: &str) -> Vec<u8> {
+    base(dir, "base.raw", 2 << 20, 900);
+    qemu(dir, &format!("convert -c -f raw -O qcow2 -o {options} base.raw image.qcow2"));
+    qemu(dir, "snapshot -c one image.qcow2");
+    qemu(dir, "snapshot -c two image.qcow2");
+    fs::read(dir.join("image.qcow2")).unwrap()
+}
+
+#[test]
+fn lying_snapshot_tables_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    let good = with_snapshots(dir, "cluster_size=4k");
+    let table = u64::from_be_bytes(good[64..72].try_into().unwrap()) as usize;
+    for (name, at, value) in [
+        ("table at 0", 64, 0u64.to_be_bytes().to_vec()),
+        ("table unaligned", 64, 0x1234u64.to_be_bytes().to_vec()),
+        ("table outside", 64, (1u64 << 50).to_be_bytes().to_vec()),
+        ("table at the end of numbers", 64, (!0xfffu64).to_be_bytes().to_vec()),
+        ("more entries than there are", 60, 60_000u32.to_be_bytes().to_vec()),
+        ("L1 unaligned", table, 0x1234u64.to_be_bytes().to_vec()),
+        ("L1 outside", table, (1u64 << 50).to_be_bytes().to_vec()),
+        ("L1 of 32 GiB", table + 8, u32::MAX.to_be_bytes().to_vec()),
+        ("L1 is the header", table, 0u64.to_be_bytes().to_vec()),
+        ("extra data of 4 GiB", table + 36, u32::MAX.to_be_bytes().to_vec()),
+        ("extra data of 1025", table + 36, 1025u32.to_be_bytes().to_vec()),
+        ("name of 65535", table + 14, u16::MAX.to_be_bytes().to_vec()),
+    ] {
+        let mut bytes = good.clone();
+        bytes[at..at + value.len()].copy_from_slice(&value);
+        everything_of(name, &path, &bytes);
+        fs::write(&path, &bytes).unwrap();
+        let applied = qcow2::apply_snapshot(&path, "one").map_err(|e| e.kind());
+        assert!(matches!(applied, Err(Kind::Corrupt | Kind::NotFound)), "{name}: {applied:?}");
+    }
+}
+
+#[test]
+fn tables_without_end_are_not_walked_for_ever() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    // An L1 table of 32 MiB, sparse, whose entries all name one L2 table: 2^22 times 2^18 entries.
+    qemu(dir, "create -q -f qcow2 -o cluster_size=2M image.qcow2 1M");
+    run("qemu-io", &["-c", "write 0 64k", "image.qcow2"], dir);
+    let mut bytes = fs::read(&path).unwrap();
+    let l1 = u64::from_be_bytes(bytes[40..48].try_into().unwrap()) as usize;
+    let entry = bytes[l1..l1 + 8].to_vec();
+    bytes.resize(bytes.len().next_multiple_of(2 << 20), 0);
+    let new = bytes.len() as u64;
+    bytes[36..40].copy_from_slice(&(1u32 << 22).to_be_bytes());
+    bytes[40..48].copy_from_slice(&new.to_be_bytes());
+    bytes.extend(entry.repeat(1 << 22));
+    fs::write(&path, &bytes).unwrap();
+    for work in [
+        (&|| qcow2::check(&path, false).err().map(|e| e.kind())) as &dyn Fn() -> Option<Kind>,
+        &|| qcow2::create_snapshot(&path, "x", Timestamp::from_seconds(1)).err().map(|e| e.kind()),
+        &|| disk::resize(&path, 512, true).err().map(|e| e.kind()),
+    ] {
+        let start = Instant::now();
+        assert_eq!(work(), Some(Kind::Corrupt));
+        assert!(start.elapsed() < 3 * LIMIT, "{:?}", start.elapsed());
+    }
+    assert!(fs::read(&path).unwrap() == bytes, "touched");
+}
+
+#[test]
+fn random_damage_is_survived() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("damaged.qcow2");
+    let mut random = Random(4712);
+    for options in ["cluster_size=4k", "cluster_size=512,refcount_bits=8", "extended_l2=on,cluster_size=16k"] {
+        let good = with_snapshots(dir, options);
+        for round in 0..40 {
+            let mut bytes = good.clone();
+            for _ in 0..1 + random.below(5) {
+                let region = if round % 2 == 0 { 120 } else { good.len().min(1 << 18) as u64 };
+                bytes[random.below(region) as usize] = random.next() as u8;
+            }
+            if random.below(8) == 0 {
+                bytes.truncate(random.below(good.len() as u64) as usize);
+            }
+            everything_of(&format!("{options} round {round}"), &path, &bytes);
+            // With compressed clusters: all of it is read, and read again in small pieces.
+            if let Ok(disk) = Qcow2::open(&path, true) {
+                let mut buf = vec![0; (disk.len().min(4 << 20)) as usize];
+                disk.read_at(0, &mut buf).ok();
+                buf.chunks_mut(10_000).enumerate().for_each(|(n, part)| drop(disk.read_at(n as u64 * 10_000, part)));
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_are_no_backing_files() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    qemu(dir, "create -q -f qcow2 base.qcow2 1M");
+    qemu(dir, "create -q -f qcow2 -F qcow2 -b base.qcow2 image.qcow2");
+    run("mkfifo", &["pipe"], dir);
+    for name in ["/dev/zero", "/dev/tty", "pipe", ".", "image.qcow2"] {
+        for format in ["raw", "qcow2"] {
+            qemu(dir, &format!("rebase -u -F {format} -b {name} image.qcow2"));
+            let start = Instant::now();
+            assert!(Qcow2::open(&dir.join("image.qcow2"), true).is_err(), "{name}");
+            assert!(start.elapsed() < LIMIT, "{name}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! qcow2 against qemu-img.
+
+mod hostile;
+mod judge;
+mod kinds;
+mod whole;
