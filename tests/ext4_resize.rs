@@ -160,18 +160,18 @@ fn growing_again_and_again() {
 }
 
 const SHRINK: &[(&[&str], u64, u64)] = &[
-    (&["-t", "ext3"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext2", "-I", "128"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext4"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext4"], 100 * MIB, 99 * MIB),
+    (&["-t", "ext3"], 64 * MIB, 40 * MIB),
+    (&["-t", "ext2", "-I", "128"], 64 * MIB, 30 * MIB),
+    (&["-t", "ext4"], 64 * MIB, 38 * MIB),
+    (&["-t", "ext4"], 64 * MIB, 63 * MIB),
     // A last group that would be too short is left out.
-    (&["-t", "ext4"], 100 * MIB, 56 * MIB + 300 * 1024),
-    (&["-t", "ext4", "-b", "4096", "-g", "2048"], 100 * MIB, 41 * MIB),
-    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 200 * MIB, 64 * MIB),
-    (&["-t", "ext4", "-O", "^flex_bg"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 100 * MIB, 60 * MIB),
-    (&["-t", "ext4", "-O", "^resize_inode,^has_journal"], 100 * MIB, 60 * MIB),
+    (&["-t", "ext4"], 64 * MIB, 40 * MIB + 300 * 1024),
+    (&["-t", "ext4", "-b", "4096", "-g", "2048"], 64 * MIB, 31 * MIB),
+    (&["-t", "ext4", "-b", "2048", "-O", "metadata_csum_seed,orphan_file"], 128 * MIB, 64 * MIB),
+    (&["-t", "ext4", "-O", "^flex_bg"], 64 * MIB, 40 * MIB),
+    (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 64 * MIB, 40 * MIB),
+    (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 64 * MIB, 40 * MIB),
+    (&["-t", "ext4", "-O", "^resize_inode,^has_journal"], 64 * MIB, 30 * MIB),
 ];
 
 #[test]
@@ -192,12 +192,12 @@ fn scatter(image: &Path) {
     let new = |kind| NewNode { kind, mode: 0o755, uid: 1, gid: 2 };
     let edit = fs.edit(NOW).unwrap();
     // Directories of the root spread over the groups, and their files go where they are.
-    for i in 0..40 {
+    for i in 0..20 {
         let sub = edit.create(root, format!("spread-{i}").as_bytes(), &new(NewKind::Directory)).unwrap();
-        for j in 0..60_u32 {
+        for j in 0..25_u32 {
             let file =
                 edit.create(sub, format!("a file with a long name {j}").as_bytes(), &new(NewKind::Regular)).unwrap();
-            let content = vec![(i * 60 + j) as u8; 3000 + 37 * j as usize];
+            let content = vec![(i * 25 + j) as u8; 3000 + 37 * j as usize];
             edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
         }
         let below = edit.create(sub, b"below", &new(NewKind::Directory)).unwrap();
@@ -229,12 +229,12 @@ fn scatter(image: &Path) {
 fn the_least_size_is_reached() {
     let dir = scratch();
     for options in [&["-t", "ext4"][..], &["-t", "ext4", "-b", "4096", "-g", "2048", "-O", "orphan_file"]] {
-        let image = image(dir.path(), 100 * MIB, options);
+        let image = image(dir.path(), 64 * MIB, options);
         scatter(&image);
         let wanted = tree_of(&image);
         let least = Ext4::open(Sparse::load(&image).device()).unwrap().minimum_size().unwrap();
-        assert!(least < 60 * MIB, "{least}");
-        let small = ours(dir.path(), &image, 100 * MIB, Some(least));
+        assert!(least < 30 * MIB, "{least}");
+        let small = ours(dir.path(), &image, 64 * MIB, Some(least));
         judge(&small, &wanted, &format!("{options:?} at {least}"));
         judge_copies(&small, "least");
         let mut fs = Ext4::open(Sparse::load(&small).device()).unwrap();

@@ -23,7 +23,7 @@ fn fill(root: &Path) {
     dir("etc");
     file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
     file("etc/empty", b"");
-    file("MixedCase.TXT", &(0..200_001u32).map(|i| (i * 31 >> 3) as u8).collect::<Vec<u8>>());
+    file("MixedCase.TXT", &(0..200_001u32).map(|i| ((i * 31) >> 3) as u8).collect::<Vec<u8>>());
     // More than one sector of records.
     dir("many");
     (0..300).for_each(|i| file(&format!("many/file-number-{i}"), format!("{i}\n").as_bytes()));
@@ -37,7 +37,7 @@ fn fill(root: &Path) {
     symlink("/etc/passwd", root.join("absolute")).unwrap();
     symlink("../.././etc//passwd", root.join("many/relative")).unwrap();
     symlink("/", root.join("slash")).unwrap();
-    symlink(format!("{}/end", vec!["component-of-the-target"; 9].join("/")), root.join("long-link")).unwrap();
+    symlink(format!("{}/end", ["component-of-the-target"; 9].join("/")), root.join("long-link")).unwrap();
     // (genisoimage writes targets wrongly that need a second continuation area.)
     symlink("x".repeat(180), root.join("long-component")).unwrap();
     assert!(Command::new("mkfifo").arg(root.join("fifo")).status().unwrap().success());

@@ -176,7 +176,7 @@ fn archives_as_other_programs_read_and_write_them() {
             lines.push_str(&format!(
                 "mkdir /{name}\ntar-in t.{name} /{name} compress:{name}\nchecksum md5 /{name}/d/n\n\
                  compress-out {name} /d/n n.{name}\n!{name} -dc < n.{name} | md5sum | cut -c 1-32\n\
-                 tar-out /{name} - compress:{name} | {name} -dc | tar xOf - ./d/n | md5sum | cut -c 1-32\n"
+                 tar-out /{name} - compress:{name} | {name} -dc | tar xOf - ./d/m | md5sum | cut -c 1-32\n"
             ));
         }
     }

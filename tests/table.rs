@@ -12,8 +12,8 @@ fn names() {
     for command in commands::all() {
         for name in std::iter::once(&command.name).chain(command.aliases) {
             let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-            assert!(valid, "{name}: names are lower case letters, digits and dashes");
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            assert!(valid, "{name}: names begin in lower case and are letters, digits and dashes");
             let before = seen.insert(*name, command.name);
             assert_eq!(before, None, "{name} stands for two commands");
             assert_eq!(commands::lookup(name).map(|c| c.name), Some(command.name), "{name} is not found");
@@ -78,7 +78,7 @@ fn parameters() {
             "{name}: a word that may be left out beside a repeated one"
         );
         for (index, param) in params.iter().enumerate() {
-            let valid = param.name.bytes().all(|b| b.is_ascii_lowercase());
+            let valid = param.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             assert!(valid && !param.name.is_empty(), "{name}: parameter {}", param.name);
             assert!(params[..index].iter().all(|p| p.name != param.name), "{name}: {} twice", param.name);
         }

@@ -57,7 +57,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "acl-get-file",
         aliases: &[],
-        summary: "ACL of a path as text",
+        summary: "the ACL of a path as text",
         help: "ACLTYPE is `access` or `default`. A path without an access ACL shows its permission bits; one without a \
                default ACL an empty line. Owners are numbers.",
         params: &[PATH, ACLTYPE],

@@ -212,11 +212,12 @@ pub(super) const COMMANDS: &[Command] = &[
         params: &[Param::required("mountable", Kind::Mountable)],
         returns: Returns::Bool,
         effect: Effect::Reads,
-        examples: &[Example { setup: Setup::Ext4, lines: "is-lv /dev/sda1\n", output: "false\n" }],
-        run: |cx, args| {
-            let name = cx.session.canonical(&args.text("mountable"))?;
-            Ok(Value::Bool(!name.starts_with("/dev/sd")))
-        },
+        examples: &[Example {
+            setup: Setup::EmptyDisk,
+            lines: "pvcreate /dev/sda\nvgcreate vg /dev/sda\nlvcreate root vg 20\nis-lv /dev/vg/root\nis-lv /dev/sda\n",
+            output: "true\nfalse\n",
+        }],
+        run: |cx, args| Ok(Value::Bool(cx.session.logical_volume(&args.text("mountable"))?.is_some())),
     },
     Command {
         name: "is-whole-device",

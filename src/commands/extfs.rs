@@ -206,7 +206,7 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| resize(cx, args, None),
     },
     Command {
-        name: "resize2fs-M",
+        name: "resize2fs-m",
         aliases: &[],
         summary: "shrink an ext2, ext3 or ext4 file system as far as it goes",
         help: "What lies at the end moves to the front. `vfs-minimum-size` tells the size before. The file system must \
@@ -216,7 +216,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example {
             setup: Setup::EmptyDisk,
-            lines: "mkfs ext4 /dev/sda\nresize2fs-M /dev/sda\nmount /dev/sda /\nls /\n",
+            lines: "mkfs ext4 /dev/sda\nresize2fs-m /dev/sda\nmount /dev/sda /\nls /\n",
             output: "lost+found\n",
         }],
         run: |cx, args| {
@@ -423,7 +423,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "vfs-minimum-size",
         aliases: &[],
         summary: "fewest bytes that a file system can be shrunk to",
-        help: "Of ext2, ext3 and ext4; what `resize2fs-M` shrinks to.",
+        help: "Of ext2, ext3 and ext4; what `resize2fs-m` shrinks to.",
         params: &[MOUNTABLE],
         returns: Returns::Int,
         effect: Effect::Reads,

@@ -24,7 +24,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("libtsk", "filesystem-walk"),
     ("libyara", "yara-scan"),
     ("linuxcaps", "cap-set-file"),
-    ("linuxfsuuid", "mkswap-u"),
+    ("linuxfsuuid", "mkswap-U"),
     ("linuxmodules", "modprobe"),
     ("linuxxattrs", "setxattr"),
     ("luks", "luks-open"),

@@ -168,10 +168,10 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     ask!(
         "inspect-get-product-name",
-        "full name of an inspected system",
-        "",
+        "name of an inspected system",
+        "PRETTY_NAME of os-release; on Debian, as in guestfish, what /etc/debian_version says.",
         Returns::Text,
-        "Debian GNU/Linux 12\n",
+        "12.5\n",
         |root| { Value::text(root.product_name) }
     ),
     ask!(

@@ -26,6 +26,7 @@ mod language;
 mod links;
 mod long_listing;
 mod looking;
+mod lvm;
 mod mke2fs;
 mod modes;
 mod mounts;
@@ -71,6 +72,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partitions", commands: partitions::COMMANDS },
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
+    Group { title: "Logical volumes", commands: lvm::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
@@ -116,5 +118,5 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 pub fn lookup(name: &str) -> Option<&'static Command> {
     let wanted = name.to_ascii_lowercase();
     let dashed = wanted.replace('_', "-");
-    all().find(|c| c.name == dashed || c.aliases.contains(&wanted.as_str()))
+    all().find(|c| c.name.eq_ignore_ascii_case(&dashed) || c.aliases.contains(&wanted.as_str()))
 }

@@ -100,11 +100,6 @@ const REFUSALS: &[Refusal] = &[
         "use zero-device, or rm and then zero-free-space",
     ),
     refuse(
-        &["swapon-*", "swapoff-*"],
-        "there is no kernel that could swap",
-        "mkswap makes the area; /etc/fstab of the guest turns it on",
-    ),
-    refuse(
         &["mount-local", "mount-local-run", "umount-local", "mount-9p", "list-9p", "mount-loop"],
         "kernel mounts are not made",
         "use the commands on paths, copy-out, or attach the image itself with add-drive",
@@ -152,9 +147,9 @@ const REFUSALS: &[Refusal] = &[
         "download the picture from the guest, for example /usr/share/pixmaps",
     ),
     refuse(
-        &["lv*", "vg*", "pv*", "lvm-*"],
-        "logical volumes cannot be changed yet",
-        "use the host's LVM on the image, or partitions",
+        &["pvresize", "pvresize-size", "lvm-set-filter"],
+        "LVM sees all devices at the size that they were given",
+        "make another physical volume and a group of it",
     ),
     refuse(
         &["mke2journal", "mke2journal-*", "mke2fs-j", "mke2fs-jl", "mke2fs-ju"],

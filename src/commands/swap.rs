@@ -1,6 +1,8 @@
 //! Swap areas. The header (Linux, include/linux/swap.h): in a page of 4096 bytes, version 1 at byte 1024, the last page
 //! at 1028, the number of bad pages at 1032, UUID at 1036, label at 1052 (16 bytes), `SWAPSPACE2` at 4086.
 
+use std::io::Read;
+
 use super::content::{Content, content};
 use super::writing::done;
 use crate::base::bytes::put_le32;
@@ -8,12 +10,32 @@ use crate::base::{Error, Kind as ErrorKind, Result, Uuid};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 const DEVICE: Param = Param::required("device", Kind::Device);
+const FILE: Param = Param::required("file", Kind::Path);
+const LABEL: Param = Param::required("label", Kind::Text);
+const UUID: Param = Param::required("uuid", Kind::Text);
 const PAGE: usize = 4096;
 /// As mkswap has it.
 const LEAST_PAGES: u64 = 10;
 const LABEL_MAX: usize = 15;
 
 const HELP: &str = "Swap of Linux with pages of 4096 bytes. What was there is gone.";
+
+/// Swapping is a kernel's work: what is left is to check the area.
+macro_rules! on_or_off {
+    ($name:literal, $summary:literal, $param:expr, $setup:expr, $lines:literal) => {
+        Command {
+            name: $name,
+            aliases: &[],
+            summary: $summary,
+            help: "imgsh itself never swaps: the command only checks that a swap area is there.",
+            params: &[$param],
+            returns: Returns::Nothing,
+            effect: Effect::Reads,
+            examples: &[Example { setup: $setup, lines: $lines, output: "" }],
+            run: |cx, args| check_area(cx, args, $param.name),
+        }
+    };
+}
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -32,7 +54,7 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| make(cx, args, "device", args.text_if("label"), args.text_if("uuid")),
     },
     Command {
-        name: "mkswap-l",
+        name: "mkswap-L",
         aliases: &[],
         summary: "make a swap area with a label on a device",
         help: HELP,
@@ -41,13 +63,13 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example {
             setup: Setup::EmptyDisk,
-            lines: "mkswap-l more /dev/sda\nvfs-label /dev/sda\n",
+            lines: "mkswap-L more /dev/sda\nvfs-label /dev/sda\n",
             output: "more\n",
         }],
         run: |cx, args| make(cx, args, "device", args.text_if("label"), None),
     },
     Command {
-        name: "mkswap-u",
+        name: "mkswap-U",
         aliases: &[],
         summary: "make a swap area with a UUID on a device",
         help: HELP,
@@ -56,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example {
             setup: Setup::EmptyDisk,
-            lines: "mkswap-u 8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11 /dev/sda\nvfs-uuid /dev/sda\n",
+            lines: "mkswap-U 8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11 /dev/sda\nvfs-uuid /dev/sda\n",
             output: "8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\n",
         }],
         run: |cx, args| make(cx, args, "device", None, args.text_if("uuid")),
@@ -76,6 +98,62 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| make(cx, args, "path", None, None),
     },
+    on_or_off!(
+        "swapoff-device",
+        "stop swapping on a device",
+        DEVICE,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda\nswapoff-device /dev/sda\n"
+    ),
+    on_or_off!(
+        "swapoff-file",
+        "stop swapping on a file",
+        FILE,
+        Setup::Ext4,
+        "fallocate64 /swap 1M\nmkswap-file /swap\nswapoff-file /swap\n"
+    ),
+    on_or_off!(
+        "swapoff-label",
+        "stop swapping on the area with a label",
+        LABEL,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda label:more\nswapoff-label more\n"
+    ),
+    on_or_off!(
+        "swapoff-uuid",
+        "stop swapping on the area with a UUID",
+        UUID,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda uuid:8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\nswapoff-uuid 8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\n"
+    ),
+    on_or_off!(
+        "swapon-device",
+        "check that one can swap on a device",
+        DEVICE,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda\nswapon-device /dev/sda\n"
+    ),
+    on_or_off!(
+        "swapon-file",
+        "check that one can swap on a file",
+        FILE,
+        Setup::Ext4,
+        "fallocate64 /swap 1M\nmkswap-file /swap\nswapon-file /swap\n"
+    ),
+    on_or_off!(
+        "swapon-label",
+        "check that one can swap on the area with a label",
+        LABEL,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda label:more\nswapon-label more\n"
+    ),
+    on_or_off!(
+        "swapon-uuid",
+        "check that one can swap on the area with a UUID",
+        UUID,
+        Setup::EmptyDisk,
+        "mkswap /dev/sda uuid:8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\nswapon-uuid 8e5d8be2-7f1d-4d5a-9c47-4e1b0f2a6c11\n"
+    ),
 ];
 
 fn make(cx: &mut Context, args: &Args, what: &str, label: Option<String>, uuid: Option<String>) -> Result<Value> {
@@ -109,4 +187,24 @@ fn make(cx: &mut Context, args: &Args, what: &str, label: Option<String>, uuid: 
     page[1052..1052 + label.len()].copy_from_slice(label.as_bytes());
     page[4086..].copy_from_slice(b"SWAPSPACE2");
     done(target.write_at(cx, 0, &page))
+}
+
+/// Fails unless a swap area is where the argument says.
+fn check_area(cx: &mut Context, args: &Args, what: &str) -> Result<Value> {
+    let missing =
+        |name: String| Error::new(ErrorKind::Invalid, "there is no swap area").at(name).hint("mkswap makes one");
+    let area = match what {
+        "label" | "uuid" => {
+            let (tag, value) = (what.to_ascii_uppercase(), args.text(what));
+            let device = cx.session.find(&tag, &value)?.ok_or_else(|| missing(format!("{tag}={value}")))?;
+            Content::Device(device)
+        }
+        _ => content(cx, args, what)?,
+    };
+    let mut magic = Vec::new();
+    area.reader(cx, 4086)?.take(10).read_to_end(&mut magic)?;
+    match magic == b"SWAPSPACE2" {
+        true => Ok(Value::Nothing),
+        false => Err(missing(area.name())),
+    }
 }

@@ -246,6 +246,10 @@ pub trait FileSystem: Send {
     fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
         Err(Error::unsupported("the free space of this file system cannot be listed yet"))
     }
+    /// What those who read should know: that it is not all there.
+    fn notice(&self) -> Option<String> {
+        None
+    }
     /// The driver itself, for what only ext2, ext3 and ext4 have.
     fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
         None
@@ -387,6 +391,10 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
         }
     }
     Err(match identify(device.as_ref())? {
+        Some(found) if found.fs_type == "LVM2_member" => {
+            Error::unsupported("this is a physical volume of LVM, no file system")
+                .hint("lvs lists the logical volumes; mount one of them")
+        }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
             .hint("imgsh opens ext2, ext3, ext4, FAT and ISO 9660; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")

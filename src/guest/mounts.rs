@@ -6,7 +6,8 @@ use crate::fs::{FileSystem, FileType};
 
 /// Whether `name` is `device` or one of its partitions: `/dev/sda` has `/dev/sda1`, not `/dev/sdaa`.
 fn is_on(name: &str, device: &str) -> bool {
-    let whole = !device.ends_with(|c: char| c.is_ascii_digit());
+    let disk = device.strip_prefix("/dev/").unwrap_or(device);
+    let whole = !disk.ends_with(|c: char| c.is_ascii_digit()) && !disk.contains('/');
     match name.strip_prefix(device) {
         Some("") => true,
         Some(rest) => whole && rest.bytes().all(|b| b.is_ascii_digit()),
@@ -245,6 +246,7 @@ mod tests {
     #[test]
     fn partitions_of_a_device() {
         assert!(is_on("/dev/sda", "/dev/sda") && is_on("/dev/sda12", "/dev/sda"));
+        assert!(is_on("/dev/vg/root", "/dev/vg/root") && !is_on("/dev/vg/root2", "/dev/vg/root"));
         assert!(!is_on("/dev/sdaa", "/dev/sda") && !is_on("/dev/sda12", "/dev/sda1"));
     }
 }

@@ -1,6 +1,7 @@
 //! A session: disks, their volumes, what is mounted, and the steps that were taken.
 
 mod inspection;
+mod lvm;
 mod mountpoints;
 mod settings;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod undo;
 mod volumes;
 mod whole;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use crate::base::{Error, Result};
 use crate::disk::{self, Disk, Format, OpenOptions};
 use crate::guest::Guest;
 use crate::stage::{Savepoint, Stage, StageOptions};
+use crate::volume::lvm::Lvm;
 
 pub use inspection::Root;
+pub use lvm::volume_name;
 pub use settings::Settings;
 
 /// A disk to attach.
@@ -77,8 +81,10 @@ pub struct Session {
     launched: bool,
     disks: Vec<Attached>,
     tables: volumes::Tables,
-    /// Where on its disk the device of each open file system was when it was opened.
-    opened: BTreeMap<String, std::ops::Range<u64>>,
+    /// Physical volumes, groups and logical volumes that were found; forgotten whenever a disk may have changed.
+    groups: RefCell<Option<Arc<Lvm>>>,
+    /// Where on its disks the device of each open file system was when it was opened.
+    opened: BTreeMap<String, lvm::Place>,
     steps: Vec<Step>,
     /// Where each step began, by disk.
     savepoints: Vec<Vec<Savepoint>>,

@@ -28,7 +28,7 @@ impl Session {
             Ok(answer)
         });
         self.inside = false;
-        self.tables.borrow_mut().clear();
+        self.forget_layout();
         match result {
             Ok(answer) => {
                 let changed = |(disk, to): (&super::Attached, &Savepoint)| disk.stage.is_changed_since(*to);
@@ -58,11 +58,11 @@ impl Session {
 
     /// After disks went back: no cache survives, nor do file systems on partitions that moved or went.
     fn read_anew(&mut self) {
-        self.tables.borrow_mut().clear();
+        self.forget_layout();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
         for device in open.into_iter().filter(|device| !Session::is_memory_root(device)) {
-            let moved = match self.range(&device) {
-                Ok((_, range)) => self.opened.get(&device) != Some(&range),
+            let moved = match self.place(&device) {
+                Ok(place) => self.opened.get(&device) != Some(&place),
                 Err(_) => true,
             };
             if moved {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Session;
+use super::lvm::{Place, overlap, volume_name};
 use crate::base::bytes::le32;
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::disk::Device;
@@ -159,6 +160,11 @@ impl Session {
                 }
             }
         };
+        if found.is_none()
+            && let Some((group, volume)) = self.logical_volume(name)?
+        {
+            return Ok(volume_name(&group, &volume));
+        }
         match found {
             Some((disk, None)) if disk < self.disks.len() => Ok(disk_name(disk)),
             Some((disk, Some(number))) if disk < self.disks.len() => {
@@ -183,8 +189,8 @@ impl Session {
     pub fn find(&self, tag: &str, value: &str) -> Result<Option<String>> {
         for device in self.volumes()? {
             let found = match tag {
-                "UUID" => self.identify(&device)?.is_some_and(|i| i.uuid.eq_ignore_ascii_case(value)),
-                "LABEL" => self.identify(&device)?.is_some_and(|i| i.label == value),
+                "UUID" => self.look_at(&device)?.is_some_and(|i| i.uuid.eq_ignore_ascii_case(value)),
+                "LABEL" => self.look_at(&device)?.is_some_and(|i| i.label == value),
                 _ => match self.partition(&device)? {
                     Some((_, partition)) if tag == "PARTLABEL" => partition.name == value,
                     Some((disk, partition)) => {
@@ -214,8 +220,16 @@ impl Session {
         }
     }
 
-    /// What can hold a file system: disks without partitions, then partitions without the extended ones.
+    /// What can hold a file system: disks without partitions, then partitions without the extended ones, then
+    /// logical volumes.
     fn volumes(&self) -> Result<Vec<String>> {
+        let mut names = self.blocks()?;
+        names.extend(self.logical_volumes()?);
+        Ok(names)
+    }
+
+    /// What can hold a physical volume: disks without partitions, then partitions without the extended ones.
+    pub(super) fn blocks(&self) -> Result<Vec<String>> {
         let (mut disks, mut partitions) = (Vec::new(), Vec::new());
         for index in 0..self.disks.len() {
             let (name, all) = (disk_name(index), self.partitions_of(index)?);
@@ -233,9 +247,10 @@ impl Session {
         name.strip_prefix("/dev/").and_then(parse).ok_or_else(|| Error::from(Kind::NotFound).at(name))
     }
 
-    /// The disk and the entry of a partition; `None` for a whole disk.
+    /// The disk and the entry of a partition; `None` for a whole disk or a logical volume.
     pub(super) fn partition(&self, name: &str) -> Result<Option<(usize, Partition)>> {
-        let (disk, Some(number)) = self.parse_canonical(name)? else { return Ok(None) };
+        let parsed = name.strip_prefix("/dev/").and_then(parse);
+        let Some((disk, Some(number))) = parsed else { return Ok(None) };
         match self.partitions_of(disk)?.into_iter().find(|p| p.number == number) {
             Some(partition) => Ok(Some((disk, partition))),
             None => Err(Error::from(Kind::NotFound).at(name)),
@@ -274,8 +289,27 @@ impl Session {
         })
     }
 
-    /// The disk that a device lies on and the bytes of it.
-    pub(super) fn range(&self, name: &str) -> Result<(usize, Range<u64>)> {
+    /// Where the bytes of a device are.
+    pub(super) fn place(&self, name: &str) -> Result<Place> {
+        match self.is_logical(name) {
+            true => self.logical_place(name),
+            false => Ok(vec![self.range(name)?]),
+        }
+    }
+
+    /// Whether a canonical name is neither a disk's nor a partition's.
+    fn is_logical(&self, name: &str) -> bool {
+        self.parse_canonical(name).is_err()
+    }
+
+    /// Forgets what was read of partition tables and of LVM.
+    pub(super) fn forget_layout(&self) {
+        self.tables.borrow_mut().clear();
+        *self.groups.borrow_mut() = None;
+    }
+
+    /// The disk that a disk or partition lies on and the bytes of it.
+    fn range(&self, name: &str) -> Result<(usize, Range<u64>)> {
         match self.partition(name)? {
             None => {
                 let (index, _) = self.parse_canonical(name)?;
@@ -291,8 +325,12 @@ impl Session {
         }
     }
 
-    /// The whole disk or partition of a canonical name.
+    /// The whole disk, partition or logical volume of a canonical name.
     pub fn device(&self, name: &str) -> Result<Device> {
+        if self.is_logical(name) {
+            let device = self.logical_device(name)?;
+            return Ok(if self.is_locked(name) { Arc::new(ReadOnly(device)) } else { device });
+        }
         let (index, range) = self.range(name)?;
         let mut disk = self.disk(index)?;
         if self.is_locked(name) {
@@ -317,12 +355,20 @@ impl Session {
         fs::identify(self.device(device)?.as_ref()).map_err(|e| e.at(device))
     }
 
+    /// As [`Session::identify`]; nothing is known of a logical volume that cannot be opened.
+    fn look_at(&self, device: &str) -> Result<Option<Identity>> {
+        match self.identify(device) {
+            Err(e) if self.is_logical(device) && matches!(e.kind(), Kind::Unsupported | Kind::Corrupt) => Ok(None),
+            answer => answer,
+        }
+    }
+
     /// `list-filesystems`: device and type (`unknown` where nothing is known), disks without partitions first,
-    /// then partitions, in device order. Members of LVM or RAID and encrypted volumes are no file systems.
+    /// then partitions in device order, then logical volumes. Members of LVM or RAID and encrypted volumes are no file systems.
     pub fn file_systems(&self) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for device in self.volumes()? {
-            let fs_type = self.identify(&device)?.map_or_else(|| "unknown".to_string(), |i| i.fs_type);
+            let fs_type = self.look_at(&device)?.map_or_else(|| "unknown".to_string(), |i| i.fs_type);
             if !fs_type.ends_with("_member") && fs_type != "crypto_LUKS" {
                 found.push((device, fs_type));
             }
@@ -337,13 +383,16 @@ impl Session {
         self.close_moved(&name)?;
         let read_only = read_only || opened.read_only();
         self.guest.mount(&name, mountpoint, read_only, &mut || fs::open(opened.clone()))?;
+        if let Some(notice) = self.guest.whole(&name, &mut || fs::open(opened.clone()))?.notice() {
+            self.notices.push(format!("{name}: {notice}"));
+        }
         self.note_opened(&name)
     }
 
     /// Closes what is open under a device's name if the name means other bytes by now.
     pub(super) fn close_moved(&mut self, name: &str) -> Result<()> {
-        let (_, range) = self.range(name)?;
-        if self.opened.get(name).is_some_and(|old| *old != range) {
+        let place = self.place(name)?;
+        if self.opened.get(name).is_some_and(|old| *old != place) {
             self.guest.close(name)?;
         }
         Ok(())
@@ -351,19 +400,25 @@ impl Session {
 
     /// Keeps where the device of an open file system is.
     pub(super) fn note_opened(&mut self, name: &str) -> Result<()> {
-        let (_, range) = self.range(name)?;
-        self.opened.insert(name.to_string(), range);
+        let place = self.place(name)?;
+        self.opened.insert(name.to_string(), place);
         Ok(())
     }
 
     /// Before a whole device is rewritten: closes what is open on it.
     ///
     /// # Errors
-    /// `Kind::Busy` if it or a partition of it is mounted.
+    /// `Kind::Busy` if it, a partition of it or a logical volume on it is mounted.
     pub fn release(&mut self, device: &str) -> Result<()> {
         let name = self.canonical(device)?;
+        // A logical volume that cannot be opened is not open.
+        let place = self.place(&name).unwrap_or_default();
+        let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
+        for other in open.iter().filter(|other| self.opened.get(*other).is_some_and(|at| overlap(at, &place))) {
+            self.guest.close(other)?;
+        }
         self.guest.close(&name)?;
-        self.tables.borrow_mut().clear();
+        self.forget_layout();
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ fn parse_disk(value: &[u8]) -> Option<Vec<Entry>> {
 }
 
 fn parse_kernel(value: &[u8]) -> Option<Vec<Entry>> {
-    if value.len() < 4 || le32(value, 0) != KERNEL || (value.len() - 4) % 8 != 0 {
+    if value.len() < 4 || le32(value, 0) != KERNEL || !(value.len() - 4).is_multiple_of(8) {
         return None;
     }
     Some(value[4..].chunks_exact(8).map(|e| Entry { tag: le16(e, 0), perm: le16(e, 2), id: le32(e, 4) }).collect())

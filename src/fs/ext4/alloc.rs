@@ -95,7 +95,7 @@ pub(super) fn set_bits(bytes: &mut [u8], bits: Range<u32>, value: bool) {
     let mut bit = bits.start;
     while bit < bits.end {
         let Some(byte) = bytes.get_mut(bit as usize / 8) else { return };
-        if bit % 8 == 0 && bits.end - bit >= 8 {
+        if bit.is_multiple_of(8) && bits.end - bit >= 8 {
             *byte = if value { 0xff } else { 0 };
             bit += 8;
         } else {

@@ -13,6 +13,8 @@ use crate::base::{Error, Result};
 
 /// Clean blocks are dropped when they take more than this many bytes.
 const CLEAN_LIMIT: usize = 32 << 20;
+/// Dirty blocks are written before the next operation when they take more than this many bytes.
+const DIRTY_LIMIT: usize = 16 << 20;
 /// Neighbouring dirty blocks are written together up to this many bytes.
 const WRITE_LIMIT: usize = 1 << 20;
 
@@ -178,6 +180,15 @@ impl Ext4 {
                 cache.dirty.remove(&number);
             }
         }
+    }
+
+    /// Writes changed metadata if there is much of it, so that large imports take little memory. It goes to the stage,
+    /// which is rolled back if the operation fails.
+    pub(super) fn write_back_if_many(&mut self) -> Result<()> {
+        if self.cache.get_mut().dirty.len() * self.geometry.block_size > DIRTY_LIMIT {
+            self.write_back()?;
+        }
+        Ok(())
     }
 
     /// Stamps checksums and writes all changed metadata, ascending, neighbours together.

@@ -205,15 +205,16 @@ impl Ext4 {
         if name.len() > dirent::NAME_MAX {
             return Err(Kind::NameTooLong.into());
         }
-        if self.is_indexed(dir) && !dir.has(FLAG_INLINE_DATA | FLAG_CASEFOLD) {
-            if let Some(mut path) = self.index_path(dir, name)? {
-                loop {
-                    if let Some(place) = self.find_in(dir, path.leaf, name)? {
-                        return Ok(Some(place));
-                    }
-                    if !self.next_leaf(dir, &mut path)? {
-                        return Ok(None);
-                    }
+        if self.is_indexed(dir)
+            && !dir.has(FLAG_INLINE_DATA | FLAG_CASEFOLD)
+            && let Some(mut path) = self.index_path(dir, name)?
+        {
+            loop {
+                if let Some(place) = self.find_in(dir, path.leaf, name)? {
+                    return Ok(Some(place));
+                }
+                if !self.next_leaf(dir, &mut path)? {
+                    return Ok(None);
                 }
             }
         }

@@ -71,7 +71,8 @@ impl<'a> Iterator for Entries<'a> {
             if self.has_types { usize::from(u8_at(block, at + 6)) } else { usize::from(le16(block, at + 6)) };
         let inode = le32(block, at);
         let end = at + len;
-        let fits = len >= HEADER && len % 4 == 0 && end <= block.len() && (inode == 0 || needed(name_len) <= len);
+        let fits =
+            len >= HEADER && len.is_multiple_of(4) && end <= block.len() && (inode == 0 || needed(name_len) <= len);
         let name = block.get(at + HEADER..at + HEADER + name_len.min(len.saturating_sub(HEADER)));
         let (true, Some(name)) = (fits && name_len <= NAME_MAX, name) else {
             self.at = block.len();

@@ -78,7 +78,7 @@ impl Geometry {
         }
         let blocks_per_group = sb.blocks_per_group();
         let clusters_per_group = if bigalloc { sb.clusters_per_group() } else { blocks_per_group };
-        if clusters_per_group == 0 || clusters_per_group > bits || clusters_per_group % 8 != 0 {
+        if clusters_per_group == 0 || clusters_per_group > bits || !clusters_per_group.is_multiple_of(8) {
             return Err(corrupt(
                 "s_blocks_per_group",
                 clusters_per_group,
@@ -92,7 +92,7 @@ impl Geometry {
             }
         }
         let inodes_per_group = sb.inodes_per_group();
-        if inodes_per_group == 0 || inodes_per_group > bits || inodes_per_group % 8 != 0 {
+        if inodes_per_group == 0 || inodes_per_group > bits || !inodes_per_group.is_multiple_of(8) {
             return Err(corrupt("s_inodes_per_group", inodes_per_group, &format!("not a multiple of 8 up to {bits}")));
         }
         let inode_size = sb.inode_size() as usize;

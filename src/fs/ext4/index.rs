@@ -89,7 +89,7 @@ impl Ext4 {
     fn split_leaf(&mut self, dir: &mut Inode, path: &Path) -> Result<()> {
         let Some(step) = path.steps.last().copied() else { return Err(self.broken(dir, "an index without a root")) };
         let mut lower = self.take_out(dir, path.leaf, path.version)?;
-        lower.sort_by(|a, b| a.hash.cmp(&b.hash));
+        lower.sort_by_key(|entry| entry.hash);
         let size = |entry: &Loose| dirent::needed(entry.name.len());
         let total: usize = lower.iter().map(size).sum();
         let mut sum = 0;

@@ -244,6 +244,7 @@ impl FileSystem for Ext4 {
         self.now = now;
         self.generation ^= now.nanos ^ now.seconds as u32;
         self.begin_edit()?;
+        self.write_back_if_many()?;
         Ok(self)
     }
 
@@ -263,6 +264,10 @@ impl FileSystem for Ext4 {
         self.load_zones()?;
         let bs = self.geometry.bs();
         Ok(self.free_runs()?.into_iter().map(|run| run.start * bs..run.end * bs).collect())
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.missing_commits()
     }
 
     fn as_ext4(&mut self) -> Option<&mut Ext4> {

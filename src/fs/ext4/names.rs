@@ -32,12 +32,17 @@ pub(super) fn put_in_area(area: &mut [u8], has_types: bool, new: &NewEntry<'_>) 
             break;
         }
     }
-    let Some((at, used, len)) = place else { return Some(false) };
+    let Some(place) = place else { return Some(false) };
+    put_at(area, place, new);
+    Some(true)
+}
+
+/// Puts an entry into the record at `at`, behind the `used` bytes of its `len`.
+fn put_at(area: &mut [u8], (at, used, len): (usize, usize, usize), new: &NewEntry<'_>) {
     if used > 0 {
         dirent::put_len(area, at, used);
     }
     dirent::put(area, at + used, len - used, new.inode, new.kind, new.name);
-    Some(true)
 }
 
 /// Takes an entry out: the record before it grows, or the first of the area becomes unused. Answers whether it was
@@ -76,21 +81,22 @@ impl Ext4 {
 
     /// Tries to put an entry into one leaf.
     pub(super) fn put_in_leaf(&mut self, dir: &Inode, logical: u64, new: &NewEntry<'_>) -> Result<bool> {
-        let has_types = self.geometry.has_types();
         // Looked at before it is changed, so that a full leaf is not written again.
         let block = self.dir_block(dir, logical)?.ok_or_else(|| self.broken(dir, "a leaf is a hole"))?;
         let need = dirent::needed(new.name.len());
-        let mut room = false;
+        let mut place = None;
         for entry in self.entries_of(dir, logical, self.entry_area(&block)) {
             let entry = entry?;
-            room |= entry.len - entry.used() >= need;
+            if entry.len - entry.used() >= need {
+                place = Some((entry.at, entry.used(), entry.len));
+                break;
+            }
         }
+        let (number, role) = (block.number, block.role);
         drop(block);
-        if !room {
-            return Ok(false);
-        }
-        let put = put_in_area(self.leaf_mut(dir, logical)?, has_types, new);
-        put.ok_or_else(|| self.broken(dir, &format!("broken entry in block {logical}")))
+        let Some(place) = place else { return Ok(false) };
+        put_at(self.block_mut(number, role)?, place, new);
+        Ok(true)
     }
 
     /// Adds a block to a directory; the caller fills it. The inode is changed but not stored.

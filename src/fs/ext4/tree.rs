@@ -145,11 +145,11 @@ impl Ext4 {
         let mut map = self.map(inode)?;
         let keep = map.runs.partition_point(|run| run.logical < from);
         let mut freed: Vec<Run> = map.runs.drain(keep..).collect();
-        if let Some(last) = map.runs.last_mut() {
-            if let Some(part) = last.clip(from, u64::MAX) {
-                last.len -= part.len;
-                freed.insert(0, part);
-            }
+        if let Some(last) = map.runs.last_mut()
+            && let Some(part) = last.clip(from, u64::MAX)
+        {
+            last.len -= part.len;
+            freed.insert(0, part);
         }
         let mut kept = map.runs.last().copied();
         for run in freed {

@@ -227,7 +227,7 @@ impl Volume {
             if bytes.first().is_none_or(|len| *len == 0) {
                 // Records do not cross sectors: zeros to the end of this one, then the next one begins.
                 let next = (at / SECTOR + 1) * SECTOR;
-                if at % SECTOR == 0 || next >= self.device.len() {
+                if at.is_multiple_of(SECTOR) || next >= self.device.len() {
                     return Err(Error::corrupt(format!("iso9660: record {}: its last piece is missing", id.0)));
                 }
                 at = next;

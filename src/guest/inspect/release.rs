@@ -77,6 +77,8 @@ pub(super) fn read(guest: &Guest, system: &mut System) -> Result<bool> {
         // A testing system has words there: `trixie/sid`.
         if let (true, Some((major, minor))) = (system.distro == "debian", version(line)) {
             (system.major, system.minor) = (major, minor);
+            // guestfish's answer, and scripts compare it: where the file is asked, its line is the name too.
+            system.product_name = line.to_string();
         }
         return Ok(true);
     }

@@ -33,7 +33,7 @@ fn distributions() {
     let debian = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n";
     for link in ["-> ../usr/lib/os-release", "-> /usr/lib/os-release"] {
         let files = [("/usr/lib/os-release", debian), ("/etc/os-release", link), ("/etc/debian_version", "12.5\n")];
-        assert_eq!(verdict(&files), ("debian".into(), 12, 5, "Debian GNU/Linux 12 (bookworm)".into(), "deb".into()));
+        assert_eq!(verdict(&files), ("debian".into(), 12, 5, "12.5".into(), "deb".into()));
     }
     let ubuntu = "ID=ubuntu\nVERSION_ID='22.04'\nPRETTY_NAME=\"Ubuntu \\\"22.04\\\"\"\n";
     let files = [("/etc/os-release", ubuntu), ("/etc/debian_version", "bookworm/sid\n")];

@@ -126,6 +126,16 @@ impl Ext4 {
         Ok(())
     }
 
+    /// What is not replayed, if there is anything.
+    pub(super) fn missing_commits(&self) -> Option<String> {
+        let fast = self.recovery.as_ref().is_some_and(|recovery| recovery.fast);
+        fast.then(|| {
+            format!(
+                "its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}"
+            )
+        })
+    }
+
     /// Why the journal forbids writing, if it does.
     pub(super) fn journal_trouble(&self) -> Result<Option<String>> {
         let errno = |superblock: &JournalSuper| match superblock.errno {
@@ -133,12 +143,7 @@ impl Ext4 {
             errno => Some(format!("its journal recorded error {errno} (s_errno); run e2fsck")),
         };
         if let Some(recovery) = &self.recovery {
-            if recovery.fast {
-                return Ok(Some(format!(
-                    "its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}"
-                )));
-            }
-            return Ok(errno(&recovery.superblock));
+            return Ok(self.missing_commits().or_else(|| errno(&recovery.superblock)));
         }
         if !self.superblock.compat().has(Compat::HAS_JOURNAL) {
             return Ok(None);

@@ -99,7 +99,7 @@ impl Ext4 {
             }
             self.release_inode(number, inode.is_dir())?;
             moved.insert(number, to.number());
-            if moved.len() as u32 % BATCH == 0 {
+            if (moved.len() as u32).is_multiple_of(BATCH) {
                 self.write_back()?;
             }
         }
@@ -130,7 +130,7 @@ impl Ext4 {
                     changes.into_iter().for_each(|(at, to)| put_le32(bytes, at, to));
                 }
             }
-            if count % BATCH == 0 {
+            if u32::is_multiple_of(count, BATCH) {
                 self.write_back()?;
             }
         }
@@ -149,7 +149,7 @@ impl Ext4 {
                     _ => error,
                 })?;
             }
-            if count % BATCH == 0 {
+            if u32::is_multiple_of(count, BATCH) {
                 self.write_back()?;
             }
         }

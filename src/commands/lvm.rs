@@ -1,0 +1,704 @@
+//! Commands on LVM's physical volumes, groups and logical volumes.
+
+use super::writing::done;
+use crate::base::{Error, Kind as ErrorKind, Result};
+use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
+use crate::session::volume_name;
+use crate::volume::lvm::{self, Allocation, Group, Id, LogicalVolume, Lvm, PhysicalVolume, Stamp};
+
+const DEVICE: Param = Param::required("device", Kind::Device);
+const VGNAME: Param = Param::required("vgname", Kind::Text);
+const ACTIVATE: Param = Param::required("activate", Kind::Bool);
+
+/// The lines of an example, after a group `vg` of one disk with the volume `root` was made.
+macro_rules! example {
+    ($lines:expr, $output:expr) => {
+        &[Example {
+            setup: Setup::EmptyDisk,
+            lines: concat!("pvcreate /dev/sda\nvgcreate vg /dev/sda\nlvcreate root vg 20\n", $lines),
+            output: $output,
+        }]
+    };
+}
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "lvcreate",
+        aliases: &[],
+        summary: "make a logical volume of a size in MiB",
+        help: "The size is rounded up to whole extents. The volume lies in one piece where the group has room for that.",
+        params: &[
+            Param::required("logvol", Kind::Text),
+            Param::required("volgroup", Kind::Text),
+            Param::required("mbytes", Kind::Int),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvcreate swap vg 10\nblockdev-getsize64 /dev/vg/swap\n", "12582912\n"),
+        run: |cx, args| create(cx, args, mebibytes(args)?),
+    },
+    Command {
+        name: "lvcreate-free",
+        aliases: &[],
+        summary: "make a logical volume of a part of what is free",
+        help: "PERCENT of the group's free extents, rounded down.",
+        params: &[
+            Param::required("logvol", Kind::Text),
+            Param::required("volgroup", Kind::Text),
+            Param::required("percent", Kind::Int),
+        ],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvcreate-free rest vg 100\nblockdev-getsize64 /dev/vg/rest\n", "41943040\n"),
+        run: |cx, args| create(cx, args, percent(args)?),
+    },
+    Command {
+        name: "lvm-canonical-lv-name",
+        aliases: &[],
+        summary: "usual name of a logical volume",
+        help: "`/dev/VG/LV` for `/dev/mapper/VG-LV` and other names.",
+        params: &[Param::required("lvname", Kind::Text)],
+        returns: Returns::Text,
+        effect: Effect::Reads,
+        examples: example!("lvm-canonical-lv-name /dev/mapper/vg-root\n", "/dev/vg/root\n"),
+        run: |cx, args| {
+            let (group, volume) = logical(cx, &args.text("lvname"))?;
+            Ok(Value::text(volume_name(&group, &volume)))
+        },
+    },
+    Command {
+        name: "lvm-clear-filter",
+        aliases: &[],
+        summary: "let LVM see all devices",
+        help: "It always does.",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: example!("lvm-clear-filter\nlvs\n", "/dev/vg/root\n"),
+        run: |_, _| Ok(Value::Nothing),
+    },
+    Command {
+        name: "lvm-remove-all",
+        aliases: &[],
+        summary: "remove all logical volumes, volume groups and physical volumes",
+        help: "",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvm-remove-all\npvs\n", ""),
+        run: |cx, _| {
+            let names: Vec<String> = cx.session.lvm()?.groups.iter().map(|group| group.name.clone()).collect();
+            for name in names {
+                remove_group(cx, &name)?;
+            }
+            let devices: Vec<String> = cx.session.lvm()?.physical.iter().map(|pv| pv.name.clone()).collect();
+            for device in devices {
+                remove_physical(cx, &device)?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "lvm-scan",
+        aliases: &["vgscan"],
+        summary: "look for logical volumes again",
+        help: "Nothing needs it: LVM is read anew after every change, and all its volumes are active.",
+        params: &[Param::maybe("activate", Kind::Bool)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: example!("lvm-scan true\nlvs\n", "/dev/vg/root\n"),
+        run: |_, _| Ok(Value::Nothing),
+    },
+    Command {
+        name: "lvremove",
+        aliases: &[],
+        summary: "remove a logical volume, or all of a group",
+        help: "DEVICE is `/dev/VG/LV`, or `/dev/VG` for all its volumes.",
+        params: &[Param::required("device", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvremove /dev/vg/root\nlvs\n", ""),
+        run: |cx, args| {
+            let device = args.text("device");
+            let names = match device.strip_prefix("/dev/") {
+                Some(group) if cx.session.lvm()?.group(group).is_ok() => volumes_of(cx, group)?,
+                _ => vec![logical(cx, &device)?],
+            };
+            for (group, volume) in names {
+                cx.session.release(&volume_name(&group, &volume))?;
+                cx.session.lvm()?.remove_volume(&group, &volume, stamp(cx, "lvremove"))?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "lvrename",
+        aliases: &[],
+        summary: "rename a logical volume",
+        help: "Both names are `/dev/VG/LV`; the second one may be the new name alone.",
+        params: &[Param::required("logvol", Kind::Text), Param::required("newlogvol", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvrename /dev/vg/root /dev/vg/home\nlvs\n", "/dev/vg/home\n"),
+        run: |cx, args| {
+            let (group, volume) = logical(cx, &args.text("logvol"))?;
+            let to = args.text("newlogvol");
+            let name = match to.strip_prefix("/dev/").unwrap_or(&to).split_once('/') {
+                None => to.as_str(),
+                Some((same, name)) if same == group => name,
+                Some(_) => return Err(Error::usage("a logical volume stays in its group").at(to)),
+            };
+            cx.session.release(&volume_name(&group, &volume))?;
+            done(cx.session.lvm()?.rename_volume(&group, &volume, name, stamp(cx, "lvrename")))
+        },
+    },
+    Command {
+        name: "lvresize",
+        aliases: &[],
+        summary: "set the size of a logical volume in MiB",
+        help: "Rounded up to whole extents. What is on it is not told: grow a file system after its volume, shrink it before.",
+        params: &[DEVICE, Param::required("mbytes", Kind::Int)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvresize /dev/vg/root 40\nblockdev-getsize64 /dev/vg/root\n", "41943040\n"),
+        run: |cx, args| resize(cx, &args.text("device"), mebibytes(args)?),
+    },
+    Command {
+        name: "lvresize-free",
+        aliases: &[],
+        summary: "grow a logical volume by a part of what is free",
+        help: "By PERCENT of the group's free extents, rounded up.",
+        params: &[Param::required("lv", Kind::Device), Param::required("percent", Kind::Int)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("lvresize-free /dev/vg/root 100\nblockdev-getsize64 /dev/vg/root\n", "62914560\n"),
+        run: |cx, args| resize(cx, &args.text("lv"), percent(args)?),
+    },
+    Command {
+        name: "lvs",
+        aliases: &[],
+        summary: "logical volumes",
+        help: "Their devices, by group and name.",
+        params: &[],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: example!("lvs\n", "/dev/vg/root\n"),
+        run: |cx, _| Ok(Value::list(cx.session.logical_volumes()?)),
+    },
+    Command {
+        name: "lvs-full",
+        aliases: &[],
+        summary: "what LVM knows of all logical volumes",
+        help: "Sizes in bytes. Numbers that only a running kernel has are -1.",
+        params: &[],
+        returns: Returns::Structs,
+        effect: Effect::Reads,
+        examples: example!(
+            "lvs-full | egrep 'lv_name|lv_size|seg_count'\n",
+            "  lv_name: root\n  lv_size: 20971520\n  seg_count: 1\n"
+        ),
+        run: |cx, _| {
+            let lvm = cx.session.lvm()?;
+            Ok(Value::Structs(lvm.volumes().map(|(group, volume)| volume_facts(group, volume)).collect()))
+        },
+    },
+    Command {
+        name: "lvuuid",
+        aliases: &[],
+        summary: "UUID of a logical volume",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Text,
+        effect: Effect::Reads,
+        examples: example!("lvuuid /dev/vg/root | tr A-Za-z0-9 N\n", "NNNNNN-NNNN-NNNN-NNNN-NNNN-NNNN-NNNNNN\n"),
+        run: |cx, args| {
+            let (group, volume) = logical(cx, &args.text("device"))?;
+            let lvm = cx.session.lvm()?;
+            let (_, volume) = lvm.volume(&group, &volume).ok_or(ErrorKind::NotFound)?;
+            Ok(Value::text(volume.id.to_string()))
+        },
+    },
+    Command {
+        name: "pvchange-uuid",
+        aliases: &[],
+        summary: "give a physical volume a new UUID",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("pvchange-uuid /dev/sda\nlvs\n", "/dev/vg/root\n"),
+        run: |cx, args| change_physical_id(cx, &args.text("device")),
+    },
+    Command {
+        name: "pvchange-uuid-all",
+        aliases: &[],
+        summary: "give all physical volumes new UUIDs",
+        help: "",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("pvchange-uuid-all\npvs\n", "/dev/sda\n"),
+        run: |cx, _| {
+            let names: Vec<String> = cx.session.lvm()?.physical.iter().map(|pv| pv.name.clone()).collect();
+            for name in names {
+                change_physical_id(cx, &name)?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "pvcreate",
+        aliases: &[],
+        summary: "make a device a physical volume of LVM",
+        help: "What was on the device is gone. A device that belongs to a volume group is refused.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::EmptyDisk,
+            lines: "part-disk /dev/sda mbr\npvcreate /dev/sda1\npvs\nvfs-type /dev/sda1\n",
+            output: "/dev/sda1\nLVM2_member\n",
+        }],
+        run: |cx, args| {
+            let name = args.text("device");
+            refuse_member(cx, &name)?;
+            cx.session.release(&name)?;
+            let id = new_id(cx);
+            lvm::create_physical(&cx.session.device(&name)?, id).map_err(|e| e.at(&name))?;
+            match cx.session.identify(&name)? {
+                Some(found) if found.fs_type == "LVM2_member" => Ok(Value::Nothing),
+                found => Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("the device still counts as {}", found.unwrap_or_default().fs_type),
+                )
+                .at(name)),
+            }
+        },
+    },
+    Command {
+        name: "pvremove",
+        aliases: &[],
+        summary: "make a physical volume a plain device again",
+        help: "Only one that belongs to no volume group.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("vgremove vg\npvremove /dev/sda\npvs\n", ""),
+        run: |cx, args| remove_physical(cx, &args.text("device")),
+    },
+    Command {
+        name: "pvs",
+        aliases: &[],
+        summary: "physical volumes",
+        help: "",
+        params: &[],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: example!("pvs\n", "/dev/sda\n"),
+        run: |cx, _| Ok(Value::list(cx.session.lvm()?.physical.iter().map(|pv| pv.name.clone()))),
+    },
+    Command {
+        name: "pvs-full",
+        aliases: &[],
+        summary: "what LVM knows of all physical volumes",
+        help: "Sizes in bytes.",
+        params: &[],
+        returns: Returns::Structs,
+        effect: Effect::Reads,
+        examples: example!(
+            "pvs-full | egrep 'pv_name|pv_pe_'\n",
+            "  pv_name: /dev/sda\n  pv_pe_count: 15\n  pv_pe_alloc_count: 5\n"
+        ),
+        run: |cx, _| {
+            let lvm = cx.session.lvm()?;
+            Ok(Value::Structs(lvm.physical.iter().map(|pv| physical_facts(&lvm, pv)).collect()))
+        },
+    },
+    Command {
+        name: "pvuuid",
+        aliases: &[],
+        summary: "UUID of a physical volume",
+        help: "",
+        params: &[DEVICE],
+        returns: Returns::Text,
+        effect: Effect::Reads,
+        examples: example!("pvuuid /dev/sda | tr A-Za-z0-9 N\n", "NNNNNN-NNNN-NNNN-NNNN-NNNN-NNNN-NNNNNN\n"),
+        run: |cx, args| {
+            let lvm = cx.session.lvm()?;
+            Ok(Value::text(lvm.physical_volume(&args.text("device"))?.label.id.to_string()))
+        },
+    },
+    Command {
+        name: "vg-activate",
+        aliases: &[],
+        summary: "activate volume groups, or deactivate them",
+        help: "Accepted for guestfish's scripts: volumes are always active. The groups must be there.",
+        params: &[ACTIVATE, Param::required("volgroups", Kind::List)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: example!("vg-activate true vg\nlvs\n", "/dev/vg/root\n"),
+        run: |cx, args| {
+            let lvm = cx.session.lvm()?;
+            for name in args.list("volgroups") {
+                lvm.group(&String::from_utf8_lossy(name))?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "vg-activate-all",
+        aliases: &[],
+        summary: "activate all volume groups, or deactivate them",
+        help: "Accepted for guestfish's scripts: volumes are always active.",
+        params: &[ACTIVATE],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: example!("vg-activate-all false\nlvs\n", "/dev/vg/root\n"),
+        run: |_, _| Ok(Value::Nothing),
+    },
+    Command {
+        name: "vgchange-uuid",
+        aliases: &[],
+        summary: "give a volume group a new UUID",
+        help: "",
+        params: &[Param::required("vg", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("vgchange-uuid vg\nlvs\n", "/dev/vg/root\n"),
+        run: |cx, args| {
+            let id = new_id(cx);
+            done(cx.session.lvm()?.change_group_id(&args.text("vg"), id, stamp(cx, "vgchange-uuid")))
+        },
+    },
+    Command {
+        name: "vgchange-uuid-all",
+        aliases: &[],
+        summary: "give all volume groups new UUIDs",
+        help: "",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("vgchange-uuid-all\nvgs\n", "vg\n"),
+        run: |cx, _| {
+            let lvm = cx.session.lvm()?;
+            for group in &lvm.groups {
+                let id = new_id(cx);
+                lvm.change_group_id(&group.name, id, stamp(cx, "vgchange-uuid-all"))?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
+        name: "vgcreate",
+        aliases: &[],
+        summary: "make a volume group of physical volumes",
+        help: "Its extents have 4 MiB.",
+        params: &[Param::required("volgroup", Kind::Text), Param::required("physvols", Kind::List)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::EmptyDisk,
+            lines: "pvcreate /dev/sda\nvgcreate vg /dev/sda\nvgs\n",
+            output: "vg\n",
+        }],
+        run: |cx, args| {
+            let canonical = |name: &Vec<u8>| cx.session.canonical(&String::from_utf8_lossy(name));
+            let devices = args.list("physvols").iter().map(canonical).collect::<Result<Vec<String>>>()?;
+            let id = new_id(cx);
+            done(cx.session.lvm()?.create_group(&args.text("volgroup"), &devices, id, stamp(cx, "vgcreate")))
+        },
+    },
+    Command {
+        name: "vglvuuids",
+        aliases: &[],
+        summary: "identifiers of the logical volumes of a group",
+        help: "",
+        params: &[VGNAME],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: example!("vglvuuids vg | wc -l\n", "1\n"),
+        run: |cx, args| {
+            let lvm = cx.session.lvm()?;
+            let group = lvm.group(&args.text("vgname"))?;
+            Ok(Value::list(group.volumes.iter().filter(|volume| volume.visible).map(|volume| volume.id.to_string())))
+        },
+    },
+    Command {
+        name: "vgmeta",
+        aliases: &[],
+        summary: "metadata of a volume group as text",
+        help: "",
+        params: &[VGNAME],
+        returns: Returns::Bytes,
+        effect: Effect::Reads,
+        examples: example!("vgmeta vg | grep extent_size\n", "extent_size = 8192\n"),
+        run: |cx, args| Ok(Value::Bytes(cx.session.lvm()?.group(&args.text("vgname"))?.render().into_bytes())),
+    },
+    Command {
+        name: "vgpvuuids",
+        aliases: &[],
+        summary: "identifiers of the physical volumes of a group",
+        help: "",
+        params: &[VGNAME],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: example!("vgpvuuids vg | wc -l\n", "1\n"),
+        run: |cx, args| {
+            let lvm = cx.session.lvm()?;
+            let group = lvm.group(&args.text("vgname"))?;
+            Ok(Value::list(group.members.iter().map(|member| member.id.to_string())))
+        },
+    },
+    Command {
+        name: "vgremove",
+        aliases: &[],
+        summary: "remove a volume group with all its volumes",
+        help: "Its physical volumes stay.",
+        params: &[VGNAME],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("vgremove vg\nvgs\npvs\n", "/dev/sda\n"),
+        run: |cx, args| remove_group(cx, &args.text("vgname")),
+    },
+    Command {
+        name: "vgrename",
+        aliases: &[],
+        summary: "rename a volume group",
+        help: "",
+        params: &[Param::required("volgroup", Kind::Text), Param::required("newvolgroup", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("vgrename vg data\nlvs\n", "/dev/data/root\n"),
+        run: |cx, args| {
+            let name = args.text("volgroup");
+            release_group(cx, &name)?;
+            done(cx.session.lvm()?.rename_group(&name, &args.text("newvolgroup"), stamp(cx, "vgrename")))
+        },
+    },
+    Command {
+        name: "vgs",
+        aliases: &[],
+        summary: "volume groups",
+        help: "",
+        params: &[],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: example!("vgs\n", "vg\n"),
+        run: |cx, _| Ok(Value::list(cx.session.lvm()?.groups.iter().map(|group| group.name.clone()))),
+    },
+    Command {
+        name: "vgs-full",
+        aliases: &[],
+        summary: "what LVM knows of all volume groups",
+        help: "Sizes in bytes.",
+        params: &[],
+        returns: Returns::Structs,
+        effect: Effect::Reads,
+        examples: example!(
+            "vgs-full | egrep 'vg_name|vg_free|seqno'\n",
+            "  vg_name: vg\n  vg_free: 41943040\n  vg_free_count: 10\n  vg_seqno: 2\n"
+        ),
+        run: |cx, _| {
+            let lvm = cx.session.lvm()?;
+            Ok(Value::Structs(lvm.groups.iter().map(|group| group_facts(&lvm, group)).collect()))
+        },
+    },
+    Command {
+        name: "vguuid",
+        aliases: &[],
+        summary: "UUID of a volume group",
+        help: "",
+        params: &[VGNAME],
+        returns: Returns::Text,
+        effect: Effect::Reads,
+        examples: example!("vguuid vg | tr A-Za-z0-9 N\n", "NNNNNN-NNNN-NNNN-NNNN-NNNN-NNNN-NNNNNN\n"),
+        run: |cx, args| Ok(Value::text(cx.session.lvm()?.group(&args.text("vgname"))?.id.to_string())),
+    },
+];
+
+fn stamp<'a>(cx: &Context, command: &'a str) -> Stamp<'a> {
+    Stamp { now: cx.host.now(), command }
+}
+
+fn new_id(cx: &Context) -> Id {
+    Id::from_random([cx.host.random(), cx.host.random()])
+}
+
+fn mebibytes(args: &Args) -> Result<Allocation> {
+    let size = args.int("mbytes");
+    match u64::try_from(size) {
+        Ok(size @ 1..) => Ok(Allocation::Bytes(size << 20)),
+        _ => Err(Error::usage(format!("a size of {size} MiB"))),
+    }
+}
+
+fn percent(args: &Args) -> Result<Allocation> {
+    match args.int("percent") {
+        percent @ 1..=100 => Ok(Allocation::FreePercent(percent as u64)),
+        percent => Err(Error::usage(format!("{percent} is no percentage between 1 and 100"))),
+    }
+}
+
+/// Group and name of a logical volume that must be there.
+fn logical(cx: &Context, name: &str) -> Result<(String, String)> {
+    cx.session
+        .logical_volume(name)?
+        .ok_or_else(|| Error::from(ErrorKind::NotFound).at(name).hint("lvs lists the logical volumes"))
+}
+
+fn create(cx: &mut Context, args: &Args, size: Allocation) -> Result<Value> {
+    let (group, name, id) = (args.text("volgroup"), args.text("logvol"), new_id(cx));
+    cx.session.lvm()?.create_volume(&group, &name, size, id, stamp(cx, "lvcreate"))?;
+    done(lvm::wipe(&cx.session.device(&volume_name(&group, &name))?))
+}
+
+fn resize(cx: &mut Context, device: &str, size: Allocation) -> Result<Value> {
+    let (group, volume) = logical(cx, device)?;
+    cx.session.release(device)?;
+    done(cx.session.lvm()?.resize_volume(&group, &volume, size, stamp(cx, "lvresize")))
+}
+
+/// Group and name of each visible volume of a group.
+fn volumes_of(cx: &Context, group: &str) -> Result<Vec<(String, String)>> {
+    let lvm = cx.session.lvm()?;
+    let of_group = lvm.volumes().filter(|(found, _)| found.name == group);
+    Ok(of_group.map(|(found, volume)| (found.name.clone(), volume.name.clone())).collect())
+}
+
+/// Closes what is open on the volumes of a group.
+fn release_group(cx: &mut Context, group: &str) -> Result<()> {
+    for (group, volume) in volumes_of(cx, group)? {
+        cx.session.release(&volume_name(&group, &volume))?;
+    }
+    Ok(())
+}
+
+fn remove_group(cx: &mut Context, name: &str) -> Result<Value> {
+    release_group(cx, name)?;
+    done(cx.session.lvm()?.remove_group(name))
+}
+
+fn remove_physical(cx: &mut Context, device: &str) -> Result<Value> {
+    cx.session.release(device)?;
+    done(cx.session.lvm()?.remove_physical(device))
+}
+
+fn change_physical_id(cx: &mut Context, device: &str) -> Result<Value> {
+    let id = new_id(cx);
+    done(cx.session.lvm()?.change_physical_id(device, id, stamp(cx, "pvchange-uuid")))
+}
+
+fn refuse_member(cx: &Context, device: &str) -> Result<()> {
+    let lvm = cx.session.lvm()?;
+    let pv = lvm.physical.iter().find(|pv| pv.name == device);
+    match pv.and_then(|pv| pv.group).and_then(|group| lvm.groups.get(group)) {
+        Some(group) => Err(Error::new(ErrorKind::Busy, format!("it belongs to volume group '{}'", group.name))
+            .at(device)
+            .hint(format!("vgremove {} first", group.name))),
+        None => Ok(()),
+    }
+}
+
+fn text(text: impl Into<String>) -> Field {
+    Field::Text(text.into().into_bytes())
+}
+
+fn int(n: u64) -> Field {
+    Field::Int(n.into())
+}
+
+fn physical_facts(lvm: &Lvm, pv: &PhysicalVolume) -> Record {
+    let group = pv.group.and_then(|group| lvm.groups.get(group));
+    let member = group.and_then(|group| group.members.iter().find(|member| member.id == pv.label.id));
+    let extent = group.map_or(0, |group| group.extent);
+    let (extents, free) = match (group, member) {
+        (Some(group), Some(member)) => (member.extents, group.free_on(&member.key)),
+        _ => (0, 0),
+    };
+    let (size, free_bytes) = match member {
+        Some(_) => (extents.saturating_mul(extent), free.saturating_mul(extent)),
+        None => (pv.device.len(), pv.device.len()),
+    };
+    let attributes = match member {
+        Some(member) if member.allocatable => "a--",
+        _ => "---",
+    };
+    let (areas, area_free) = pv.areas();
+    Record(vec![
+        ("pv_name", text(pv.name.as_str())),
+        ("pv_uuid", text(pv.label.id.letters())),
+        ("pv_fmt", text("lvm2")),
+        ("pv_size", int(size)),
+        ("dev_size", int(pv.device.len())),
+        ("pv_free", int(free_bytes)),
+        ("pv_used", int(size.saturating_sub(free_bytes))),
+        ("pv_attr", text(attributes)),
+        ("pv_pe_count", int(extents)),
+        ("pv_pe_alloc_count", int(extents.saturating_sub(free))),
+        (
+            "pv_tags",
+            text(
+                group.zip(member).map_or(String::new(), |(group, member)| group.tags("physical_volumes", &member.key)),
+            ),
+        ),
+        ("pe_start", int(member.map_or(1 << 20, |member| member.start))),
+        ("pv_mda_count", int(areas as u64)),
+        ("pv_mda_free", int(area_free)),
+    ])
+}
+
+fn group_facts(lvm: &Lvm, group: &Group) -> Record {
+    let (extents, free) = group.extents();
+    let members = lvm.members(group);
+    let areas: Vec<(usize, u64)> = members.iter().filter_map(|pv| lvm.physical.get(*pv)).map(|pv| pv.areas()).collect();
+    let number = |name: &str| int(group.text.number(name).unwrap_or(0));
+    Record(vec![
+        ("vg_name", text(group.name.as_str())),
+        ("vg_uuid", text(group.id.letters())),
+        ("vg_fmt", text("lvm2")),
+        ("vg_attr", text(if group.fixed.is_some() { "r-p-n-" } else { "wz--n-" })),
+        ("vg_size", int(extents.saturating_mul(group.extent))),
+        ("vg_free", int(free.saturating_mul(group.extent))),
+        ("vg_sysid", text(group.text.text("system_id").unwrap_or_default())),
+        ("vg_extent_size", int(group.extent)),
+        ("vg_extent_count", int(extents)),
+        ("vg_free_count", int(free)),
+        ("max_lv", number("max_lv")),
+        ("max_pv", number("max_pv")),
+        ("pv_count", int(group.members.len() as u64)),
+        ("lv_count", int(group.volumes.iter().filter(|volume| volume.visible).count() as u64)),
+        ("snap_count", int(group.snapshots() as u64)),
+        ("vg_seqno", int(group.sequence)),
+        ("vg_tags", text(group.text.words("tags").join(","))),
+        ("vg_mda_count", int(areas.iter().map(|area| area.0 as u64).sum())),
+        ("vg_mda_free", int(areas.iter().map(|area| area.1).min().unwrap_or(0))),
+    ])
+}
+
+fn volume_facts(group: &Group, volume: &LogicalVolume) -> Record {
+    let write = if volume.read_only.is_some() { 'r' } else { 'w' };
+    let kind = match volume.kind() {
+        "raid1" => 'r',
+        "snapshot" => 's',
+        _ => '-',
+    };
+    let active = if group.refused.is_some() || volume.refused.is_some() { '-' } else { 'a' };
+    Record(vec![
+        ("lv_name", text(volume.name.as_str())),
+        ("lv_uuid", text(volume.id.letters())),
+        ("lv_attr", text(format!("{kind}{write}i-{active}-----"))),
+        ("lv_major", Field::Int(-1)),
+        ("lv_minor", Field::Int(-1)),
+        ("lv_kernel_major", Field::Int(-1)),
+        ("lv_kernel_minor", Field::Int(-1)),
+        ("lv_size", int(volume.extents().saturating_mul(group.extent))),
+        ("seg_count", int(volume.segments.len() as u64)),
+        ("origin", text("")),
+        ("snap_percent", Field::Percent(None)),
+        ("copy_percent", Field::Percent(None)),
+        ("move_pv", text("")),
+        ("lv_tags", text(group.tags("logical_volumes", &volume.name))),
+        ("mirror_log", text("")),
+        ("modules", text("")),
+    ])
+}

@@ -1,0 +1,126 @@
+//! Logical volumes among the devices of a session.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Session;
+use crate::base::{Error, Kind, Result};
+use crate::disk::Device;
+use crate::volume::lvm::{self, Lvm, Opened};
+
+/// Where the bytes of a device are: disks and ranges of them.
+pub(super) type Place = Vec<(usize, Range<u64>)>;
+
+/// Whether two devices have bytes in common.
+pub(super) fn overlap(a: &Place, b: &Place) -> bool {
+    a.iter().any(|(disk, one)| b.iter().any(|(other, two)| disk == other && one.start < two.end && two.start < one.end))
+}
+
+/// The name of a logical volume: `/dev/VG/LV`.
+pub fn volume_name(group: &str, volume: &str) -> String {
+    format!("/dev/{group}/{volume}")
+}
+
+/// Group and volume of a name under /dev/mapper: they are joined by a dash, their own dashes are doubled.
+fn mapper_name(name: &str) -> Option<(String, String)> {
+    let mut parts = vec![String::new()];
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '-' if chars.next_if_eq(&'-').is_none() => parts.push(String::new()),
+            c => parts.last_mut()?.push(c),
+        }
+    }
+    let [group, volume]: [String; 2] = parts.try_into().ok()?;
+    Some((group, volume))
+}
+
+/// Group and volume that a name below /dev means.
+fn split(name: &str) -> Option<(String, String)> {
+    let (group, volume) = name.strip_prefix("/dev/")?.split_once('/')?;
+    match group {
+        "mapper" => mapper_name(volume),
+        _ => Some((group.to_string(), volume.to_string())),
+    }
+}
+
+impl Session {
+    /// Physical volumes, groups and logical volumes as they are now.
+    pub fn lvm(&self) -> Result<Arc<Lvm>> {
+        // A command may be changing them right now.
+        if !self.inside
+            && let Some(found) = self.groups.borrow().as_ref()
+        {
+            return Ok(found.clone());
+        }
+        let mut devices = Vec::new();
+        for name in self.blocks()? {
+            let device = self.device(&name)?;
+            devices.push((name, device));
+        }
+        let found = Arc::new(lvm::scan(devices)?);
+        *self.groups.borrow_mut() = Some(found.clone());
+        Ok(found)
+    }
+
+    /// The logical volume that a name means, as group and volume.
+    pub fn logical_volume(&self, name: &str) -> Result<Option<(String, String)>> {
+        let Some((group, volume)) = split(name) else { return Ok(None) };
+        Ok(self.lvm()?.volume(&group, &volume).is_some().then_some((group, volume)))
+    }
+
+    /// Names of all logical volumes, by group and name.
+    pub fn logical_volumes(&self) -> Result<Vec<String>> {
+        Ok(self.lvm()?.volumes().map(|(group, volume)| volume_name(&group.name, &volume.name)).collect())
+    }
+
+    fn open_logical(&self, name: &str) -> Result<(Arc<Lvm>, Opened)> {
+        let missing = || Error::from(Kind::NotFound).at(name);
+        let (group, volume) = split(name).ok_or_else(missing)?;
+        let lvm = self.lvm()?;
+        let (group, volume) = lvm.volume(&group, &volume).ok_or_else(missing)?;
+        let opened = lvm.open(group, volume).map_err(|e| e.at(name))?;
+        Ok((lvm, opened))
+    }
+
+    /// The device of a logical volume.
+    pub(super) fn logical_device(&self, name: &str) -> Result<Device> {
+        Ok(self.open_logical(name)?.1.device)
+    }
+
+    /// Where a logical volume's bytes are.
+    pub(super) fn logical_place(&self, name: &str) -> Result<Place> {
+        let (lvm, opened) = self.open_logical(name)?;
+        let mut place = Vec::new();
+        for (pv, range) in opened.places {
+            let pv = lvm.physical.get(pv).ok_or(Kind::Internal)?;
+            for (disk, whole) in self.place(&pv.name)? {
+                place.push((disk, whole.start + range.start..whole.start + range.end));
+            }
+        }
+        Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let pair = |a: &str, b: &str| Some((a.to_string(), b.to_string()));
+        assert_eq!(split("/dev/mapper/centos-root"), pair("centos", "root"));
+        assert_eq!(split("/dev/mapper/a--b-c--d"), pair("a-b", "c-d"));
+        assert_eq!(split("/dev/mapper/a-b-c"), None);
+        assert_eq!(split("/dev/mapper/ab"), None);
+        assert_eq!(split("/dev/vg-1/lv"), pair("vg-1", "lv"));
+        assert_eq!(split("/dev/sda"), None);
+    }
+
+    #[test]
+    fn devices_that_share_bytes() {
+        let place = vec![(0, 10..20), (1, 0..5)];
+        assert!(overlap(&place, &vec![(1, 4..6)]) && overlap(&place, &vec![(0, 0..100)]));
+        assert!(!overlap(&place, &vec![(0, 20..30), (1, 5..6), (2, 0..100)]));
+    }
+}
