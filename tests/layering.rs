@@ -55,10 +55,10 @@ fn broken(name: &str, source: &str) -> Vec<String> {
                 }
             }
             let other = DRIVERS.iter().find(|d| line[at..].starts_with(&format!("crate::fs::{d}")));
-            if let (Some(own), Some(other)) = (driver.filter(|d| DRIVERS.contains(d)), other) {
-                if own != *other {
-                    fail(format!("the driver {own} may not use the driver {other}"));
-                }
+            if let (Some(own), Some(other)) = (driver.filter(|d| DRIVERS.contains(d)), other)
+                && own != *other
+            {
+                fail(format!("the driver {own} may not use the driver {other}"));
             }
         }
         for (words, places, why) in ONLY_IN {

@@ -280,10 +280,10 @@ struct Excluding<'a, S> {
 
 impl<S: Sink> Sink for Excluding<'_, S> {
     fn put(&mut self, entry: Entry<'_>) -> Result<()> {
-        if let Some(excluded) = &self.below {
-            if entry.path.strip_prefix(excluded.as_slice()).is_some_and(|rest| rest.starts_with(b"/")) {
-                return Ok(());
-            }
+        if let Some(excluded) = &self.below
+            && entry.path.strip_prefix(excluded.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+        {
+            return Ok(());
         }
         if self.patterns.iter().any(|pattern| excludes(pattern, &entry.path)) {
             self.below = Some(entry.path.0);

@@ -255,7 +255,8 @@ pub fn hint(line: &str) -> Option<String> {
     let usage = command.synopsis();
     let rest = usage.split(' ').skip(1 + given).collect::<Vec<_>>().join(" ");
     let repeated = command.params.iter().any(|p| matches!(p.need, Need::Many | Need::Any));
-    (!rest.is_empty() && !(repeated && given > 0)).then_some(rest)
+    let complete = rest.is_empty() || (repeated && given > 0);
+    (!complete).then_some(rest)
 }
 
 #[cfg(test)]

@@ -95,11 +95,14 @@ fn bare_word(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|b| is_blank(*b)).unwrap_or(text.len()))
 }
 
-/// Cuts a command statement into words. `home` answers the home folder of a user (`None`: the caller's).
+/// Answers the home folder of a user (`None`: the caller's).
+pub type Home<'a> = dyn Fn(Option<&[u8]>) -> Option<Vec<u8>> + 'a;
+
+/// Cuts a command statement into words.
 ///
 /// # Errors
 /// Broken quoting, too many words.
-pub fn command_line(text: &[u8], home: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<CommandLine, LexError> {
+pub fn command_line(text: &[u8], home: &Home) -> Result<CommandLine, LexError> {
     let (name, rest) = bare_word(text);
     let mut line = CommandLine { name: name.to_vec(), ..CommandLine::default() };
     let mut rest = skip_blanks(rest);
@@ -177,7 +180,7 @@ fn number(digits: &[u8], radix: u32) -> Option<u8> {
 }
 
 /// Expands `~` and `~user` at the start of a bare word.
-fn tilde(word: &[u8], home: &dyn Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> Vec<u8> {
+fn tilde(word: &[u8], home: &Home) -> Vec<u8> {
     let Some(after) = word.strip_prefix(b"~") else { return word.to_vec() };
     let (user, path) = after.split_at(after.iter().position(|b| *b == b'/').unwrap_or(after.len()));
     match home((!user.is_empty()).then_some(user)) {

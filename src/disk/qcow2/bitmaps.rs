@@ -41,7 +41,7 @@ fn clusters(image: &Image, extension: &BitmapExtension) -> Result<Vec<u64>> {
     let mut add = |offset: u64, bytes: u64, what: &str| {
         let end = offset.checked_add(bytes).filter(|end| *end <= OFFSET);
         match end {
-            Some(end) if offset % size == 0 && bytes > 0 => {
+            Some(end) if offset.is_multiple_of(size) && bytes > 0 => {
                 used.extend(offset >> bits..end.div_ceil(size));
                 Ok(())
             }

@@ -240,10 +240,10 @@ impl<'a> Builder<'a> {
         let bits = self.shape.cluster_bits;
         let len = stream.len() as u64;
         let limit = most(self.shape.refcount_order).min(u32::MAX.into()) as u32;
-        let last = |at: u64| at + len - 1 >> bits;
+        let last = |at: u64| (at + len - 1) >> bits;
         let full = |count: Option<&u32>| count.is_none_or(|count| *count >= limit);
         // The rest of the cluster of streams, and the one behind it where that is free.
-        let fits = self.streams % self.shape.cluster() != 0
+        let fits = !self.streams.is_multiple_of(self.shape.cluster())
             && !full(self.counts.get((self.streams >> bits) as usize))
             && (last(self.streams) == self.streams >> bits || self.streams >> bits == self.counts.len() as u64 - 1);
         if !fits {
@@ -274,7 +274,7 @@ impl<'a> Builder<'a> {
         l1.resize(l1.len().next_multiple_of(size as usize), 0);
         let l1_home = self.take(l1.len() as u64 >> bits);
         self.put(l1_home, &l1)?;
-        let per_block = size * 8 >> self.shape.refcount_order;
+        let per_block = (size * 8) >> self.shape.refcount_order;
         let (mut blocks, mut table_clusters) = (1, 1);
         // The blocks count themselves and their table; both only grow, and by less than they cover.
         loop {

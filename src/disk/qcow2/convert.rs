@@ -13,6 +13,9 @@ use crate::base::{Error, Kind, Result};
 use crate::disk::pool::{self, Task};
 use crate::disk::{CreateOptions, Disk};
 
+/// A cluster that is being compressed: its number, its bytes, and the stream to be, `None` if it is not shorter.
+type Packing = (u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>);
+
 /// Bytes read from the source at once, at least.
 const CHUNK: u64 = 1 << 20;
 /// Bytes of the source whose map is asked for at once.
@@ -37,13 +40,12 @@ pub(in crate::disk) fn fill(
     let cluster = shape.cluster();
     let mut image = Builder::new(&shape, file, path);
     // Clusters in order that are being compressed.
-    let mut tasks: VecDeque<(u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>)> = VecDeque::new();
-    let finish =
-        |image: &mut Builder, (number, plain, task): (u64, Arc<Vec<u8>>, Task<Option<Vec<u8>>>)| match task.wait() {
-            None => Err(Error::new(Kind::Internal, "a thread that compresses has died")),
-            Some(Some(stream)) => image.packed(number, &stream),
-            Some(None) => image.data(number, &plain),
-        };
+    let mut tasks: VecDeque<Packing> = VecDeque::new();
+    let finish = |image: &mut Builder, (number, plain, task): Packing| match task.wait() {
+        None => Err(Error::new(Kind::Internal, "a thread that compresses has died")),
+        Some(Some(stream)) => image.packed(number, &stream),
+        Some(None) => image.data(number, &plain),
+    };
     let mut next = 0;
     let mut window = 0;
     while window < source.len() {

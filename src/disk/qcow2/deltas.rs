@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(deltas.apply(0, &mut block, 3), Ok(vec![3]));
         assert_eq!(block, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         deltas.drop(2..3);
-        assert_eq!(deltas.apply(0, &mut vec![0; 16], 3), Err(Impossible::Below(2)));
-        assert_eq!(deltas.apply(1, &mut vec![0xff; 16], 3), Err(Impossible::Over(16)));
+        assert_eq!(deltas.apply(0, &mut [0; 16], 3), Err(Impossible::Below(2)));
+        assert_eq!(deltas.apply(1, &mut [0xff; 16], 3), Err(Impossible::Over(16)));
     }
 }

@@ -192,7 +192,7 @@ impl Header {
         }
         let length = self.length();
         if length < 72
-            || length % 8 != 0
+            || !length.is_multiple_of(8)
             || (self.version == 3 && length < 104)
             || u64::from(length) > self.cluster_size()
         {

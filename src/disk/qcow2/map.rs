@@ -127,7 +127,7 @@ impl Image {
             return Ok(None);
         }
         let size = self.header.cluster_size();
-        if offset % size != 0 {
+        if !offset.is_multiple_of(size) {
             return Err(self.corrupt(format!("L1 entry {index}: L2 table at {offset}, not on a cluster")));
         }
         self.tables
@@ -178,7 +178,7 @@ impl Image {
         let bits = self.header.cluster_bits;
         if entry.word & PACKED != 0 {
             let packed = self.packed(entry.word);
-            return Ok(packed.offset >> bits..(packed.offset + packed.len - 1 >> bits) + 1);
+            return Ok(packed.offset >> bits..((packed.offset + packed.len - 1) >> bits) + 1);
         }
         match self.host(cluster, entry.word)? {
             Some(host) if self.header.incompatible & DATA_FILE == 0 => Ok(host >> bits..(host >> bits) + 1),
@@ -232,7 +232,7 @@ impl Image {
     /// The host offset that a standard L2 entry names, if it names one.
     pub fn host(&self, cluster: u64, entry: u64) -> Result<Option<u64>> {
         let host = entry & OFFSET;
-        if host % self.header.cluster_size() != 0 {
+        if !host.is_multiple_of(self.header.cluster_size()) {
             return Err(self.corrupt(format!("L2 entry of guest cluster {cluster}: host offset {host}")));
         }
         if self.header.incompatible & DATA_FILE == 0 {

@@ -55,7 +55,7 @@ impl<'a> Stager<'a> {
             match change {
                 Change::Zero(_) if whole => {
                     // Up to the last whole cluster, or the cut one at the end of the disk.
-                    let last = if end == size { (end - 1 >> bits) + 1 } else { end >> bits };
+                    let last = if end == size { ((end - 1) >> bits) + 1 } else { end >> bits };
                     self.close()?;
                     self.clear(cluster..last)?;
                     at = (last << bits).min(end);

@@ -1,7 +1,7 @@
 //! Raw images: the bytes of the disk as they are, in a file or on a block device.
 //!
 //! Fresh data goes straight to its place. All other changes of a commit go through a redo journal beside the
-//! image ([`journal`]), so that a crash leaves the old or the new state once this program has opened the
+//! image (`journal`), so that a crash leaves the old or the new state once this program has opened the
 //! image again. A file whose length is no multiple of 512 bytes is served as QEMU does: rounded up, the
 //! bytes past its end read as zeros, and writing them makes the file longer.
 

@@ -119,7 +119,7 @@ impl Section {
         self.0.retain(|(n, _)| n != name);
     }
 
-    /// The text, as [`parse`] reads it.
+    /// The text, as `parse` reads it.
     pub fn render(&self) -> String {
         let mut out = String::new();
         self.render_into(&mut out);
