@@ -42,7 +42,7 @@ fn type_keys(session: &mut PtySession, keys: &str) {
 fn commands_are_completed_and_failures_do_not_end_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut p = prompt(folder.path(), &[]);
-    type_keys(&mut p, "ech\ta \"b c\"\r");
+    type_keys(&mut p, "ech\t a \"b c\"\r");
     p.exp_string("\na b c\r\n").unwrap();
     p.exp_string("imgsh> ").unwrap();
     type_keys(&mut p, "mkdri /x\r");
