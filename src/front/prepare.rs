@@ -14,9 +14,11 @@ pub struct Prepared {
     pub path: PathBuf,
     size: u64,
     table: Option<String>,
-    file_system: Option<String>,
     /// File system and size of a boot partition before the other one.
     boot: Option<(String, u64)>,
+    /// Group and volume that take the (other) partition.
+    volume: Option<(String, String)>,
+    file_system: Option<String>,
 }
 
 /// Where the boot partition begins, and how far from the end the root partition ends, in sectors.
@@ -32,6 +34,11 @@ part:SIZE:TABLE        a partition over the whole disk (1G, mbr)
 fs:TYPE:SIZE:TABLE     the same with a file system in it (ext2, 1G, mbr)
 bootroot:BOOT:ROOT:SIZE:BOOTSIZE:TABLE
                        two partitions with file systems (ext2, ext2, 1G, 128M, mbr)
+lv:NAME:SIZE:TABLE     a logical volume on one partition (/dev/VG/LV, 1G, mbr)
+lvfs:NAME:TYPE:SIZE:TABLE
+                       the same with a file system in it (/dev/VG/LV, ext2, 1G, mbr)
+bootrootlv:NAME:BOOT:ROOT:SIZE:BOOTSIZE:TABLE
+                       as bootroot, with the root on a logical volume (/dev/VG/LV, ext2, ext2, 1G, 128M, mbr)
 "
 }
 
@@ -48,20 +55,18 @@ impl Prepared {
         let (kind, parameters) = text.split_once(':').unwrap_or((text, ""));
         let mut parameters = parameters.split(':').filter(|p| !p.is_empty());
         let mut next = |default: &str| parameters.next().unwrap_or(default).to_string();
-        let mut boot = None;
+        let (mut boot, mut volume) = (None, None);
+        if matches!(kind, "lv" | "lvfs" | "bootrootlv") {
+            volume = Some(volume_name(&next("/dev/VG/LV"))?);
+        }
         let (file_system, length, table) = match kind {
             "disk" => (None, next("1G"), None),
-            "part" => (None, next("1G"), Some(next("mbr"))),
-            "fs" => (Some(next("ext2")), next("1G"), Some(next("mbr"))),
-            "bootroot" => {
+            "part" | "lv" => (None, next("1G"), Some(next("mbr"))),
+            "fs" | "lvfs" => (Some(next("ext2")), next("1G"), Some(next("mbr"))),
+            "bootroot" | "bootrootlv" => {
                 let (boot_type, root_type, length) = (next("ext2"), next("ext2"), next("1G"));
                 boot = Some((boot_type, size::bytes(&next("128M"))?));
                 (Some(root_type), length, Some(next("mbr")))
-            }
-            "lv" | "lvfs" | "bootrootlv" => {
-                return Err(Error::unsupported(format!(
-                    "-N {kind} is not supported: logical volumes are not made yet; disk, part, fs and bootroot are"
-                )));
             }
             _ => {
                 return Err(Error::usage(format!(
@@ -73,7 +78,7 @@ impl Prepared {
         if parameters.next().is_some() {
             return Err(Error::usage(format!("-N parameter ‘{text}’: too many parameters")));
         }
-        Ok(Prepared { path, size: size::bytes(&length)?, table, file_system, boot })
+        Ok(Prepared { path, size: size::bytes(&length)?, table, boot, volume, file_system })
     }
 
     /// Makes the image file.
@@ -87,27 +92,42 @@ impl Prepared {
 
     /// The commands that fill the disk, once it is there as `device`.
     pub fn commands(&self, device: &str) -> Vec<Vec<String>> {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_string()).collect::<Vec<_>>();
+        let Some(table) = &self.table else { return Vec::new() };
         let mut commands = Vec::new();
-        if let (Some((boot_type, boot_size)), Some(table), Some(root_type)) =
-            (&self.boot, &self.table, &self.file_system)
-        {
-            let root = BOOT_MARGIN + boot_size / 512;
-            let words = |words: &[&str]| words.iter().map(|w| (*w).to_string()).collect::<Vec<_>>();
-            return vec![
-                words(&["part-init", device, table]),
-                words(&["part-add", device, "primary", &BOOT_MARGIN.to_string(), &(root - 1).to_string()]),
-                words(&["part-add", device, "primary", &root.to_string(), &format!("-{BOOT_MARGIN}")]),
-                words(&["mkfs", boot_type, &format!("{device}1")]),
-                words(&["mkfs", root_type, &format!("{device}2")]),
-            ];
+        let mut target = format!("{device}1");
+        match &self.boot {
+            None => commands.push(words(&["part-disk", device, table])),
+            Some((boot_type, boot_size)) => {
+                let root = BOOT_MARGIN + boot_size / 512;
+                commands.push(words(&["part-init", device, table]));
+                let (first, last) = (BOOT_MARGIN.to_string(), (root - 1).to_string());
+                commands.push(words(&["part-add", device, "primary", &first, &last]));
+                commands.push(words(&["part-add", device, "primary", &root.to_string(), &format!("-{BOOT_MARGIN}")]));
+                commands.push(words(&["mkfs", boot_type, &target]));
+                target = format!("{device}2");
+            }
         }
-        if let Some(table) = &self.table {
-            commands.push(vec!["part-disk".to_string(), device.to_string(), table.clone()]);
+        if let Some((group, volume)) = &self.volume {
+            commands.push(words(&["pvcreate", &target]));
+            commands.push(words(&["vgcreate", group, &target]));
+            commands.push(words(&["lvcreate-free", volume, group, "100"]));
+            target = format!("/dev/{group}/{volume}");
         }
         if let Some(kind) = &self.file_system {
-            commands.push(vec!["mkfs".to_string(), kind.clone(), format!("{device}1")]);
+            commands.push(words(&["mkfs", kind, &target]));
         }
         commands
+    }
+}
+
+/// Group and volume of `/dev/VG/LV`.
+fn volume_name(text: &str) -> Result<(String, String)> {
+    match text.strip_prefix("/dev/").and_then(|name| name.split_once('/')) {
+        Some((group, volume)) if !group.is_empty() && !volume.is_empty() && !volume.contains('/') => {
+            Ok((group.to_string(), volume.to_string()))
+        }
+        _ => Err(Error::usage(format!("-N parameter ‘{text}’: a logical volume is named /dev/VG/LV"))),
     }
 }
 
@@ -133,6 +153,14 @@ mod tests {
         assert!(Prepared::parse("disk:1M:gpt", 1).is_err());
         let prepared = Prepared::parse("bootroot:ext4:ext4:64M:16M", 1).unwrap();
         assert_eq!(prepared.commands("/dev/sda")[2], ["part-add", "/dev/sda", "primary", "32832", "-64"]);
-        assert!(Prepared::parse("lvfs", 1).unwrap_err().to_string().contains("not supported"));
+        let prepared = Prepared::parse("lvfs:/dev/data/home:ext4", 1).unwrap();
+        let commands = prepared.commands("/dev/sda");
+        assert_eq!(commands[1], ["pvcreate", "/dev/sda1"]);
+        assert_eq!(
+            commands[3..],
+            [vec!["lvcreate-free", "home", "data", "100"], vec!["mkfs", "ext4", "/dev/data/home"]]
+        );
+        assert_eq!(Prepared::parse("bootrootlv", 1).unwrap().commands("/dev/sda").len(), 8);
+        assert!(Prepared::parse("lv:VG/LV", 1).unwrap_err().to_string().contains("/dev/VG/LV"));
     }
 }
