@@ -125,7 +125,9 @@ impl Bench {
         let image = self.image("upload.raw", 2048, 1000);
         let peer = self.mounted(&image, |mount| run("cp", &[source.as_ref(), mount.join("large").as_ref()]));
         self.report("upload of 1 GiB; peer loop mount, cp, sync", ours, peer);
-        let _ = fs::remove_file(source);
+        for name in ["large", "copy"] {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
     }
 
     /// 25,000 entries, 550 MB: as many small files as a distribution has, some larger ones, links.
