@@ -1,82 +1,46 @@
 //! What only guestfish's virtual machine has: settings that are kept and answered, and questions about it.
 
-use super::settings::NO_EFFECT;
+use super::settings::{NO_EFFECT, get, set};
 use super::writing::done;
 use crate::base::{Error, Kind as ErrorKind, Result};
-use crate::command::{Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 
-/// A setting that is a text: the command that answers it and the one that sets it.
+/// Answers a setting that is a text.
 macro_rules! answer {
     ($name:literal, $key:literal, $summary:literal, $output:literal) => {
-        Command {
-            name: $name,
-            aliases: &[],
-            summary: $summary,
-            help: NO_EFFECT,
-            params: &[],
-            returns: Returns::Text,
-            effect: Effect::Host,
-            examples: &[Example { setup: Setup::Nothing, lines: concat!($name, "\n"), output: $output }],
-            run: |cx, _| {
-                let default = $output.trim_end();
-                Ok(Value::text(cx.session.settings.others.get($key).cloned().unwrap_or_else(|| default.to_string())))
-            },
-        }
+        get!($name, $summary, NO_EFFECT, Returns::Text, concat!($name, "\n"), $output, |cx, _| {
+            let default = $output.trim_end();
+            Ok(Value::text(cx.session.settings.others.get($key).cloned().unwrap_or_else(|| default.to_string())))
+        })
     };
 }
 
+/// Sets a setting that is a text.
 macro_rules! keep {
     ($name:literal, $alias:literal, $key:literal, $param:literal, $summary:literal, $example:literal, $output:literal) => {
-        Command {
-            name: $name,
-            aliases: &[$alias],
-            summary: $summary,
-            help: NO_EFFECT,
-            params: &[Param::required($param, Kind::Text)],
-            returns: Returns::Nothing,
-            effect: Effect::Session,
-            examples: &[Example { setup: Setup::Nothing, lines: $example, output: $output }],
-            run: |cx, args| {
-                cx.session.settings.others.insert($key, args.text($param));
-                Ok(Value::Nothing)
-            },
-        }
+        set!($name, $alias, $summary, NO_EFFECT, Param::required($param, Kind::Text), $example, $output, |cx, args| {
+            cx.session.settings.others.insert($key, args.text($param));
+            Ok(())
+        })
     };
 }
 
-/// A switch that is off at the start.
+/// Answers a switch that is off at the start.
 macro_rules! is_on {
     ($name:literal, $key:literal, $summary:literal) => {
-        Command {
-            name: $name,
-            aliases: &[],
-            summary: $summary,
-            help: NO_EFFECT,
-            params: &[],
-            returns: Returns::Bool,
-            effect: Effect::Host,
-            examples: &[Example { setup: Setup::Nothing, lines: concat!($name, "\n"), output: "false\n" }],
-            run: |cx, _| Ok(Value::Bool(cx.session.settings.others.get($key).is_some_and(|value| value == "true"))),
-        }
+        get!($name, $summary, NO_EFFECT, Returns::Bool, concat!($name, "\n"), "false\n", |cx, _| {
+            Ok(Value::Bool(cx.session.settings.others.get($key).is_some_and(|value| value == "true")))
+        })
     };
 }
 
+/// Sets a switch.
 macro_rules! switch {
     ($name:literal, $alias:literal, $key:literal, $param:literal, $summary:literal, $example:literal) => {
-        Command {
-            name: $name,
-            aliases: &[$alias],
-            summary: $summary,
-            help: NO_EFFECT,
-            params: &[Param::required($param, Kind::Bool)],
-            returns: Returns::Nothing,
-            effect: Effect::Session,
-            examples: &[Example { setup: Setup::Nothing, lines: $example, output: "true\n" }],
-            run: |cx, args| {
-                cx.session.settings.others.insert($key, args.bool($param).to_string());
-                Ok(Value::Nothing)
-            },
-        }
+        set!($name, $alias, $summary, NO_EFFECT, Param::required($param, Kind::Bool), $example, "true\n", |cx, args| {
+            cx.session.settings.others.insert($key, args.bool($param).to_string());
+            Ok(())
+        })
     };
 }
 

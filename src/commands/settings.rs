@@ -9,7 +9,7 @@ pub(super) const NO_EFFECT: &str =
 
 /// A command that answers a setting.
 macro_rules! get {
-    ($name:literal, $summary:literal, $help:expr, $returns:expr, $lines:literal, $output:literal, $run:expr) => {
+    ($name:literal, $summary:literal, $help:expr, $returns:expr, $lines:expr, $output:literal, $run:expr) => {
         Command {
             name: $name,
             aliases: &[],
@@ -43,6 +43,8 @@ macro_rules! set {
         }
     };
 }
+
+pub(super) use {get, set};
 
 pub(super) const COMMANDS: &[Command] = &[
     get!(
