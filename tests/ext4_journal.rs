@@ -3,14 +3,16 @@
 
 mod oracle;
 
+use std::io::Read;
 use std::path::Path;
 
 use imgsh::base::{Kind, Timestamp};
 use imgsh::disk::BlockDevice;
-use imgsh::fs;
 use imgsh::fs::ext4::checksum::crc32c;
+use imgsh::fs::{self, FileSystem, FileType, NewKind, NewNode};
+use md5::Digest;
 use oracle::tree::{Tree, assert_same, judge, through_trait};
-use oracle::{Sparse, Staged, assert_clean, run, scratch, tool};
+use oracle::{Random, Sparse, Staged, assert_clean, run, scratch, tool};
 
 const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
 const BLOCK: usize = 1024;
@@ -454,25 +456,154 @@ fn orphans_of_the_file() {
     assert!(error.to_string().contains(&format!("orphan file: block {block}")), "{error}");
 }
 
-/// Fast commits follow the log of a kernel that has them: reading says so, writing is refused.
+/// Bytes of the journal of `tests/fast-commits` that are kept for fast commits.
+const FAST_BLOCKS: usize = 512;
+
+/// The image that a kernel left fast commits in, and the place of their blocks.
+fn with_fast_commits() -> (Vec<u8>, usize) {
+    let mut image = Vec::new();
+    let packed = &include_bytes!("fast-commits/image.gz")[..];
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut image).unwrap();
+    // The head of the first fast commit: tag 9 of 8 bytes, no features, the transaction after the log's last.
+    let head = [9, 0, 8, 0, 0, 0, 0, 0];
+    let at = image.chunks(BLOCK).position(|block| block.starts_with(&head) && block[12..14] == [6, 0]).unwrap();
+    (image, at * BLOCK)
+}
+
+/// One line a node, as `tests/fast-commits/make-image` writes them.
+fn listed(fs: &dyn FileSystem) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut queue = vec![(String::new(), fs.root())];
+    while let Some((path, dir)) = queue.pop() {
+        for entry in fs.read_dir(dir).unwrap() {
+            let path = format!("{path}/{}", entry.name);
+            let meta = fs.metadata(entry.node).unwrap();
+            let mode = meta.file_type.mode_bits() | meta.mode;
+            let mut last = "-".to_string();
+            let (mut size, mut blocks, mut time) = (meta.size.to_string(), "-".to_string(), "-".to_string());
+            match meta.file_type {
+                FileType::Directory => {
+                    size = "-".into();
+                    queue.push((path.clone(), entry.node));
+                }
+                FileType::Symlink => last = fs.read_link(entry.node).unwrap().to_string(),
+                FileType::Regular => {
+                    let mut bytes = vec![0; meta.size as usize];
+                    fs.read(entry.node, 0, &mut bytes).unwrap();
+                    last = md5::Md5::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                    blocks = meta.blocks.to_string();
+                    time = format!("{}{:09}", meta.modified.seconds, meta.modified.nanos);
+                }
+                _ => {}
+            }
+            let (uid, gid, links) = (meta.uid, meta.gid, meta.links);
+            lines.push(format!("{path} 0o{mode:o} {uid} {gid} {links} {size} {blocks} {time} {last}"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// Fast commits are replayed to what the kernel that wrote them showed: for reading without a write, and for good
+/// before the first write.
 #[test]
-fn fast_commits_are_refused_by_name() {
+fn fast_commits_of_a_kernel() {
     let dir = scratch();
-    let images = before_and_after(dir.path(), &["-t", "ext4", "-J", "size=2"]);
-    let image = dirty(dir.path(), &images, "-c -v 3", true);
-    let at = journal_at(dir.path(), &image);
-    // The log ends 256 blocks earlier, one block is left out, and then the transaction of a head decides.
-    let fast = |tid: u32| {
-        let mut image = image.clone();
-        change_journal(&mut image, at, |superblock| put_be(superblock, 0x28, be(superblock, 0x28) | 0x20));
-        let head = [&9_u16.to_le_bytes()[..], &8_u16.to_le_bytes(), &[0; 4], &tid.to_le_bytes()].concat();
-        image[at + 1793 * BLOCK..][..12].copy_from_slice(&head);
-        image
-    };
-    check(dir.path(), &fast(4), "fast commits of an older transaction");
-    let mut fs = fs::open(Sparse::from_bytes(&fast(5)).device()).unwrap();
-    assert!(fs.info().unwrap().read_only.unwrap().contains("fast commits"));
-    assert_same(&through_trait(fs.as_ref()), &tree_of(&images.1), "without the fast commits");
-    let error = fs.edit(NOW).err().unwrap();
-    assert!(error.kind() == Kind::Unsupported && error.to_string().contains("fast commits"), "{error}");
+    let (image, _) = with_fast_commits();
+    let mut wanted: Vec<String> = include_str!("fast-commits/tree").lines().map(str::to_string).collect();
+    wanted.sort();
+    let device = Sparse::from_bytes(&image);
+    let mut fs = fs::open(device.device()).unwrap();
+    assert_eq!(listed(fs.as_ref()), wanted);
+    assert_eq!(fs.notice(), None);
+    assert!(device.bytes() == image, "reading writes nothing");
+    let root = fs.root();
+    let new = NewNode { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+    fs.edit(NOW).unwrap().create(root, b"probe", &new).unwrap();
+    fs.edit(NOW).unwrap().sync().unwrap();
+    let path = dir.path().join("image");
+    device.save(&path);
+    assert_clean(&path, "after the replay of fast commits");
+    let again = fs::open(Sparse::load(&path).device()).unwrap();
+    let without_probe = listed(again.as_ref()).into_iter().filter(|line| !line.starts_with("/probe "));
+    assert_eq!(without_probe.collect::<Vec<_>>(), wanted);
+    // And by somebody else: the content of a file that fast commits made in pieces.
+    let dump = run("debugfs", &["-R", "cat /n/sub/b", path.to_str().unwrap()]);
+    assert_eq!(dump.lines().last(), Some("deep"));
+}
+
+/// What ends before its tail was never promised; what is not known is refused, and reading goes on without it.
+#[test]
+fn fast_commits_that_are_torn_or_unknown() {
+    let (image, at) = with_fast_commits();
+    let dir = scratch();
+    let count = |image: &[u8]| listed(fs::open(Sparse::from_bytes(image).device()).unwrap().as_ref()).len();
+    let whole = count(&image);
+    let mut torn = image.clone();
+    torn[at + 3 * BLOCK + 20] ^= 1;
+    let mut none = image.clone();
+    none[at + 8] ^= 1;
+    assert!(count(&none) < count(&torn) || count(&torn) < whole, "the commits in front of the torn one count");
+    for (image, what) in [(&torn, "torn"), (&none, "of another transaction")] {
+        let device = Sparse::from_bytes(image);
+        let mut fs = fs::open(device.device()).unwrap();
+        let root = fs.root();
+        let new = NewNode { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+        fs.edit(NOW).unwrap().create(root, b"probe", &new).unwrap();
+        fs.edit(NOW).unwrap().sync().unwrap();
+        let path = dir.path().join("image");
+        device.save(&path);
+        assert_clean(&path, what);
+    }
+    let mut unknown = image.clone();
+    unknown[at + 4] = 4;
+    let mut fs = fs::open(Sparse::from_bytes(&unknown).device()).unwrap();
+    assert!(fs.notice().unwrap().contains("unknown features 0x4 in a fast commit"), "{:?}", fs.notice());
+    assert_eq!(fs.edit(NOW).err().unwrap().kind(), Kind::Unsupported);
+}
+
+/// Makes the checksums of all fast commits right again.
+fn restamp(image: &mut [u8], at: usize) {
+    let mut crc = 0;
+    for block in image[at..at + (FAST_BLOCKS - 1) * BLOCK].chunks_mut(BLOCK) {
+        let mut from = 0;
+        while from + 4 <= BLOCK {
+            let (tag, len) = (block[from], usize::from(u16::from_le_bytes([block[from + 2], block[from + 3]])));
+            if tag == 0 || from + 4 + len > BLOCK {
+                break;
+            }
+            if tag == 8 && len >= 8 {
+                let sum = crc32c(crc, &block[from..from + 8]);
+                block[from + 8..from + 12].copy_from_slice(&sum.to_le_bytes());
+                crc = 0;
+            } else {
+                crc = crc32c(crc, &block[from..from + 4 + len]);
+            }
+            from += 4 + len;
+        }
+    }
+}
+
+/// Damaged records with right checksums: an error or a result, never a panic; a failed replay leaves the older state.
+#[test]
+fn hostile_fast_commits() {
+    let (image, at) = with_fast_commits();
+    let mut random = Random(77);
+    let mut refused = 0;
+    for _ in 0..300 {
+        let mut bytes = image.clone();
+        for _ in 0..=random.below(3) {
+            let place = at + random.below(12 * BLOCK as u64) as usize;
+            bytes[place] = random.next() as u8;
+        }
+        restamp(&mut bytes, at);
+        let device = Sparse::from_bytes(&bytes);
+        let Ok(mut fs) = fs::open(device.device()) else { continue };
+        let tree = fs.read_dir(fs.root());
+        refused += u32::from(fs.notice().is_some());
+        if let (Ok(_), Ok(edit)) = (tree, fs.edit(NOW)) {
+            let _ = edit.sync();
+        }
+    }
+    assert!(refused > 0, "some of them are noticed");
 }

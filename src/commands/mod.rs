@@ -54,6 +54,9 @@ mod xattrs;
 pub(crate) use language::EVENTS;
 pub use refusals::{Refusal, refusal};
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::command::Command;
 
 /// A subject and its commands.
@@ -116,7 +119,12 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 
 /// Finds a command by name or alias: case is ignored, `_` and `-` are the same in the main name.
 pub fn lookup(name: &str) -> Option<&'static Command> {
+    /// By name in small letters, and by alias.
+    static INDEX: LazyLock<(HashMap<String, &Command>, HashMap<&str, &Command>)> = LazyLock::new(|| {
+        let names = all().map(|command| (command.name.to_ascii_lowercase(), command)).collect();
+        (names, all().flat_map(|command| command.aliases.iter().map(move |alias| (*alias, command))).collect())
+    });
     let wanted = name.to_ascii_lowercase();
-    let dashed = wanted.replace('_', "-");
-    all().find(|c| c.name.eq_ignore_ascii_case(&dashed) || c.aliases.contains(&wanted.as_str()))
+    let (names, aliases) = &*INDEX;
+    names.get(&wanted.replace('_', "-")).or_else(|| aliases.get(wanted.as_str())).copied()
 }

@@ -4,6 +4,7 @@
 //! nothing. Fresh data goes to the disk at once. A savepoint is a mark in a log of what each change
 //! replaced; going back costs as much as was changed since.
 
+mod difference;
 mod pages;
 mod ranges;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use self::difference::Difference;
 use self::pages::{Bytes, LIMIT, PAGE, Page, Store};
 use self::ranges::Ranges;
 use crate::base::bytes::is_zero;
@@ -45,7 +47,7 @@ pub struct Stage {
     state: RwLock<State>,
 }
 
-/// A changed page, and the savepoint after which it was last replaced.
+/// A changed page, and the savepoint after which the undo log last took all of what it was before.
 #[derive(Clone)]
 struct Slot {
     page: Arc<Page>,
@@ -55,6 +57,8 @@ struct Slot {
 /// What a change replaced.
 enum Undo {
     Page(u64, Option<Slot>),
+    /// Some bytes of a staged page.
+    Bytes(u64, Difference),
     /// The zero pages were these within a range of pages.
     Zeros(Range<u64>, Vec<Range<u64>>),
     /// The fresh bytes were these within a range.
@@ -118,7 +122,7 @@ impl Stage {
         let keep = state.savepoints.get(i).map_or(0, |(_, len)| *len);
         while state.undo.len() > keep {
             let Some(undo) = state.undo.pop() else { break };
-            state.take_back(undo);
+            state.take_back(undo)?;
         }
         Ok(())
     }
@@ -131,8 +135,8 @@ impl Stage {
     /// Whether anything was staged or written fresh after a savepoint.
     pub fn is_changed_since(&self, savepoint: Savepoint) -> bool {
         let state = self.read_state();
-        let mark = state.savepoints.iter().find(|(id, _)| *id == savepoint.0);
-        mark.is_none_or(|(_, len)| state.undo.len() > *len)
+        let mark = state.savepoints.binary_search_by_key(&savepoint.0, |(id, _)| *id);
+        mark.ok().and_then(|i| state.savepoints.get(i)).is_none_or(|(_, len)| state.undo.len() > *len)
     }
 
     /// What would be written, ascending, neighbours merged. Whole pages of 4096 bytes, but for fresh data.
@@ -273,8 +277,19 @@ impl Stage {
             let part = &data[(at - offset) as usize..(stop - offset) as usize];
             let inside = (at - bytes.start) as usize;
             let epoch = state.epoch();
-            match state.pages.get(&page) {
-                Some(slot) if slot.epoch == epoch => slot.page.write(inside, part)?,
+            let staged = state.pages.get(&page);
+            let difference = match staged {
+                Some(slot) if slot.epoch != epoch => slot.page.difference(inside, part)?,
+                _ => None,
+            };
+            match (staged, difference) {
+                (Some(slot), None) if slot.epoch == epoch => slot.page.write(inside, part)?,
+                (Some(slot), Some(difference)) => {
+                    if !difference.is_empty() {
+                        slot.page.write(inside, part)?;
+                        state.undo.push(Undo::Bytes(page, difference));
+                    }
+                }
                 _ => {
                     let mut whole = match at == bytes.start && stop == bytes.end {
                         true => Box::new([0; PAGE]),
@@ -377,8 +392,13 @@ impl State {
         self.log(|| Undo::Fresh(range.clone(), before));
     }
 
-    fn take_back(&mut self, undo: Undo) {
+    fn take_back(&mut self, undo: Undo) -> Result<()> {
         match undo {
+            Undo::Bytes(n, difference) => {
+                if let Some(slot) = self.pages.get(&n) {
+                    difference.runs().try_for_each(|(at, bytes)| slot.page.write(at, bytes))?;
+                }
+            }
             Undo::Page(n, Some(slot)) => drop(self.pages.insert(n, slot)),
             Undo::Page(n, None) => drop(self.pages.remove(&n)),
             Undo::Zeros(range, before) => {
@@ -394,6 +414,7 @@ impl State {
                 }
             }
         }
+        Ok(())
     }
 
     /// Whether a page is staged as data or zeros.

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
+use super::difference::Difference;
 use crate::base::{Error, Result};
 
 /// Bytes of a page: the block size of almost every file system, and the host's page size.
@@ -47,6 +48,17 @@ impl Page {
             }
         }
         Ok(())
+    }
+
+    /// What `data` from `at` on would replace, if that is little.
+    pub(super) fn difference(&self, at: usize, data: &[u8]) -> Result<Option<Difference>> {
+        if let Content::Memory(bytes) = &*lock(&self.content) {
+            return Ok(Difference::between(&bytes[at..at + data.len()], data, at));
+        }
+        let mut old = [0; PAGE];
+        let old = &mut old[..data.len()];
+        self.read(at, old)?;
+        Ok(Difference::between(old, data, at))
     }
 
     /// Changes bytes from `at`. Only for a page that nobody shares.

@@ -340,6 +340,62 @@ impl Ext4 {
         Ok(Grant { start, len, fresh: untouched && self.allocator.pristine })
     }
 
+    /// Marks these very blocks as used.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` if one of them is in use already, or fixed metadata.
+    pub(super) fn claim_blocks(&mut self, start: u64, len: u64) -> Result<()> {
+        let end = start.saturating_add(len);
+        if end > self.geometry.blocks
+            || start <= self.geometry.first_block
+            || self.zones_in(start..end).next().is_some()
+        {
+            return Err(Error::corrupt(format!("ext4: {len} blocks at {start} cannot be used: no place for content")));
+        }
+        let mut at = start;
+        while at < end {
+            let (group, first) = self.geometry.bit_place(at);
+            let stop = self.geometry.group_range(group).end.min(end);
+            let bits = first..self.geometry.bit_place(stop - 1).1 + 1;
+            self.init_block_bitmap(group)?;
+            let (number, bitmap) = self.bitmap(group, true)?;
+            if next_bit(&|index| le64(&bitmap, index as usize * 8), bits.start, bits.end, true) != bits.end {
+                return Err(Error::corrupt(format!("ext4: group {group}: blocks at {at} are used twice")));
+            }
+            drop(bitmap);
+            set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), true);
+            self.count_blocks(group, -i64::from(bits.end - bits.start))?;
+            self.allocator.touch(self.geometry.block_size, group, bits);
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Marks those of these blocks as used that are free; answers which they were. Without bigalloc only.
+    pub(super) fn claim_free(&mut self, blocks: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let mut taken = Vec::new();
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let (group, mut bit) = self.geometry.bit_place(at);
+            let stop = self.geometry.group_range(group).end.min(blocks.end);
+            let end = self.geometry.bit_place(stop - 1).1 + 1;
+            let bitmap = self.usage(group)?;
+            let word = |index: u32| le64(&bitmap, index as usize * 8);
+            loop {
+                let free = next_bit(&word, bit, end, false);
+                bit = next_bit(&word, free, end, true);
+                if free >= end {
+                    break;
+                }
+                let start = self.geometry.bit_block(group, free);
+                taken.push(start..start + u64::from(bit - free));
+            }
+            at = stop;
+        }
+        taken.iter().try_for_each(|run| self.claim_blocks(run.start, run.end - run.start))?;
+        Ok(taken)
+    }
+
     /// Gives blocks back, with bigalloc all of their clusters. What the cache has of them is forgotten.
     ///
     /// # Errors
@@ -462,6 +518,23 @@ impl Ext4 {
         let inode = Inode::new(group * per + index + 1, &vec![0; self.geometry.inode_size]);
         self.put_inode(&inode)?;
         Ok(inode)
+    }
+
+    /// Marks this very inode as used. Its bytes are the caller's to write.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` if it is in use already.
+    pub(super) fn claim_inode(&mut self, inode: u32, is_dir: bool) -> Result<()> {
+        let (group, index) = self.geometry.inode_place(inode)?;
+        self.init_inode_bitmap(group)?;
+        let (number, bitmap) = self.bitmap(group, false)?;
+        if bitmap.get(index as usize / 8).is_none_or(|byte| byte >> (index % 8) & 1 == 1) {
+            return Err(Error::corrupt(format!("ext4: inode {inode} is used twice")));
+        }
+        drop(bitmap);
+        set_bits(self.block_mut(number, Role::InodeBitmap(group))?, index..index + 1, true);
+        self.extend_table(group, index)?;
+        self.count_inodes(group, -1, is_dir)
     }
 
     /// Writes the inode bitmap of a group that had none; Linux then wants a block bitmap too.

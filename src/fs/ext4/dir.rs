@@ -202,6 +202,18 @@ impl Ext4 {
 
     /// Finds a name.
     pub(super) fn find(&self, dir: &Inode, name: &[u8]) -> Result<Option<Place>> {
+        // A command that makes a name asks three times whether it is there.
+        if self.missing.borrow().as_ref().is_some_and(|(of, missing)| *of == dir.number() && missing == name) {
+            return Ok(None);
+        }
+        let found = self.search_dir(dir, name)?;
+        if found.is_none() {
+            self.missing.replace(Some((dir.number(), name.to_vec())));
+        }
+        Ok(found)
+    }
+
+    fn search_dir(&self, dir: &Inode, name: &[u8]) -> Result<Option<Place>> {
         if name.len() > dirent::NAME_MAX {
             return Err(Kind::NameTooLong.into());
         }
@@ -234,13 +246,9 @@ impl Ext4 {
         let Some(block) = self.dir_block(dir, logical)? else {
             return Err(self.broken(dir, &format!("index names block {logical}, a hole")));
         };
-        for entry in self.entries_of(dir, logical, self.entry_area(&block)) {
-            let entry = entry?;
-            if entry.inode != 0 && entry.name == name {
-                return Ok(Some(Place { logical, at: entry.at, inode: entry.inode }));
-            }
-        }
-        Ok(None)
+        dirent::find(self.entry_area(&block), self.geometry.has_types(), name)
+            .map(|found| found.map(|(at, inode)| Place { logical, at, inode }))
+            .map_err(|_| self.broken(dir, &format!("broken entry in block {logical}")))
     }
 
     /// The limit and count of an index block, checked.

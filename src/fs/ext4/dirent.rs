@@ -84,6 +84,37 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// Where a used entry of this name begins in a block, and its inode; entries behind it are not looked at. The block is as
+/// [`Entries::new`] wants it.
+///
+/// # Errors
+/// A broken entry in front of it.
+pub fn find(block: &[u8], has_types: bool, name: &[u8]) -> Result<Option<(usize, u32)>, Broken> {
+    let mut at = 0;
+    while at < block.len() {
+        let Some(head) = block.get(at..).and_then(|rest| rest.first_chunk::<HEADER>()) else { return Err(Broken) };
+        // Names of another length, the most, are passed by their lengths alone.
+        let len = record_len(u16::from_le_bytes([head[4], head[5]]), block.len());
+        let high = if has_types { 0 } else { usize::from(head[7]) << 8 };
+        let name_len = usize::from(head[6]) | high;
+        let inode = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let fits = len >= HEADER && len.is_multiple_of(4) && len <= block.len() - at;
+        if !fits || name_len > NAME_MAX || inode != 0 && needed(name_len) > len {
+            return Err(Broken);
+        }
+        let here = at + HEADER;
+        if inode != 0 && name_len == name.len() && block.get(here..here + name_len) == Some(name) {
+            return Ok(Some((at, inode)));
+        }
+        at += len;
+    }
+    Ok(None)
+}
+
+/// An entry whose lengths contradict each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
+
 /// Writes an entry of `len` bytes at `at`; the caller has checked that it fits.
 pub fn put(block: &mut [u8], at: usize, len: usize, inode: u32, kind: u8, name: &[u8]) {
     put_le32(block, at, inode);

@@ -31,7 +31,7 @@ impl Ext4 {
     }
 
     /// One more name for a directory below: past the limit the count stays at 1, "many".
-    fn add_subdir(&self, dir: &mut Inode) -> Result<()> {
+    pub(super) fn add_subdir(&self, dir: &mut Inode) -> Result<()> {
         let many = self.geometry.ro_compat.has(RoCompat::DIR_NLINK) && dir.has(FLAG_INDEX);
         match dir.links() {
             1 => {}
@@ -390,6 +390,13 @@ impl Edit for Ext4 {
     }
 
     fn sync(&mut self) -> Result<()> {
+        self.write_through()
+    }
+}
+
+impl Ext4 {
+    /// Writes everything that is kept back.
+    pub(super) fn write_through(&mut self) -> Result<()> {
         self.fresh.get_mut().flush(&self.device)?;
         self.write_back()?;
         if self.superblock_changed {
@@ -399,9 +406,7 @@ impl Edit for Ext4 {
         }
         Ok(())
     }
-}
 
-impl Ext4 {
     /// Checks once, after opening or a reload, that the file system may be written, and readies the writer.
     pub(super) fn begin_edit(&mut self) -> Result<()> {
         if self.writable {

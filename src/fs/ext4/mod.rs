@@ -81,6 +81,8 @@ pub struct Ext4 {
     allocator: Allocator,
     /// By directory without index: the first block that may have room for another name.
     linear_hints: HashMap<u32, u64>,
+    /// The name that was last looked for in vain, and the directory; until a name is added.
+    missing: RefCell<Option<(u32, Vec<u8>)>>,
     /// Last generation that was given to a new inode.
     generation: u32,
     now: Timestamp,
@@ -163,11 +165,22 @@ impl Ext4 {
             writable: false,
             allocator,
             linear_hints: HashMap::new(),
+            missing: RefCell::default(),
             generation: 0,
             now: Timestamp::default(),
         };
         fs.find_recovery()?;
         Ok(fs)
+    }
+
+    /// Forgets everything that was read or changed.
+    fn forget_all(&mut self) {
+        self.cache = RefCell::default();
+        self.fresh = RefCell::default();
+        self.superblock_changed = false;
+        self.linear_hints.clear();
+        self.missing.take();
+        self.allocator.forget();
     }
 
     /// The inode of a node.
@@ -249,12 +262,8 @@ impl FileSystem for Ext4 {
     }
 
     fn reload(&mut self) -> Result<()> {
-        self.cache = RefCell::default();
-        self.fresh = RefCell::default();
-        self.superblock_changed = false;
+        self.forget_all();
         self.writable = false;
-        self.linear_hints.clear();
-        self.allocator.forget();
         self.device = self.base.clone();
         (self.superblock, self.geometry) = load(self.device.as_ref())?;
         self.find_recovery()

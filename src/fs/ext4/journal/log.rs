@@ -99,6 +99,11 @@ impl<'a> Log<'a> {
         }
     }
 
+    /// The blocks of the journal that are kept for fast commits.
+    pub fn fast_blocks(&self) -> std::ops::Range<u32> {
+        self.superblock.fast_blocks()
+    }
+
     /// Reads a block of the journal.
     pub fn read(&self, block: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.block_size];

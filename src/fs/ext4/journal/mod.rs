@@ -1,6 +1,8 @@
 //! Recovery of an ext3 or ext4 that was not unmounted: the finished transactions of its journal are laid over the
 //! device for reading, and written to it before the first write.
 
+mod fast;
+mod fast_replay;
 mod log;
 mod superblock;
 mod view;
@@ -14,15 +16,12 @@ use super::Ext4;
 use super::extent::Run;
 use super::features::{Compat, Incompat};
 use super::group::Group;
-use crate::base::bytes::{le16, le32};
 use crate::base::{Error, Kind, Result};
 use crate::disk::BlockDevice;
 use crate::fs::FileType;
 
 /// Blocks that a replay copies at once, in bytes.
 const COPY: usize = 1 << 20;
-/// Tag of the block that a fast commit begins with, and its length (kernel documentation, "Fast Commits").
-const FAST_HEAD: (u16, u16) = (9, 8);
 
 const BY_KERNEL: &str = "boot or mount it once, or run e2fsck";
 
@@ -34,8 +33,8 @@ pub(super) struct Recovery {
     home: u64,
     /// Sequence number of the transaction that the log ends before.
     end: u32,
-    /// Fast commits follow the log.
-    fast: bool,
+    /// Why the fast commits that follow the log are not replayed, if they are not.
+    trouble: Option<Error>,
 }
 
 /// A journal of the file system's own: its superblock and the map of its blocks.
@@ -88,23 +87,44 @@ impl Ext4 {
         let block_size = self.geometry.block_size;
         let log = Log::new(self.base.as_ref(), &superblock, &runs, block_size);
         let outcome = log.scan()?;
-        let mut fast = false;
-        if superblock.start != 0 && !superblock.fast_blocks().is_empty() {
-            let head = log.read(superblock.fast_blocks().start)?;
-            fast = (le16(&head, 0), le16(&head, 2)) == FAST_HEAD && le32(&head, 8) == outcome.end;
-        }
+        let fast = if superblock.start == 0 { Ok(Vec::new()) } else { log.fast_commits(outcome.end) };
         let home = log.place(0)?;
-        let view = Arc::new(Replayed::new(self.base.clone(), block_size, outcome.blocks));
-        self.recovery = Some(Recovery { view: view.clone(), superblock, home, end: outcome.end, fast });
-        self.device = view;
+        let end = outcome.end;
+        let mut view = Arc::new(Replayed::new(self.base.clone(), block_size, outcome.blocks));
+        self.look_through(&view, block_size)?;
+        let replayed = fast.and_then(|records| self.replay_fast(&view, records, block_size));
+        let trouble = replayed.err();
+        if trouble.is_some() {
+            view = Arc::new(view.without_changes());
+            self.look_through(&view, block_size)?;
+        }
+        self.recovery = Some(Recovery { view, superblock, home, end, trouble });
+        Ok(())
+    }
+
+    /// Reads the file system as the view has it.
+    fn look_through(&mut self, view: &Arc<Replayed>, block_size: usize) -> Result<()> {
+        self.device = view.clone();
         self.read_replayed(block_size)?;
         // Where the counts of all groups cannot be read, those of the superblock must do.
         self.recount().or_else(|error| if error.kind() == Kind::Corrupt { Ok(()) } else { Err(error) })
     }
 
+    /// Lays what fast commits changed over the log's blocks.
+    fn replay_fast(&mut self, view: &Arc<Replayed>, records: Vec<fast::Record>, block_size: usize) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        view.set_open(true);
+        let applied = self.apply_fast(records).and_then(|()| self.write_through());
+        view.set_open(false);
+        applied?;
+        self.look_through(view, block_size)
+    }
+
     /// Reads superblock and descriptors anew after the journal may have changed them.
     fn read_replayed(&mut self, block_size: usize) -> Result<()> {
-        self.cache = Default::default();
+        self.forget_all();
         (self.superblock, self.geometry) = super::load(self.device.as_ref())?;
         if self.geometry.block_size != block_size {
             let now = self.geometry.block_size;
@@ -128,12 +148,12 @@ impl Ext4 {
 
     /// What is not replayed, if there is anything.
     pub(super) fn missing_commits(&self) -> Option<String> {
-        let fast = self.recovery.as_ref().is_some_and(|recovery| recovery.fast);
-        fast.then(|| {
-            format!(
-                "its journal ends in fast commits, which are not replayed; what is read is older by them: {BY_KERNEL}"
-            )
-        })
+        let trouble = self.recovery.as_ref()?.trouble.as_ref()?;
+        let what = trouble.to_string();
+        Some(format!(
+            "its journal ends in fast commits, which are not replayed ({}); what is read is older by them: {BY_KERNEL}",
+            what.trim_start_matches("ext4: ")
+        ))
     }
 
     /// Why the journal forbids writing, if it does.
@@ -168,7 +188,7 @@ impl Ext4 {
     pub(super) fn replay(&mut self) -> Result<()> {
         let Some(recovery) = self.recovery.take() else { return Ok(()) };
         let (bs, block_size) = (self.geometry.bs(), self.geometry.block_size);
-        let mut blocks = recovery.view.blocks().peekable();
+        let mut blocks = recovery.view.blocks().into_iter().peekable();
         let mut buffer = Vec::new();
         while let Some(first) = blocks.next() {
             let mut count = 1;
