@@ -119,12 +119,11 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 
 /// Finds a command by name or alias: case is ignored, `_` and `-` are the same in the main name.
 pub fn lookup(name: &str) -> Option<&'static Command> {
-    /// By name in small letters, and by alias.
-    static INDEX: LazyLock<(HashMap<String, &Command>, HashMap<&str, &Command>)> = LazyLock::new(|| {
-        let names = all().map(|command| (command.name.to_ascii_lowercase(), command)).collect();
-        (names, all().flat_map(|command| command.aliases.iter().map(move |alias| (*alias, command))).collect())
+    static BY_NAME: LazyLock<HashMap<String, &Command>> =
+        LazyLock::new(|| all().map(|command| (command.name.to_ascii_lowercase(), command)).collect());
+    static BY_ALIAS: LazyLock<HashMap<&str, &Command>> = LazyLock::new(|| {
+        all().flat_map(|command| command.aliases.iter().map(move |alias| (*alias, command))).collect()
     });
     let wanted = name.to_ascii_lowercase();
-    let (names, aliases) = &*INDEX;
-    names.get(&wanted.replace('_', "-")).or_else(|| aliases.get(wanted.as_str())).copied()
+    BY_NAME.get(&wanted.replace('_', "-")).or_else(|| BY_ALIAS.get(wanted.as_str())).copied()
 }
