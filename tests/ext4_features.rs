@@ -13,7 +13,7 @@ use oracle::guest::{Guest, check, mke2fs, noise};
 use oracle::kernel::judge_by_kernel;
 use oracle::scripts::everything;
 use oracle::tree::{Tree, assert_same, judge, through_trait};
-use oracle::{Sparse, assert_clean, run, scratch};
+use oracle::{Random, Sparse, assert_clean, run, scratch};
 
 #[test]
 fn everything_with_rare_features() {
@@ -26,6 +26,8 @@ fn everything_with_rare_features() {
         &["-O", "mmp,sparse_super2,stable_inodes"],
         &["-O", "encrypt,verity,project"],
         &["-O", "casefold"],
+        &["-O", "quota", "-b", "1024"],
+        &["-O", "quota,project,inline_data", "-E", "quotatype=usrquota:grpquota:prjquota"],
     ];
     for kind in kinds {
         check(&mke2fs(&[&["-t", "ext4"], *kind].concat(), "64M", &[]), &everything, &format!("{kind:?}"));
@@ -36,13 +38,74 @@ fn everything_with_rare_features() {
 fn everything_in_clusters() {
     let kinds: &[&[&str]] = &[
         &["-O", "bigalloc", "-b", "4096", "-C", "16384"],
-        &["-O", "bigalloc,^has_journal", "-b", "1024", "-C", "16384"],
+        &["-O", "bigalloc,^has_journal,quota", "-b", "1024", "-C", "16384"],
         &["-O", "bigalloc,inline_data,ea_inode,^flex_bg", "-b", "1024", "-C", "4096"],
         &["-O", "bigalloc,^metadata_csum,uninit_bg", "-b", "2048", "-C", "65536"],
     ];
     for kind in kinds {
         check(&mke2fs(&[&["-t", "ext4"], *kind].concat(), "200M", &[]), &everything, &format!("{kind:?}"));
     }
+}
+
+/// What users and groups use stays what e2fsck counts: with hundreds of owners, who share blocks of entries and branches
+/// of the tree, come in later runs, change, and lose all they had.
+#[test]
+fn quotas_of_many_owners() {
+    let owner = |i: u32| [i, 0x100 * i, 0x1_0000 * i, 0x100_0001 * (i % 200)][i as usize % 4];
+    for options in [&["-O", "quota", "-b", "1024"][..], &["-O", "quota,project", "-E", "quotatype=prjquota:usrquota"]] {
+        let device = mke2fs(&[&["-t", "ext4", "-N", "2000"], options].concat(), "64M", &[]);
+        let dir = scratch();
+        let image = dir.path().join("image");
+        let mut random = Random(5);
+        for round in 0..4 {
+            let mut fs = fs::open(device.device()).unwrap();
+            let mut guest = Guest::new(fs.as_mut());
+            for i in round * 100..round * 100 + 150 {
+                let path = format!("file-{round}-{i}");
+                guest.file(&path, &noise(random.below(9000) as usize, i.into()));
+                guest.set(&path, SetAttributes { uid: Some(owner(i)), gid: Some(owner(i + 1)), ..Default::default() });
+                if i % 7 == 0 {
+                    guest.sync();
+                }
+                if i % 3 == 0 {
+                    guest.remove(&path);
+                }
+            }
+            guest.sync();
+            device.save(&image);
+            assert_clean(&image, &format!("round {round} of {options:?}"));
+        }
+    }
+}
+
+/// A quota file that is not understood forbids writing; one that contradicts the inodes fails the change.
+#[test]
+fn quota_files_that_are_damaged() {
+    let made = mke2fs(&["-t", "ext4", "-b", "1024", "-O", "quota"], "16M", &[]);
+    let bytes = made.bytes();
+    let magic = [0x11, 0x1f, 0xc0, 0xd9, 1, 0, 0, 0];
+    let at = (0..bytes.len()).step_by(1024).find(|at| bytes[*at..].starts_with(&magic)).unwrap();
+    let with = |place: usize, value: u8| {
+        let device = Sparse::from_bytes(&bytes);
+        device.write_at((at + place) as u64, &[value]).unwrap();
+        device
+    };
+    let (_, wrong) = (with(0, 0x11), with(4, 7));
+    let mut fs = fs::open(wrong.device()).unwrap();
+    assert!(fs.info().unwrap().read_only.unwrap().contains("user quota file has magic 0xd9c01f11 and version 7"));
+    assert_eq!(fs.edit(Timestamp::default()).err().unwrap().kind(), Kind::Unsupported);
+    // Every byte of the head and the tree's branch of id 0, every value of some: an error or a result.
+    let mut random = Random(9);
+    let mut failed = 0;
+    for _ in 0..400 {
+        let device = with(8 + random.below(6 * 1024 - 8) as usize, random.next() as u8);
+        let Ok(mut fs) = fs::open(device.device()) else { continue };
+        let root = fs.root();
+        let new = NewNode { kind: NewKind::Regular, mode: 0o644, uid: random.below(3) as u32, gid: 0 };
+        let Ok(edit) = fs.edit(Timestamp::default()) else { continue };
+        failed += u32::from(edit.create(root, b"probe", &new).and_then(|_| edit.sync()).is_err());
+    }
+    assert!(failed > 0, "none of 400 damages was found");
 }
 
 /// Free counts, which bigalloc keeps in clusters by group and in blocks in all, are those that dumpe2fs finds.

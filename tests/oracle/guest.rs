@@ -137,7 +137,7 @@ pub fn check(device: &Arc<Sparse>, script: Script<'_>, what: &str) {
         judge_by_ext4_view(&image, &wanted);
     }
     // Blocks larger than a page, and what kernels are often built without.
-    if !["65536", "casefold", "encrypt"].iter().any(|word| what.contains(word)) {
+    if !["65536", "casefold", "encrypt", "quota"].iter().any(|word| what.contains(word)) {
         judge_by_kernel(&image, &wanted, what);
     }
 }

@@ -397,6 +397,7 @@ impl Edit for Ext4 {
 impl Ext4 {
     /// Writes everything that is kept back.
     pub(super) fn write_through(&mut self) -> Result<()> {
+        self.book_usage()?;
         self.fresh.get_mut().flush(&self.device)?;
         self.write_back()?;
         if self.superblock_changed {

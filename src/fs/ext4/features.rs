@@ -85,6 +85,8 @@ bits! { RoCompat:
     DIR_NLINK = 0x20;
     /// Inodes have extra fields.
     EXTRA_ISIZE = 0x40;
+    /// Quota files.
+    QUOTA = 0x100;
     /// Allocation in clusters.
     BIGALLOC = 0x200;
     /// All metadata has a crc32c.
@@ -148,7 +150,8 @@ const RO_COMPAT: &[Feature] = &[
     Feature("dir_nlink", 0x20, Writes),
     Feature("extra_isize", 0x40, Writes),
     Feature("snapshot", 0x80, Reads),
-    Feature("quota", 0x100, Reads),
+    // Judged by its files: see `Ext4::quota_trouble`.
+    Feature("quota", 0x100, Writes),
     Feature("bigalloc", 0x200, Writes),
     Feature("metadata_csum", 0x400, Writes),
     Feature("replica", 0x800, Reads),

@@ -37,6 +37,7 @@ mod map;
 mod mmp;
 mod names;
 mod orphan;
+mod quota;
 mod resize;
 mod state;
 pub mod superblock;
@@ -83,6 +84,8 @@ pub struct Ext4 {
     linear_hints: HashMap<u32, u64>,
     /// The name that was last looked for in vain, and the directory; until a name is added.
     missing: RefCell<Option<(u32, Vec<u8>)>>,
+    /// What inodes changed for their owners' quotas.
+    usage_notes: quota::Notes,
     /// Last generation that was given to a new inode.
     generation: u32,
     now: Timestamp,
@@ -166,6 +169,7 @@ impl Ext4 {
             allocator,
             linear_hints: HashMap::new(),
             missing: RefCell::default(),
+            usage_notes: quota::Notes::new(),
             generation: 0,
             now: Timestamp::default(),
         };
@@ -180,6 +184,7 @@ impl Ext4 {
         self.superblock_changed = false;
         self.linear_hints.clear();
         self.missing.take();
+        self.usage_notes.clear();
         self.allocator.forget();
     }
 

@@ -62,8 +62,10 @@ impl Ext4 {
         if ro_compat.has(RoCompat::ORPHAN_PRESENT) && !compat.has(Compat::ORPHAN_FILE) {
             return Ok(Some("'orphan_present' (ro_compat 0x10000) is set without 'orphan_file'".into()));
         }
-        if let Some(why) = self.mmp_trouble()? {
-            return Ok(Some(why));
+        for trouble in [self.mmp_trouble()?, self.quota_trouble()?] {
+            if trouble.is_some() {
+                return Ok(trouble);
+            }
         }
         self.journal_trouble()
     }

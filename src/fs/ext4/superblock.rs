@@ -70,6 +70,9 @@ pub(super) mod at {
     pub const OVERHEAD: usize = 0x248;
     pub const BACKUP_GROUPS: usize = 0x24c;
     pub const CHECKSUM_SEED: usize = 0x270;
+    pub const USER_QUOTA: usize = 0x240;
+    pub const GROUP_QUOTA: usize = 0x244;
+    pub const PROJECT_QUOTA: usize = 0x26c;
     pub const ORPHAN_FILE: usize = 0x280;
     pub const CHECKSUM: usize = 0x3fc;
 }
@@ -355,6 +358,10 @@ impl Superblock {
     /// The two groups with a copy of the superblock (sparse_super2).
     pub fn backup_groups(&self) -> [u32; 2] {
         [le32(&self.0, at::BACKUP_GROUPS), le32(&self.0, at::BACKUP_GROUPS + 4)]
+    }
+    /// Inodes of the quota files of users, groups and projects, each 0 without one.
+    pub fn quota_files(&self) -> [u32; 3] {
+        [at::USER_QUOTA, at::GROUP_QUOTA, at::PROJECT_QUOTA].map(|at| le32(&self.0, at))
     }
     /// Inode of the orphan file.
     pub fn orphan_file(&self) -> u32 {

@@ -129,6 +129,10 @@ impl Ext4 {
     /// Stores an inode with its checksum.
     pub(super) fn put_inode(&mut self, inode: &Inode) -> Result<()> {
         let (block, range) = self.inode_slot(inode.number())?;
+        if self.geometry.ro_compat.has(RoCompat::QUOTA) {
+            let old = self.block(block, Role::Inodes)?;
+            self.note_usage(old.get(range.clone()).unwrap_or_default(), inode);
+        }
         let checksums = self.geometry.has_checksums();
         let seed = self.geometry.seed;
         let slot = self.block_mut(block, Role::Inodes)?.get_mut(range);
