@@ -110,7 +110,7 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let mountable = args.text("mountable");
-            Ok(Value::text(match subvolume(cx, &mountable) {
+            Ok(Value::text(match cx.session.split_subvolume(&mountable) {
                 Some((device, _)) => device,
                 None => cx.session.canonical(&mountable)?,
             }))
@@ -131,7 +131,7 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let mountable = args.text("mountable");
-            match subvolume(cx, &mountable) {
+            match cx.session.split_subvolume(&mountable) {
                 Some((_, subvolume)) => Ok(Value::text(subvolume)),
                 None => Err(Error::new(ErrorKind::Invalid, "this is no subvolume").at(mountable)),
             }
@@ -249,11 +249,4 @@ fn mount_vfs(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     let read_only = args.text("options").split(',').any(|word| word == "ro");
     mount(cx, args, read_only)
-}
-
-/// Device and subvolume of `btrfsvol:DEVICE/SUBVOLUME`: the longest start that is a device.
-fn subvolume(cx: &Context, mountable: &str) -> Option<(String, String)> {
-    let rest = mountable.strip_prefix("btrfsvol:")?;
-    let cuts = rest.rmatch_indices('/').map(|(at, _)| at);
-    cuts.filter(|at| *at > 0).find_map(|at| Some((cx.session.canonical(&rest[..at]).ok()?, rest[at + 1..].to_string())))
 }

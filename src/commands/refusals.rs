@@ -40,8 +40,8 @@ const REFUSALS: &[Refusal] = &[
     ),
     refuse(
         &["btrfs-*", "btrfstune-*", "mkfs-btrfs"],
-        "btrfs cannot be opened yet",
-        "only its type, label and UUID are told: vfs-type, vfs-label, vfs-uuid",
+        "btrfs is read and not written",
+        "list-filesystems shows the subvolumes; mount btrfsvol:DEVICE/PATH",
     ),
     refuse(
         &["xfs-admin", "xfs-growfs", "xfs-info", "xfs-info2", "xfs-repair"],

@@ -3,6 +3,7 @@
 //! Nodes, not paths: links, `..`, mounts and limits are written once, in `guest::resolve`.
 //! A driver is a folder here and two lines in [`DRIVERS`]. It never reads the clock: times are given.
 
+pub mod btrfs;
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
@@ -254,6 +255,10 @@ pub trait FileSystem: Send {
     fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
         None
     }
+    /// The driver itself, for the subvolumes that only btrfs has.
+    fn as_btrfs(&mut self) -> Option<&mut btrfs::Btrfs> {
+        None
+    }
     /// The stage was committed: what was freed before may now be reused.
     fn committed(&mut self);
 }
@@ -363,6 +368,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: ext4::NAMES, probe: ext4::probe, open: ext4::open, make: Some(ext4::make) },
     Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: Some(fat::make) },
     Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
+    Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
 ];
 
 /// What is on a device: superblocks decide, never a partition type. `None` for nothing known.
@@ -396,7 +402,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
                 .hint("lvs lists the logical volumes; mount one of them")
         }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4, FAT and ISO 9660; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660 and btrfs; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })

@@ -2,7 +2,6 @@
 
 use super::Session;
 use crate::base::{Error, GuestPathBuf, Kind, Result};
-use crate::fs;
 use crate::guest::inspect::{self, FstabEntry};
 
 /// An operating system that inspection found.
@@ -41,9 +40,9 @@ impl Session {
             if matches!(fs_type.as_str(), "unknown" | "swap") {
                 continue;
             }
-            let opened = self.device(&device)?;
+            let open = self.opener(&device)?;
             self.close_moved(&device)?;
-            match self.guest.look(&device, &mut || fs::open(opened.clone()), inspect::linux) {
+            match self.guest.look(&device, &mut || open(), inspect::linux) {
                 Ok(Some(system)) => {
                     self.note_opened(&device)?;
                     let mountpoints = self.resolve_fstab(&device, &system.fstab)?;
@@ -81,6 +80,12 @@ impl Session {
                     Err(e) if e.kind() == Kind::NotFound => None,
                     Err(e) => return Err(e),
                 },
+            };
+            let device = match (device, entry.option("subvol")) {
+                (Some(device), Some(path)) if entry.fs_type == "btrfs" => {
+                    self.canonical(&format!("btrfsvol:{device}/{}", path.trim_matches('/'))).ok()
+                }
+                (device, _) => device,
             };
             if let Some(device) = device.filter(|_| found.iter().all(|(path, _)| *path != mountpoint)) {
                 found.push((mountpoint, device));

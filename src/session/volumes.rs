@@ -12,7 +12,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::disk::Device;
 use crate::disk::read_only::ReadOnly;
 use crate::disk::slice::Slice;
-use crate::fs::{self, Identity};
+use crate::fs::{self, FileSystem, Identity};
 use crate::volume::{self, Partition, Role, Table, TableKind};
 
 /// Partition tables that were read, by disk; forgotten whenever a disk may have changed.
@@ -92,6 +92,9 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What the names of subvolumes begin with.
+const SUBVOLUME: &str = "btrfsvol:";
+
 impl Session {
     /// `/dev/sda`, `/dev/sdb`, ...
     pub fn devices(&self) -> Vec<String> {
@@ -143,6 +146,9 @@ impl Session {
                 .at(name)
                 .hint("list-devices, list-partitions and list-filesystems show what is there"))
         };
+        if let Some((device, path)) = self.split_subvolume(name) {
+            return Ok(format!("{SUBVOLUME}{device}/{path}"));
+        }
         let Some(rest) = name.strip_prefix("/dev/") else { return missing() };
         let found = match rest.strip_prefix("disk/") {
             None => parse(rest),
@@ -175,6 +181,26 @@ impl Session {
             }
             _ => missing(),
         }
+    }
+
+    /// Device and path of `btrfsvol:DEVICE/PATH`: the longest start that is a device.
+    pub fn split_subvolume(&self, name: &str) -> Option<(String, String)> {
+        let rest = name.strip_prefix(SUBVOLUME)?;
+        let cuts = rest.rmatch_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+        cuts.into_iter().find_map(|at| Some((self.canonical(&rest[..at]).ok()?, rest[at + 1..].to_string())))
+    }
+
+    /// Opens the file system of a canonical name: of a device, or a subvolume of it.
+    pub(super) fn opener(&self, name: &str) -> Result<impl Fn() -> Result<Box<dyn FileSystem>> + use<>> {
+        let (device, subvolume) = (self.device(name)?, self.split_subvolume(name).map(|(_, path)| path));
+        Ok(move || {
+            let mut fs = fs::open(device.clone())?;
+            if let Some(path) = &subvolume {
+                let btrfs = fs.as_btrfs().ok_or_else(|| Error::new(Kind::Invalid, "only btrfs has subvolumes"))?;
+                btrfs.show_volume(path.as_bytes())?;
+            }
+            Ok(fs)
+        })
     }
 
     /// Disk and partition of a name under /dev/disk/guestfs: the label itself may end in digits.
@@ -291,6 +317,9 @@ impl Session {
 
     /// Where the bytes of a device are.
     pub(super) fn place(&self, name: &str) -> Result<Place> {
+        if let Some((device, _)) = self.split_subvolume(name) {
+            return self.place(&device);
+        }
         match self.is_logical(name) {
             true => self.logical_place(name),
             false => Ok(vec![self.range(name)?]),
@@ -327,6 +356,9 @@ impl Session {
 
     /// The whole disk, partition or logical volume of a canonical name.
     pub fn device(&self, name: &str) -> Result<Device> {
+        if let Some((device, _)) = self.split_subvolume(name) {
+            return self.device(&device);
+        }
         if self.is_logical(name) {
             let device = self.logical_device(name)?;
             return Ok(if self.is_locked(name) { Arc::new(ReadOnly(device)) } else { device });
@@ -369,11 +401,24 @@ impl Session {
         let mut found = Vec::new();
         for device in self.volumes()? {
             let fs_type = self.look_at(&device)?.map_or_else(|| "unknown".to_string(), |i| i.fs_type);
-            if !fs_type.ends_with("_member") && fs_type != "crypto_LUKS" {
-                found.push((device, fs_type));
+            if fs_type.ends_with("_member") || fs_type == "crypto_LUKS" {
+                continue;
             }
+            let subvolumes = if fs_type == "btrfs" { self.subvolumes(&device) } else { Vec::new() };
+            found.push((device, fs_type.clone()));
+            found.extend(subvolumes.into_iter().map(|name| (name, fs_type.clone())));
         }
         Ok(found)
+    }
+
+    /// The subvolumes of a btrfs but the default one; none if it cannot be opened, which a mount tells.
+    fn subvolumes(&self, device: &str) -> Vec<String> {
+        let paths = self.device(device).and_then(fs::open).and_then(|mut fs| match fs.as_btrfs() {
+            Some(btrfs) => btrfs.other_volumes(),
+            None => Ok(Vec::new()),
+        });
+        let paths = paths.unwrap_or_default();
+        paths.iter().map(|path| format!("{SUBVOLUME}{device}/{}", String::from_utf8_lossy(path))).collect()
     }
 
     /// Mounts by canonical or other device name; read-only if the disk is.
@@ -382,8 +427,9 @@ impl Session {
         let opened = self.device(&name)?;
         self.close_moved(&name)?;
         let read_only = read_only || opened.read_only();
-        self.guest.mount(&name, mountpoint, read_only, &mut || fs::open(opened.clone()))?;
-        if let Some(notice) = self.guest.whole(&name, &mut || fs::open(opened.clone()))?.notice() {
+        let open = self.opener(&name)?;
+        self.guest.mount(&name, mountpoint, read_only, &mut || open())?;
+        if let Some(notice) = self.guest.whole(&name, &mut || open())?.notice() {
             self.notices.push(format!("{name}: {notice}"));
         }
         self.note_opened(&name)

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::base::{Error, Kind, Result};
-use crate::fs::{self, FileSystem};
+use crate::fs::FileSystem;
 use crate::volume::PartitionType;
 
 impl Session {
@@ -11,10 +11,10 @@ impl Session {
     /// # Errors
     /// What is there cannot be opened.
     pub fn file_system(&mut self, device: &str) -> Result<&mut dyn FileSystem> {
-        let opened = self.device(device)?;
+        let open = self.opener(device)?;
         self.close_moved(device)?;
         self.note_opened(device)?;
-        self.guest.whole(device, &mut || fs::open(opened.clone()))
+        self.guest.whole(device, &mut || open())
     }
 
     /// The same to change.
@@ -22,10 +22,10 @@ impl Session {
     /// # Errors
     /// Also `Kind::ReadOnly`, and why its driver does not write it.
     pub fn file_system_mut(&mut self, device: &str) -> Result<&mut dyn FileSystem> {
-        let opened = self.device(device)?;
+        let open = self.opener(device)?;
         self.close_moved(device)?;
         self.note_opened(device)?;
-        self.guest.whole_mut(device, &mut || fs::open(opened.clone()))
+        self.guest.whole_mut(device, &mut || open())
     }
 
     /// `Kind::Busy` if a device is mounted.

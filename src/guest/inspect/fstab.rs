@@ -11,6 +11,19 @@ pub struct FstabEntry {
     pub mountpoint: GuestPathBuf,
     /// Type as it stands there.
     pub fs_type: String,
+    /// Options as they stand there.
+    pub options: String,
+}
+
+impl FstabEntry {
+    /// The value of an option `name=value`.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options
+            .split(',')
+            .filter_map(|word| word.split_once('='))
+            .find(|(word, _)| *word == name)
+            .map(|(_, value)| value)
+    }
 }
 
 /// The entries that mount something: no swap, no `none`.
@@ -24,7 +37,8 @@ pub(super) fn parse(text: &str) -> Vec<FstabEntry> {
         let mountpoint = GuestPathBuf(unescape(mountpoint));
         if mountpoint.is_absolute() && fs_type != "swap" {
             let spec = String::from_utf8_lossy(&unescape(spec)).replace('"', "");
-            entries.push(FstabEntry { spec, mountpoint, fs_type: fs_type.to_string() });
+            let options = fields.next().unwrap_or_default().to_string();
+            entries.push(FstabEntry { spec, mountpoint, fs_type: fs_type.to_string(), options });
         }
     }
     entries

@@ -1,0 +1,398 @@
+//! btrfs on one device, read only: the default subvolume and those below it, packed files, checksums of all metadata.
+//!
+//! `docs/formats/btrfs.md` says what is read and what is refused.
+
+mod chunks;
+mod file;
+mod items;
+mod lzo;
+mod superblock;
+mod tree;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
+use crate::disk::{BlockDevice, Device};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId};
+
+use file::Unpacked;
+use items::{
+    DIR_INDEX, DIR_ITEM, INODE_ITEM, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names, root_item,
+};
+use superblock::{Root, Superblock};
+use tree::{Key, Trees};
+
+/// Word of `vfs-type`.
+pub const NAMES: &[&str] = &["btrfs"];
+
+/// The tree of files at the top, which has no name.
+const TOP: u64 = 5;
+/// Longest target of a symbolic link (PATH_MAX).
+const LINK_MAX: u64 = 4096;
+/// The inode that Linux shows for a subvolume whose tree is not below this one: an empty directory.
+const EMPTY: u64 = 2;
+
+/// See [`crate::fs::Driver::probe`].
+pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
+    Ok(superblock::probe(device)?.map(|(label, uuid)| Identity {
+        fs_type: "btrfs".into(),
+        label: String::from_utf8_lossy(&label).into_owned(),
+        uuid: uuid.to_string(),
+    }))
+}
+
+/// See [`crate::fs::Driver::open`].
+pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
+    Ok(Box::new(Btrfs::open(device)?))
+}
+
+/// An inode of a subvolume, or of an empty directory in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Node {
+    tree: u64,
+    inode: u64,
+}
+
+/// An open file system, seen from one of its subvolumes.
+pub struct Btrfs {
+    device: Device,
+    trees: Trees,
+    /// Whether the log of fsync has something that is not shown.
+    has_log: bool,
+    /// By id: root node and top directory of the subvolumes that were met.
+    volumes: RefCell<HashMap<u64, (Root, u64)>>,
+    /// Nodes by the number that they are known as outside.
+    known: RefCell<(Vec<Node>, HashMap<Node, u64>)>,
+    unpacked: Unpacked,
+    root: NodeId,
+}
+
+impl Btrfs {
+    /// Opens the default subvolume.
+    ///
+    /// # Errors
+    /// Features and profiles that are not read, damage.
+    pub fn open(device: Device) -> Result<Self> {
+        let superblock = Superblock::open(device.as_ref())?;
+        let has_log = superblock.has_log;
+        let trees = Trees::open(device.clone(), superblock)?;
+        let mut fs = Btrfs {
+            device,
+            trees,
+            has_log,
+            volumes: RefCell::default(),
+            known: RefCell::default(),
+            unpacked: Unpacked::default(),
+            root: NodeId(0),
+        };
+        let default = fs.default_volume()?;
+        fs.root = fs.top_of(default)?;
+        Ok(fs)
+    }
+
+    /// The subvolume that a mount without options shows.
+    fn default_volume(&self) -> Result<u64> {
+        let dir = self.trees.superblock().root_dir;
+        let key = Key { object: dir, kind: DIR_ITEM, offset: name_hash(b"default") };
+        let item = self.trees.item(self.trees.superblock().root, key)?.unwrap_or_default();
+        let found = names(&item)?.into_iter().find(|named| named.name == b"default");
+        Ok(found.map_or(TOP, |named| named.location.object))
+    }
+
+    /// The root node of a subvolume's tree and the inode of its top directory.
+    fn volume(&self, id: u64) -> Result<(Root, u64)> {
+        if let Some(found) = self.volumes.borrow().get(&id) {
+            return Ok(*found);
+        }
+        let last = Key { object: id, kind: ROOT_ITEM, offset: u64::MAX };
+        let item = self.trees.last_up_to(self.trees.superblock().root, last)?;
+        let found = item.and_then(|(_, item)| root_item(&item));
+        let found = found.ok_or_else(|| Error::corrupt(format!("btrfs: subvolume {id}: it has no root")))?;
+        self.volumes.borrow_mut().insert(id, found);
+        Ok(found)
+    }
+
+    fn top_of(&self, id: u64) -> Result<NodeId> {
+        let (_, inode) = self.volume(id)?;
+        Ok(self.id_of(Node { tree: id, inode }))
+    }
+
+    fn id_of(&self, node: Node) -> NodeId {
+        let (list, numbers) = &mut *self.known.borrow_mut();
+        NodeId(*numbers.entry(node).or_insert_with(|| {
+            list.push(node);
+            list.len() as u64 - 1
+        }))
+    }
+
+    fn node(&self, id: NodeId) -> Result<Node> {
+        let node = usize::try_from(id.0).ok().and_then(|i| self.known.borrow().0.get(i).copied());
+        node.ok_or_else(|| Error::new(Kind::Internal, format!("btrfs: node {} was never given out", id.0)))
+    }
+
+    fn inode(&self, node: Node) -> Result<(Inode, FileType)> {
+        let (root, _) = self.volume(node.tree)?;
+        let item = self.trees.item(root, Key::first(node.inode, INODE_ITEM))?;
+        let bad = || Error::corrupt(format!("btrfs: inode {} of subvolume {}: it is not there", node.inode, node.tree));
+        let inode = item.and_then(|item| Inode::read(&item)).ok_or_else(bad)?;
+        let file_type = FileType::from_mode(inode.mode).ok_or_else(bad)?;
+        Ok((inode, file_type))
+    }
+
+    /// The node that an entry of `dir` names.
+    fn target(&self, dir: Node, named: &Named<'_>) -> Result<NodeId> {
+        if named.location.kind != ROOT_ITEM {
+            return Ok(self.id_of(Node { tree: dir.tree, inode: named.location.object }));
+        }
+        // A snapshot has the names of subvolumes that are below the original: they are empty there.
+        let id = named.location.object;
+        let key = Key { object: id, kind: ROOT_BACKREF, offset: dir.tree };
+        match self.trees.item(self.trees.superblock().root, key)? {
+            Some(_) => self.top_of(id),
+            None => Ok(self.id_of(Node { tree: dir.tree, inode: EMPTY })),
+        }
+    }
+
+    /// Refuses what is no directory; `None` for one that is always empty.
+    fn directory(&self, node: Node) -> Result<Option<Root>> {
+        if node.inode == EMPTY {
+            return Ok(None);
+        }
+        match self.inode(node)?.1 {
+            FileType::Directory => Ok(Some(self.volume(node.tree)?.0)),
+            _ => Err(Kind::NotADirectory.into()),
+        }
+    }
+
+    /// The subvolume of a path below the top of all, as `btrfsvol:` has it.
+    ///
+    /// # Errors
+    /// `Kind::NotFound`.
+    pub fn show_volume(&mut self, path: &[u8]) -> Result<()> {
+        let mut at = self.top_of(TOP)?;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            at = self
+                .lookup(at, name)?
+                .ok_or_else(|| Error::from(Kind::NotFound).hint("btrfs-subvolume-list shows the subvolumes"))?;
+        }
+        let node = self.node(at)?;
+        if self.volume(node.tree)?.1 != node.inode {
+            return Err(Error::new(Kind::Invalid, "this is no subvolume"));
+        }
+        self.root = at;
+        Ok(())
+    }
+
+    /// The paths, below the top of all, of the subvolumes that a plain mount does not show as its root.
+    pub fn other_volumes(&self) -> Result<Vec<Vec<u8>>> {
+        let default = self.default_volume()?;
+        Ok(self.volumes_by_path()?.into_iter().filter(|(id, _)| *id != default).map(|(_, path)| path).collect())
+    }
+
+    /// All subvolumes but the top: id, and path below the top.
+    fn volumes_by_path(&self) -> Result<Vec<(u64, Vec<u8>)>> {
+        let root = self.trees.superblock().root;
+        let mut found: Vec<(u64, u64, u64, Vec<u8>)> = Vec::new();
+        self.trees.items(root, Key { object: TOP, kind: 0, offset: 0 }, |key, item| {
+            if key.kind == ROOT_BACKREF && item.len() > 18 {
+                found.push((key.object, key.offset, crate::base::bytes::le64(item, 0), item[18..].to_vec()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let mut list = Vec::new();
+        for (id, parent, dir, name) in &found {
+            let mut path = [self.path_in(*parent, *dir)?, name.clone()].concat();
+            let mut above = *parent;
+            // No chain is longer than the list.
+            for _ in 0..found.len() {
+                let Some((_, next, dir, name)) = found.iter().find(|(id, ..)| *id == above) else { break };
+                path = [&self.path_in(*next, *dir)?[..], name, b"/", &path].concat();
+                above = *next;
+            }
+            list.push((*id, path));
+        }
+        Ok(list)
+    }
+
+    /// The path of a directory inside its subvolume, with a `/` behind it; nothing for the top.
+    fn path_in(&self, tree: u64, mut inode: u64) -> Result<Vec<u8>> {
+        /// Key type: the name of an inode, by its directory.
+        const INODE_REF: u8 = 12;
+        const DEEPEST: usize = 4096;
+        let (root, top) = self.volume(tree)?;
+        let mut path = Vec::new();
+        for _ in 0..DEEPEST {
+            if inode == top {
+                return Ok(path);
+            }
+            let last = Key { object: inode, kind: INODE_REF, offset: u64::MAX };
+            let Some((key, item)) = self.trees.last_up_to(root, last)? else { break };
+            path = [item.get(10..).unwrap_or_default(), b"/", &path].concat();
+            inode = key.offset;
+        }
+        Err(Error::corrupt(format!("btrfs: subvolume {tree}: directory inode {inode} is not below its top")))
+    }
+}
+
+impl FileSystem for Btrfs {
+    fn info(&self) -> Result<FsInfo> {
+        let superblock = self.trees.superblock();
+        let block_size = u64::from(superblock.sector);
+        let free = superblock.total.saturating_sub(superblock.used) / block_size;
+        Ok(FsInfo {
+            fs_type: "btrfs".into(),
+            label: String::from_utf8_lossy(&superblock.label).into_owned(),
+            uuid: superblock.uuid.to_string(),
+            block_size,
+            blocks: superblock.total / block_size,
+            free_blocks: free,
+            available_blocks: free,
+            name_max: 255,
+            read_only: Some("btrfs is read only here".into()),
+            owners: true,
+            ..FsInfo::default()
+        })
+    }
+
+    fn root(&self) -> NodeId {
+        self.root
+    }
+
+    fn metadata(&self, node: NodeId) -> Result<Metadata> {
+        let node = self.node(node)?;
+        if node.inode == EMPTY {
+            let (top, _) = self.inode(Node { tree: node.tree, inode: self.volume(node.tree)?.1 })?;
+            let inode = Inode { size: 0, bytes: 0, links: 1, uid: 0, gid: 0, mode: 0o040755, device: 0, ..top };
+            return Ok(metadata(node.inode, &inode, FileType::Directory, self.trees.superblock().sector));
+        }
+        let (inode, file_type) = self.inode(node)?;
+        Ok(metadata(node.inode, &inode, file_type, self.trees.superblock().sector))
+    }
+
+    fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        let dir = self.node(dir)?;
+        let Some(root) = self.directory(dir)? else { return Ok(None) };
+        let key = Key { object: dir.inode, kind: DIR_ITEM, offset: name_hash(name) };
+        let item = self.trees.item(root, key)?.unwrap_or_default();
+        let found = names(&item)?.into_iter().find(|named| named.name == name);
+        found.map(|named| self.target(dir, &named)).transpose()
+    }
+
+    fn read_dir(&self, dir: NodeId) -> Result<Vec<DirEntry>> {
+        let dir = self.node(dir)?;
+        let Some(root) = self.directory(dir)? else { return Ok(Vec::new()) };
+        let mut entries = Vec::new();
+        self.trees.items(root, Key::first(dir.inode, DIR_INDEX), |key, item| {
+            if (key.object, key.kind) != (dir.inode, DIR_INDEX) {
+                return Ok(ControlFlow::Break(()));
+            }
+            for named in names(item)? {
+                let node = self.target(dir, &named)?;
+                entries.push(DirEntry { name: Name(named.name.to_vec()), node, file_type: named.file_type });
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(entries)
+    }
+
+    fn read_link(&self, node: NodeId) -> Result<GuestPathBuf> {
+        let node = self.node(node)?;
+        let (inode, file_type) = self.inode(node)?;
+        if file_type != FileType::Symlink {
+            return Err(Kind::Invalid.into());
+        }
+        if inode.size > LINK_MAX {
+            return Err(Error::corrupt(format!("btrfs: inode {}: a link of {} bytes", node.inode, inode.size)));
+        }
+        let mut target = vec![0; inode.size as usize];
+        let (root, _) = self.volume(node.tree)?;
+        self.trees.read_file(root, node.inode, 0, &mut target, &self.unpacked)?;
+        Ok(GuestPathBuf(target))
+    }
+
+    fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let node = self.node(node)?;
+        let (inode, file_type) =
+            if node.inode == EMPTY { return Err(Kind::IsADirectory.into()) } else { self.inode(node)? };
+        match file_type {
+            FileType::Regular => {}
+            FileType::Directory => return Err(Kind::IsADirectory.into()),
+            _ => return Err(Kind::Invalid.into()),
+        }
+        let len = inode.size.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let (root, _) = self.volume(node.tree)?;
+        self.trees.read_file(root, node.inode, offset, &mut buf[..len], &self.unpacked)?;
+        Ok(len)
+    }
+
+    fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
+        let node = self.node(node)?;
+        let (inode, _) = self.inode(node)?;
+        self.trees.file_extents(self.volume(node.tree)?.0, node.inode, inode.size)
+    }
+
+    fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {
+        let node = self.node(node)?;
+        let mut found = Vec::new();
+        if node.inode == EMPTY {
+            return Ok(found);
+        }
+        self.trees.items(self.volume(node.tree)?.0, Key::first(node.inode, XATTR_ITEM), |key, item| {
+            if (key.object, key.kind) != (node.inode, XATTR_ITEM) {
+                return Ok(ControlFlow::Break(()));
+            }
+            found.extend(names(item)?.into_iter().map(|named| (Name(named.name.to_vec()), named.value.to_vec())));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn edit(&mut self, _: Timestamp) -> Result<&mut dyn Edit> {
+        Err(Error::from(Kind::ReadOnly).hint(
+            "imgsh reads btrfs and does not write it yet: copy files out, or change the guest from inside (cloud-init)",
+        ))
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        let node = self.node(self.root)?;
+        *self = Btrfs::open(self.device.clone())?;
+        self.root = self.id_of(node);
+        Ok(())
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.has_log.then(|| {
+            "its log of the last fsync calls is not replayed; what is read is older by them: mount it once to replay it".into()
+        })
+    }
+
+    fn as_btrfs(&mut self) -> Option<&mut Btrfs> {
+        Some(self)
+    }
+
+    fn committed(&mut self) {}
+}
+
+fn metadata(number: u64, inode: &Inode, file_type: FileType, sector: u32) -> Metadata {
+    let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
+    Metadata {
+        inode: number,
+        file_type,
+        mode: inode.mode & 0o7777,
+        links: inode.links.into(),
+        uid: inode.uid,
+        gid: inode.gid,
+        size: inode.size,
+        blocks: inode.bytes.div_ceil(sector.into()).saturating_mul(u64::from(sector) / 512),
+        block_size: sector,
+        // Linux' own form of a device number: 20 bits of minor.
+        device: if is_device { ((inode.device >> 20) as u32, inode.device as u32 & 0xf_ffff) } else { (0, 0) },
+        accessed: inode.accessed,
+        modified: inode.modified,
+        changed: inode.changed,
+        created: Some(inode.created),
+    }
+}

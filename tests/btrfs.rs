@@ -1,0 +1,224 @@
+//! btrfs, read: file systems that mkfs.btrfs makes of a folder, compared with the folder; and damaged ones. Images that Linux filled, with
+//! subvolumes and packed files, are judged by `scripts/judge-tree`.
+
+mod oracle;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use imgsh::base::{Kind, Timestamp};
+use imgsh::disk::BlockDevice;
+use imgsh::fs::{self, FileSystem, FileType, NodeId};
+use oracle::guest::noise;
+use oracle::{Random, Sparse, run, scratch};
+
+const SUPERBLOCK: u64 = 0x1_0000;
+
+fn fill(root: &Path) {
+    let file = |path: &str, content: &[u8]| std::fs::write(root.join(path), content).unwrap();
+    for dir in ["etc", "many", "a/b/c/d/e/f"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    file("etc/empty", b"");
+    file("etc/inline", b"kept inside the tree\n");
+    file("etc/page", &noise(4096, 1));
+    file("large", &noise(5_000_001, 2));
+    // More names than one tree node has.
+    (0..3000).for_each(|i| file(&format!("many/file-number-{i}"), format!("{i}\n").as_bytes()));
+    file("a/b/c/d/e/f/deep", b"deep\n");
+    file(&"n".repeat(255), b"long name\n");
+    symlink("/etc/empty", root.join("link")).unwrap();
+    symlink("t".repeat(3000), root.join("long-link")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(root.join("fifo")).status().unwrap().success());
+    for (path, mode) in [("etc", 0o2750), ("etc/page", 0o4711), ("many", 0o1777)] {
+        std::fs::set_permissions(root.join(path), PermissionsExt::from_mode(mode)).unwrap();
+    }
+}
+
+/// What is compared of a node: mode, owner, size, time, and content or target.
+type Node = (u32, u32, u64, i64, Vec<u8>);
+
+fn on_host(root: &Path, dir: &str, found: &mut BTreeMap<String, Node>) {
+    for entry in std::fs::read_dir(root.join(dir)).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = format!("{dir}{name}");
+        let host = root.join(&path);
+        let meta = std::fs::symlink_metadata(&host).unwrap();
+        let (mut size, mut content) = (meta.size(), Vec::new());
+        if meta.is_dir() {
+            size = 0;
+            on_host(root, &format!("{path}/"), found);
+        } else if meta.is_symlink() {
+            content = std::fs::read_link(&host).unwrap().into_os_string().into_encoded_bytes();
+        } else if meta.is_file() {
+            content = std::fs::read(&host).unwrap();
+        }
+        found.insert(path, (meta.mode(), meta.uid(), size, meta.mtime(), content));
+    }
+}
+
+/// Walks a file system; every name is looked up too.
+fn walk(fs: &dyn FileSystem, node: NodeId, dir: &str, found: &mut BTreeMap<String, Node>) -> imgsh::base::Result<()> {
+    for entry in fs.read_dir(node)? {
+        let path = format!("{dir}{}", entry.name);
+        let meta = fs.metadata(entry.node)?;
+        assert_eq!(fs.lookup(node, &entry.name)?, Some(entry.node), "{path}");
+        let (mut size, mut content) = (meta.size, Vec::new());
+        match meta.file_type {
+            FileType::Directory => {
+                size = 0;
+                walk(fs, entry.node, &format!("{path}/"), found)?;
+            }
+            FileType::Symlink => content = fs.read_link(entry.node)?.0,
+            FileType::Regular => {
+                let covered: u64 =
+                    fs.extents(entry.node)?.iter().map(|extent| extent.range.end - extent.range.start).sum();
+                assert_eq!(covered, meta.size, "{path}");
+                content = vec![0; meta.size.min(1 << 24) as usize];
+                // In pieces that fall anywhere in extents.
+                let mut at = 0;
+                while at < content.len() {
+                    let end = (at + 70_001).min(content.len());
+                    at += fs.read(entry.node, at as u64, &mut content[at..end])?;
+                }
+            }
+            _ => {}
+        }
+        fs.xattrs(entry.node)?;
+        let mode = meta.file_type.mode_bits() | meta.mode;
+        found.insert(path, (mode, meta.uid, size, meta.modified.seconds, content));
+    }
+    Ok(())
+}
+
+fn made(options: &[&str], root: &Path) -> Arc<Sparse> {
+    let dir = scratch();
+    let image = dir.path().join("image");
+    std::fs::File::create(&image).unwrap().set_len(130 << 20).unwrap();
+    let words = ["-q", "-L", "a label", "--rootdir", root.to_str().unwrap()];
+    run("mkfs.btrfs", &[&words[..], options, &[image.to_str().unwrap()]].concat());
+    Sparse::load(&image)
+}
+
+#[test]
+fn folders_are_read_as_they_are() {
+    let dir = scratch();
+    fill(dir.path());
+    let mut wanted = BTreeMap::new();
+    on_host(dir.path(), "", &mut wanted);
+    let kinds: &[&[&str]] =
+        &[&[], &["-n", "4096", "-m", "single"], &["-n", "65536", "-O", "^no-holes"], &["--csum", "sha256"]];
+    for options in kinds {
+        let device = made(options, dir.path());
+        let before = device.bytes();
+        let mut fs = fs::open(device.device()).unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        let mut found = BTreeMap::new();
+        walk(fs.as_ref(), fs.root(), "", &mut found).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{options:?}");
+        for (path, node) in &wanted {
+            assert!(found[path] == *node, "{options:?}: {path} differs");
+        }
+        let info = fs.info().unwrap();
+        assert_eq!((info.fs_type.as_str(), info.label.as_str()), ("btrfs", "a label"));
+        let error = fs.edit(Timestamp::default()).err().unwrap();
+        assert_eq!(error.kind(), Kind::ReadOnly);
+        assert!(device.bytes() == before, "nothing was written");
+    }
+}
+
+#[test]
+fn what_is_not_read_is_named() {
+    let dir = scratch();
+    std::fs::write(dir.path().join("file"), b"x").unwrap();
+    for (sums, word) in [("xxhash", "xxhash64"), ("blake2", "blake2b")] {
+        let error = fs::open(made(&["--csum", sums], dir.path()).device()).err().unwrap();
+        assert!(error.kind() == Kind::Unsupported && error.to_string().contains(word), "{error}");
+    }
+    let device = made(&[], dir.path());
+    let mut block = vec![0; 4096];
+    let change = |at: usize, byte: u8, block: &mut Vec<u8>| {
+        device.read_at(SUPERBLOCK, block).unwrap();
+        let old = block.clone();
+        block[at] = byte;
+        let sum = crc32c::crc32c(&block[32..]).to_le_bytes();
+        block[..4].copy_from_slice(&sum);
+        device.write_at(SUPERBLOCK, block).unwrap();
+        let error = fs::open(device.device()).err().map(|error| error.to_string());
+        device.write_at(SUPERBLOCK, &old).unwrap();
+        error.unwrap_or_default()
+    };
+    assert!(change(0xbd, 0x10, &mut block).contains("feature 'zoned' (incompat 0x1000)"));
+    assert!(change(0xc2, 1, &mut block).contains("unknown features"));
+    assert!(change(0x88, 2, &mut block).contains("2 devices"));
+    assert!(change(0xc6, 3, &mut block).contains("its level is"));
+    device.write_at(SUPERBLOCK + 5000, &[1]).unwrap();
+    assert!(fs::open(device.device()).is_ok());
+    device.write_at(SUPERBLOCK + 0x70, &[1]).unwrap();
+    assert!(fs::open(device.device()).err().unwrap().to_string().contains("checksum is wrong"));
+}
+
+/// Damage in superblock and tree nodes, their sums made right again: an error or a result, and in bounded time.
+#[test]
+fn damaged_trees() {
+    let dir = scratch();
+    for i in 0..40 {
+        std::fs::write(dir.path().join(format!("file-{i}")), noise(i * 97, i as u64)).unwrap();
+    }
+    symlink("target", dir.path().join("link")).unwrap();
+    let device = made(&["-n", "4096", "-m", "single"], dir.path());
+    let pages = device.snapshot();
+    let mut bytes = vec![0; 4096];
+    device.read_at(SUPERBLOCK, &mut bytes).unwrap();
+    let uuid = bytes[0x20..0x30].to_vec();
+    let blocks: Vec<u64> = (0..device.len() / 4096)
+        .map(|number| number * 4096)
+        .filter(|at| {
+            device.read_at(*at, &mut bytes).unwrap();
+            *at == SUPERBLOCK || bytes[0x20..0x30] == uuid && bytes[0x40..0x48] != *b"_BHRfS_M"
+        })
+        .collect();
+    assert!(blocks.len() > 8, "{} nodes", blocks.len());
+    let mut random = Random(3);
+    let mut refused = 0;
+    for _ in 0..1500 {
+        let at = blocks[random.below(blocks.len() as u64) as usize];
+        device.read_at(at, &mut bytes).unwrap();
+        for _ in 0..=random.below(4) {
+            // Heads and the items at the end are where something is.
+            let place = if random.below(2) == 0 { random.below(600) } else { 4095 - random.below(800) };
+            bytes[place as usize] = random.next() as u8;
+        }
+        let sum = crc32c::crc32c(&bytes[32..]).to_le_bytes();
+        bytes[..4].copy_from_slice(&sum);
+        device.write_at(at, &bytes).unwrap();
+        let result = fs::open(device.device()).and_then(|fs| walk_damaged(fs.as_ref(), fs.root(), 0));
+        refused += u32::from(result.is_err());
+        device.restore(pages.clone());
+    }
+    assert!(refused > 100, "{refused} damages were found");
+}
+
+fn walk_damaged(fs: &dyn FileSystem, node: NodeId, depth: u32) -> imgsh::base::Result<()> {
+    // A directory that names itself is for those who walk to stop.
+    if depth > 3 {
+        return Ok(());
+    }
+    for entry in fs.read_dir(node)? {
+        let meta = fs.metadata(entry.node)?;
+        fs.lookup(node, &entry.name)?;
+        fs.xattrs(entry.node)?;
+        match meta.file_type {
+            FileType::Directory => walk_damaged(fs, entry.node, depth + 1)?,
+            FileType::Symlink => drop(fs.read_link(entry.node)?),
+            FileType::Regular => {
+                fs.extents(entry.node)?;
+                let mut content = vec![0; meta.size.min(1 << 20) as usize];
+                fs.read(entry.node, 0, &mut content)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
