@@ -45,8 +45,8 @@ const REFUSALS: &[Refusal] = &[
     ),
     refuse(
         &["xfs-admin", "xfs-growfs", "xfs-info", "xfs-info2", "xfs-repair"],
-        "XFS cannot be opened yet",
-        "only its type, label and UUID are told: vfs-type, vfs-label, vfs-uuid",
+        "XFS is read and not changed, and its geometry is not shown yet",
+        "mount it to read; statvfs tells its sizes, vfs-label and vfs-uuid what it is called",
     ),
     refuse(
         &[

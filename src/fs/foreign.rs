@@ -23,7 +23,6 @@ const fn magic(fs_type: &'static str, at: u64, magic: &'static [u8]) -> Magic {
 
 /// File systems that a magic at one place tells.
 const MAGICS: &[Magic] = &[
-    Magic { label: Some((108, 12)), uuid: Some(32), ..magic("xfs", 0, b"XFSB") },
     Magic { label: Some((1088, 16)), uuid: Some(1072), ..magic("erofs", 1024, &[0xe2, 0xe1, 0xf5, 0xe0]) },
     Magic { uuid: Some(1132), ..magic("f2fs", 1024, &[0x10, 0x20, 0xf5, 0xf2]) },
     Magic { label: Some((32920, 16)), uuid: Some(32904), ..magic("jfs", 32768, b"JFS1") },

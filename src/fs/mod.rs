@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
+pub mod xfs;
 
 use std::io::Read;
 use std::ops::Range;
@@ -369,6 +370,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: Some(fat::make) },
     Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
     Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
+    Driver { names: xfs::NAMES, probe: xfs::probe, open: xfs::open, make: None },
 ];
 
 /// What is on a device: superblocks decide, never a partition type. `None` for nothing known.
@@ -402,7 +404,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
                 .hint("lvs lists the logical volumes; mount one of them")
         }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660 and btrfs; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS and btrfs; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })

@@ -1,6 +1,7 @@
 //! What the integration tests of file systems judge by: e2fsprogs, and a sparse device to hand images to it.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub mod folder;
 pub mod guest;
 pub mod kernel;
 pub mod scripts;

@@ -49,6 +49,9 @@ impl Key {
     }
 }
 
+/// Takes items one after the other until it breaks.
+type Each<'a> = dyn FnMut(Key, &[u8]) -> Result<ControlFlow<()>> + 'a;
+
 /// A node whose header, order and item places were checked.
 struct Node {
     bytes: Vec<u8>,
@@ -212,13 +215,7 @@ impl Trees {
         self.items_below(&node, &from, &Key::MAX, &mut each).map(|_| ())
     }
 
-    fn items_below(
-        &self,
-        node: &Node,
-        from: &Key,
-        end: &Key,
-        each: &mut dyn FnMut(Key, &[u8]) -> Result<ControlFlow<()>>,
-    ) -> Result<ControlFlow<()>> {
+    fn items_below(&self, node: &Node, from: &Key, end: &Key, each: &mut Each<'_>) -> Result<ControlFlow<()>> {
         if node.count > 0 && node.key(node.count - 1) > *end {
             return Err(Error::corrupt("btrfs: a tree node has keys that belong into the next one"));
         }

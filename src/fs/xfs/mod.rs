@@ -1,0 +1,281 @@
+//! XFS of versions 4 and 5, read only: every form of directories, extents and attributes, with all checksums.
+//!
+//! `docs/formats/xfs.md` says what is read and what is refused.
+
+mod attributes;
+mod directory;
+mod inode;
+mod log;
+mod map;
+mod superblock;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::bytes::be64;
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
+use crate::disk::{BlockDevice, Device};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId};
+
+use inode::{Format, Inode};
+use map::Run;
+use superblock::{Superblock, crc_is_good};
+
+/// Word of `vfs-type`.
+pub const NAMES: &[&str] = &["xfs"];
+
+/// Longest target of a symbolic link (XFS_SYMLINK_MAXLEN).
+const LINK_MAX: u64 = 1024;
+const LINK_MAGIC: u32 = 0x5853_4c4d;
+const LINK_SUM: (usize, usize) = (12, 32);
+/// Bytes of blocks that are kept.
+const CACHE: usize = 16 << 20;
+/// Blocks that every group keeps back, as Linux counts them for statfs.
+const KEPT_BACK: u64 = 8;
+
+/// See [`crate::fs::Driver::probe`].
+pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
+    Ok(superblock::probe(device)?.map(|(label, uuid)| Identity {
+        fs_type: "xfs".into(),
+        label: String::from_utf8_lossy(&label).into_owned(),
+        uuid: uuid.to_string(),
+    }))
+}
+
+/// See [`crate::fs::Driver::open`].
+pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
+    Ok(Box::new(Xfs::open(device)?))
+}
+
+/// The runs of the file that was read last.
+type LastMap = Option<(u64, Arc<Vec<Run>>)>;
+
+/// An open file system.
+pub struct Xfs {
+    device: Device,
+    superblock: Superblock,
+    /// What those who read should know.
+    notice: Option<String>,
+    blocks: RefCell<HashMap<u64, Arc<Vec<u8>>>>,
+    last: RefCell<LastMap>,
+}
+
+impl Xfs {
+    /// Opens a file system: reads its superblock and looks at the end of its log.
+    ///
+    /// # Errors
+    /// Features that are not read, damage.
+    pub fn open(device: Device) -> Result<Self> {
+        let superblock = Superblock::open(device.as_ref())?;
+        let mut fs = Xfs { device, superblock, notice: None, blocks: RefCell::default(), last: RefCell::default() };
+        fs.notice = fs.log_notice()?;
+        if fs.superblock.needs_repair {
+            fs.notice = Some("it is marked as needing repair (needsrepair): run xfs_repair".into());
+        }
+        Ok(fs)
+    }
+
+    /// A block by its number with the group in the high bits.
+    fn block(&self, number: u64) -> Result<Arc<Vec<u8>>> {
+        if let Some(block) = self.blocks.borrow().get(&number) {
+            return Ok(block.clone());
+        }
+        let place = self.superblock.place(number);
+        let place =
+            place.ok_or_else(|| Error::corrupt(format!("xfs: block {number:#x} is outside the file system")))?;
+        let mut bytes = vec![0; self.superblock.block];
+        self.device.read_at(place, &mut bytes)?;
+        let block = Arc::new(bytes);
+        let mut blocks = self.blocks.borrow_mut();
+        if (blocks.len() + 1) * self.superblock.block > CACHE {
+            blocks.clear();
+        }
+        blocks.insert(number, block.clone());
+        Ok(block)
+    }
+
+    /// Checks sum, owner and UUID of a block of version 5; the UUID lies 16 bytes in front of the owner, or behind it.
+    fn check_sum(&self, block: &[u8], sum: usize, owner: usize, number: u64) -> Result<(), &'static str> {
+        if !self.superblock.has_sums() {
+            return Ok(());
+        }
+        if !crc_is_good(block, sum) {
+            return Err("its checksum is wrong");
+        }
+        if be64(block, owner) != number || block.get(owner - 16..owner) != Some(&self.superblock.meta_uuid[..]) {
+            return Err("it belongs elsewhere (owner or uuid)");
+        }
+        Ok(())
+    }
+
+    fn inode(&self, node: NodeId) -> Result<Inode> {
+        let (number, log) = (node.0, self.superblock.inode_log);
+        let block = self
+            .block(number >> log)
+            .map_err(|_| Error::corrupt(format!("xfs: inode {number} is outside the file system")))?;
+        let at = (number & ((1 << log) - 1)) as usize * self.superblock.inode;
+        let inode = Inode::new(&self.superblock, number, block[at..at + self.superblock.inode].to_vec())?;
+        if inode.links() == 0 {
+            return Err(Error::corrupt(format!("xfs: inode {number} is not in use")));
+        }
+        Ok(inode)
+    }
+
+    fn directory(&self, node: NodeId) -> Result<Inode> {
+        let inode = self.inode(node)?;
+        if inode.file_type() == FileType::Directory { Ok(inode) } else { Err(Kind::NotADirectory.into()) }
+    }
+
+    /// The runs of a file's content.
+    fn content(&self, inode: &Inode) -> Result<Arc<Vec<Run>>> {
+        if let Some((number, runs)) = &*self.last.borrow()
+            && *number == inode.number
+        {
+            return Ok(runs.clone());
+        }
+        let runs = Arc::new(self.map(inode, &inode.data()?)?);
+        self.last.replace(Some((inode.number, runs.clone())));
+        Ok(runs)
+    }
+}
+
+impl FileSystem for Xfs {
+    fn info(&self) -> Result<FsInfo> {
+        let superblock = &self.superblock;
+        let log = if superblock.log_start == 0 { 0 } else { superblock.log_blocks };
+        let free = superblock.free.saturating_sub(KEPT_BACK * u64::from(superblock.groups));
+        let more = free.saturating_mul(1 << superblock.inode_log);
+        Ok(FsInfo {
+            fs_type: "xfs".into(),
+            label: String::from_utf8_lossy(&superblock.label).into_owned(),
+            uuid: superblock.uuid.to_string(),
+            block_size: superblock.block as u64,
+            blocks: superblock.blocks.saturating_sub(log.into()),
+            free_blocks: free,
+            available_blocks: free,
+            inodes: superblock.inodes.saturating_add(more),
+            free_inodes: superblock.free_inodes.saturating_add(more),
+            name_max: 255,
+            read_only: Some("XFS is read only here".into()),
+            owners: true,
+            fsid: 0,
+        })
+    }
+
+    fn root(&self) -> NodeId {
+        NodeId(self.superblock.root)
+    }
+
+    fn metadata(&self, node: NodeId) -> Result<Metadata> {
+        let inode = self.inode(node)?;
+        let file_type = inode.file_type();
+        let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
+        Ok(Metadata {
+            inode: node.0,
+            file_type,
+            mode: inode.mode() & 0o7777,
+            links: inode.links().into(),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            size: inode.size(),
+            blocks: inode.blocks().saturating_mul(self.superblock.block as u64 / 512),
+            block_size: self.superblock.block as u32,
+            device: if is_device { inode.device() } else { (0, 0) },
+            accessed: inode.accessed(),
+            modified: inode.modified(),
+            changed: inode.changed(),
+            created: inode.created(),
+        })
+    }
+
+    fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        Ok(self.find(&self.directory(dir)?, name)?.map(NodeId))
+    }
+
+    fn read_dir(&self, dir: NodeId) -> Result<Vec<DirEntry>> {
+        self.list_dir(&self.directory(dir)?)
+    }
+
+    fn read_link(&self, node: NodeId) -> Result<GuestPathBuf> {
+        let inode = self.inode(node)?;
+        if inode.file_type() != FileType::Symlink {
+            return Err(Kind::Invalid.into());
+        }
+        let bad = |what: String| Error::corrupt(format!("xfs: inode {}: link: {what}", node.0));
+        let fork = inode.data()?;
+        let len = usize::try_from(inode.size()).ok().filter(|_| inode.size() <= LINK_MAX);
+        let len = len.ok_or_else(|| bad(format!("a target of {} bytes", inode.size())))?;
+        if fork.format == Format::Local {
+            let target = fork.bytes.get(..len).ok_or_else(|| bad("it runs out of the inode".into()))?;
+            return Ok(GuestPathBuf(target.to_vec()));
+        }
+        let runs = self.map(&inode, &fork)?;
+        let target = self.framed(&runs, 0, len, (LINK_MAGIC, LINK_SUM), node.0);
+        Ok(GuestPathBuf(target.map_err(|error| bad(error.to_string()))?))
+    }
+
+    fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let inode = self.inode(node)?;
+        match inode.file_type() {
+            FileType::Regular => {}
+            FileType::Directory => return Err(Kind::IsADirectory.into()),
+            _ => return Err(Kind::Invalid.into()),
+        }
+        let len = inode.size().saturating_sub(offset).min(buf.len() as u64) as usize;
+        if len > 0 {
+            self.read_runs(&self.content(&inode)?, offset, &mut buf[..len])?;
+        }
+        Ok(len)
+    }
+
+    fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
+        let inode = self.inode(node)?;
+        let (size, bs) = (inode.size(), self.superblock.block as u64);
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut add = |from: u64, to: u64, hole: bool| {
+            let to = to.min(size);
+            if from >= to {
+                return;
+            }
+            match extents.last_mut() {
+                Some(last) if last.hole == hole => last.range.end = to,
+                _ => extents.push(Extent { range: from..to, hole }),
+            }
+        };
+        if inode.file_type() != FileType::Regular {
+            add(0, size, false);
+            return Ok(extents);
+        }
+        let mut at = 0;
+        for run in self.content(&inode)?.iter() {
+            let (from, to) = (run.logical.saturating_mul(bs), run.end().saturating_mul(bs));
+            add(at, from, true);
+            add(from, to, run.unwritten);
+            at = to;
+        }
+        add(at, size, true);
+        Ok(extents)
+    }
+
+    fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {
+        self.list_attributes(&self.inode(node)?)
+    }
+
+    fn edit(&mut self, _: Timestamp) -> Result<&mut dyn Edit> {
+        Err(Error::from(Kind::ReadOnly).hint(
+            "imgsh reads XFS and does not write it yet: copy files out, or change the guest from inside (cloud-init)",
+        ))
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        *self = Xfs::open(self.device.clone())?;
+        Ok(())
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.notice.clone()
+    }
+
+    fn committed(&mut self) {}
+}

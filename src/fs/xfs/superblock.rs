@@ -1,0 +1,214 @@
+//! The superblock: the first sector, big-endian. Copies in the other groups are not read.
+//!
+//! Offsets and bits: "XFS Algorithms & Data Structures", chapter "Superblocks".
+
+use crate::base::bytes::{be16, be32, be64, u8_at};
+use crate::base::{Error, Result, Uuid};
+use crate::disk::BlockDevice;
+
+/// Bytes that are read of it.
+const SIZE: usize = 512;
+const MAGIC: &[u8] = b"XFSB";
+/// Place of the checksum of version 5.
+const CRC: usize = 224;
+
+/// `versionnum` of version 4: directories of version 2, more bits in `features2`.
+const V4_DIRV2: u16 = 0x2000;
+const V4_MOREBITS: u16 = 0x8000;
+/// `features2` of version 4: entries have types.
+const V4_FTYPE: u32 = 0x200;
+/// Incompatible features of version 5.
+const FTYPE: u32 = 0x1;
+const META_UUID: u32 = 0x4;
+const NEEDSREPAIR: u32 = 0x10;
+/// Those that change nothing for reading, or are handled.
+const KNOWN: &[(u32, &str)] = &[
+    (FTYPE, "ftype"),
+    (0x2, "sparse inodes"),
+    (META_UUID, "meta_uuid"),
+    (0x8, "bigtime"),
+    (NEEDSREPAIR, "needsrepair"),
+    (0x20, "nrext64"),
+    (0x40, "exchange-range"),
+    (0x80, "parent pointers"),
+];
+/// Those that are known and not handled.
+const REFUSED: &[(u32, &str)] = &[(0x100, "metadir"), (0x200, "zoned"), (0x400, "zone gaps")];
+
+/// A superblock whose numbers are in range.
+#[derive(Debug, Clone)]
+pub struct Superblock {
+    /// 4 or 5. Version 5 has checksums.
+    pub version: u8,
+    /// The UUID that the user sees, and the one in metadata.
+    pub uuid: Uuid,
+    pub meta_uuid: [u8; 16],
+    pub label: Vec<u8>,
+    pub block: usize,
+    pub inode: usize,
+    pub blocks: u64,
+    pub free: u64,
+    pub inodes: u64,
+    pub free_inodes: u64,
+    /// First block of the log inside the file system, 0 for one elsewhere, and its blocks.
+    pub log_start: u64,
+    pub log_blocks: u32,
+    pub root: u64,
+    /// Blocks of a group, and number of groups.
+    pub group_blocks: u32,
+    pub groups: u32,
+    /// Bits of a block's number inside its group, and of an inode's inside its block.
+    pub group_log: u32,
+    pub inode_log: u32,
+    /// Bytes of a directory block.
+    pub dir_block: usize,
+    /// Whether directory entries have types.
+    pub has_types: bool,
+    pub needs_repair: bool,
+}
+
+/// Whether the sum of a block of version 5 is right, whose field at `field` counts as zero.
+pub fn crc_is_good(block: &[u8], field: usize) -> bool {
+    let (Some(before), Some(stored), Some(after)) =
+        (block.get(..field), block.get(field..field + 4), block.get(field + 4..))
+    else {
+        return false;
+    };
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
+    stored == crc.to_le_bytes()
+}
+
+fn read(device: &dyn BlockDevice) -> Result<Option<Vec<u8>>> {
+    if device.len() < SIZE as u64 {
+        return Ok(None);
+    }
+    let mut block = vec![0; SIZE];
+    device.read_at(0, &mut block)?;
+    Ok(block.starts_with(MAGIC).then_some(block))
+}
+
+fn uuid(block: &[u8], at: usize) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&block[at..at + 16]);
+    bytes
+}
+
+fn label(block: &[u8]) -> Vec<u8> {
+    let field = &block[108..120];
+    field[..field.iter().position(|byte| *byte == 0).unwrap_or(field.len())].to_vec()
+}
+
+/// Label and UUID if there is a superblock.
+pub fn probe(device: &dyn BlockDevice) -> Result<Option<(Vec<u8>, Uuid)>> {
+    Ok(read(device)?.map(|block| (label(&block), Uuid(uuid(&block, 32)))))
+}
+
+impl Superblock {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` names the feature, `Kind::Corrupt` the field.
+    pub fn open(device: &dyn BlockDevice) -> Result<Self> {
+        let bad = |what: String| Err(Error::corrupt(format!("xfs: superblock: {what}")));
+        let unsupported = |what: String| Err(Error::unsupported(format!("xfs: {what}")));
+        let Some(mut block) = read(device)? else { return bad("it is not there".into()) };
+        let (bits, sector) = (be16(&block, 100), usize::from(be16(&block, 102)));
+        if !sector.is_power_of_two() || !(512..=32768).contains(&sector) || device.len() < sector as u64 {
+            return bad(format!("sectsize is {sector}"));
+        }
+        block.resize(sector, 0);
+        device.read_at(0, &mut block)?;
+        let version = (bits & 15) as u8;
+        let mut has_types = false;
+        let mut meta_uuid = uuid(&block, 32);
+        let mut needs_repair = false;
+        match version {
+            4 => {
+                if bits & V4_DIRV2 == 0 {
+                    return unsupported("version 4 with directories of version 1 is not read".into());
+                }
+                has_types = bits & V4_MOREBITS != 0 && be32(&block, 200) & V4_FTYPE != 0;
+            }
+            5 => {
+                if !crc_is_good(&block, CRC) {
+                    return bad("its checksum is wrong".into());
+                }
+                let incompat = be32(&block, 216);
+                if let Some((bit, name)) = REFUSED.iter().find(|(bit, _)| incompat & bit != 0) {
+                    return unsupported(format!("feature '{name}' (incompat {bit:#x}) is not read yet"));
+                }
+                let unknown = incompat & !KNOWN.iter().fold(0, |bits, (bit, _)| bits | bit);
+                if unknown != 0 {
+                    return unsupported(format!("unknown features (incompat {unknown:#x})"));
+                }
+                has_types |= incompat & FTYPE != 0;
+                needs_repair = incompat & NEEDSREPAIR != 0;
+                if incompat & META_UUID != 0 {
+                    meta_uuid = uuid(&block, 248);
+                }
+            }
+            other => return unsupported(format!("version {other} is not read")),
+        }
+        let (size, inode) = (be32(&block, 4) as usize, usize::from(be16(&block, 104)));
+        let (block_log, inode_log) = (u32::from(u8_at(&block, 120)), u32::from(u8_at(&block, 123)));
+        let (group_log, dir_log) = (u32::from(u8_at(&block, 124)), u32::from(u8_at(&block, 192)));
+        if !(9..=16).contains(&block_log) || size != 1 << block_log {
+            return bad(format!("blocksize is {size}, blocklog {block_log}"));
+        }
+        if !inode.is_power_of_two() || !(256..=2048).contains(&inode) || inode_log > 16 || inode << inode_log != size {
+            return bad(format!("inodesize is {inode}, inopblog {inode_log}"));
+        }
+        if dir_log > 16 - block_log {
+            return bad(format!("dirblklog is {dir_log}"));
+        }
+        let (group_blocks, groups, blocks) = (be32(&block, 84), be32(&block, 88), be64(&block, 8));
+        let most = u64::from(group_blocks) * u64::from(groups);
+        if group_blocks < 2 || groups == 0 || !(1..=31).contains(&group_log) || group_blocks > 1 << group_log {
+            return bad(format!("agblocks is {group_blocks}, agcount {groups}, agblklog {group_log}"));
+        }
+        if blocks > most || most - blocks >= group_blocks.into() {
+            return bad(format!("dblocks is {blocks}, not that of {groups} groups"));
+        }
+        let bytes = u128::from(blocks) * size as u128;
+        if bytes > device.len().into() {
+            return bad(format!("it is to have {bytes} bytes, the device has {}", device.len()));
+        }
+        Ok(Superblock {
+            version,
+            uuid: Uuid(uuid(&block, 32)),
+            meta_uuid,
+            label: label(&block),
+            block: size,
+            inode,
+            blocks,
+            free: be64(&block, 144),
+            inodes: be64(&block, 128),
+            free_inodes: be64(&block, 136),
+            log_start: be64(&block, 48),
+            log_blocks: be32(&block, 96),
+            root: be64(&block, 56),
+            group_blocks,
+            groups,
+            group_log,
+            inode_log,
+            dir_block: size << dir_log,
+            has_types,
+            needs_repair,
+        })
+    }
+
+    /// Whether metadata has checksums.
+    pub fn has_sums(&self) -> bool {
+        self.version == 5
+    }
+
+    /// The byte of the device at which a block begins, by its number with the group in the high bits.
+    pub fn place(&self, number: u64) -> Option<u64> {
+        let (group, inside) = (number >> self.group_log, number & ((1 << self.group_log) - 1));
+        if group >= self.groups.into() || inside >= self.group_blocks.into() {
+            return None;
+        }
+        let linear = group * u64::from(self.group_blocks) + inside;
+        (linear < self.blocks).then(|| linear * self.block as u64)
+    }
+}
