@@ -261,8 +261,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "inspect-list-applications2",
         aliases: &[],
         summary: "packages of an inspected system",
-        help: "From the databases of dpkg, apk and pacman, sorted by name. The system must be mounted. rpm's database is not \
-               read.",
+        help: "From the databases of dpkg, rpm (SQLite and Berkeley DB), apk and pacman, sorted by name. The system must be \
+               mounted.",
         params: &[ROOT],
         returns: Returns::Structs,
         effect: Effect::Reads,

@@ -1,9 +1,9 @@
-//! Installed packages, from the databases of dpkg, apk and pacman as text.
+//! Installed packages, from the databases of dpkg, apk and pacman as text; rpm has a file of its own.
 //!
 //! dpkg: paragraphs of `Field: value` lines (deb-control(5), dpkg-query(1)); apk: paragraphs of `X:value` lines
 //! (apk's "installed" database); pacman: a folder for each package with a file `desc`, a `%FIELD%` line and then values.
 
-use super::text_up_to;
+use super::{rpm, text_up_to};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::guest::Guest;
 
@@ -32,16 +32,16 @@ pub struct Application {
 /// The packages of the mounted system, sorted by name. `format` is inspection's word.
 ///
 /// # Errors
-/// `Kind::Unsupported` for databases that are no text (rpm).
+/// Formats and databases that are not read; a damaged one.
 pub fn applications(guest: &Guest, format: &str) -> Result<Vec<Application>> {
     let mut found = match format {
         "deb" => dpkg(&database(guest, "/var/lib/dpkg/status")?),
         "apk" => apk(&database(guest, "/lib/apk/db/installed")?),
         "pacman" => pacman(guest)?,
+        "rpm" => rpm::packages(guest)?,
         "unknown" => Vec::new(),
         other => {
-            return Err(Error::unsupported(format!("packages of the format {other} cannot be listed"))
-                .hint("copy the database out and ask rpm --dbpath on the host"));
+            return Err(Error::unsupported(format!("packages of the format {other} cannot be listed")));
         }
     };
     found.sort_by(|a, b| a.name.cmp(&b.name));

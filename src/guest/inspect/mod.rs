@@ -8,6 +8,7 @@ mod arch;
 mod file_type;
 mod fstab;
 mod release;
+mod rpm;
 
 pub use applications::{Application, applications};
 pub use arch::architecture;
