@@ -35,7 +35,9 @@ fn listed(files: &[(&str, &[u8])]) -> Result<Vec<Application>> {
 }
 
 fn lines(found: &[Application]) -> Vec<String> {
-    let line = |a: &Application| format!("{} {} {} {} {} {} {}", a.name, a.epoch, a.version, a.release, a.arch, a.url, a.summary);
+    let line = |a: &Application| {
+        format!("{} {} {} {} {} {} {}", a.name, a.epoch, a.version, a.release, a.arch, a.url, a.summary)
+    };
     found.iter().map(line).collect()
 }
 
@@ -60,7 +62,9 @@ fn what_rpm_says() {
 fn no_database_and_other_forms() {
     assert_eq!(listed(&[]).unwrap_err().kind(), Kind::NotFound);
     assert_eq!(listed(&[("Packages.db", b"RpmP")]).unwrap_err().kind(), Kind::Unsupported);
-    for (name, bytes) in [("rpmdb.sqlite", &b"no database, but long enough"[..]), ("Packages", &[0; 4096]), ("Packages", b"")] {
+    for (name, bytes) in
+        [("rpmdb.sqlite", &b"no database, but long enough"[..]), ("Packages", &[0; 4096]), ("Packages", b"")]
+    {
         assert_eq!(listed(&[(name, bytes)]).unwrap_err().kind(), Kind::Corrupt, "{name}");
     }
 }

@@ -111,6 +111,10 @@ fn guest(world: &World, datasources: &str) {
         "/opt",
         ":",
         "write",
+        "/etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\n",
+        ":",
+        "write",
         "/etc/os-release",
         "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n",
         ":",
@@ -232,6 +236,107 @@ fn checks_say_fail_unknown_and_warn() {
     for wanted in ["unknown VT-CI-NOCLOUD", "50.cfg:1", "fail    VT-CI-PKG"] {
         assert!(table.contains(wanted), "{wanted}:\n{table}");
     }
+}
+
+/// For each check of what is left in an image: a change of a guest, and the line that tells it.
+#[test]
+fn decoys_for_what_is_left_in_an_image() {
+    let world = World::new();
+    guest(&world, "datasource_list: [ NoCloud ]\n");
+    let clean = text(&world.imgsh(&["--ro", "-a", "guest.qcow2", "vtorque-check"]).stdout);
+    let dpkg = |version: &str| {
+        format!(
+            "write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok installed\\nVersion: {version}\\n\"\n"
+        )
+    };
+    let disabled = "touch /etc/cloud/cloud-init.disabled\n";
+    let user = |home: &str, shell: &str| {
+        format!("write /etc/passwd \"root:x:0:0::/root:/bin/sh\\nu:x:1000:1000::{home}:{shell}\\n\"\n")
+    };
+    let decoys: Vec<(String, &str)> = vec![
+        (disabled.into(), "fail    VT-CI-DISABLED"),
+        (format!("{}{disabled}touch /etc/cloud/cloud-init.enabled\n", dpkg("22.4.2-1")), "pass    VT-CI-DISABLED"),
+        (format!("{}{disabled}touch /etc/cloud/cloud-init.enabled\n", dpkg("24.1-1")), "fail    VT-CI-DISABLED"),
+        (format!("{}mkdir /etc/cloud/cloud-init.disabled\n", dpkg("1:23.4~rc1")), "fail    VT-CI-DISABLED"),
+        (format!("{}mkdir /etc/cloud/cloud-init.disabled\n", dpkg("odd")), "unknown VT-CI-DISABLED"),
+        (
+            "mkdir-p /var/lib/cloud/seed/nocloud\ntouch /var/lib/cloud/seed/nocloud/user-data\n".into(),
+            "pass    VT-CI-SEED",
+        ),
+        (
+            "mkdir-p /var/lib/cloud/seed/nocloud-net\ntouch /var/lib/cloud/seed/nocloud-net/user-data\n\
+             touch /var/lib/cloud/seed/nocloud-net/meta-data\n"
+                .into(),
+            "warn    VT-CI-SEED",
+        ),
+        ("mkdir-p /var/lib/cloud/instances/iid-local01\n".into(), "fail    VT-CI-STATE"),
+        (
+            "mkdir-p /var/lib/cloud\nln-s /var/lib/cloud/instances/iid-local01 /var/lib/cloud/instance\n".into(),
+            "fail    VT-CI-STATE",
+        ),
+        (
+            "mkdir-p /var/lib/cloud/data\nwrite /var/lib/cloud/data/instance-id \"iid-local01\\n\"\n".into(),
+            "fail    VT-CI-STATE",
+        ),
+        ("mkdir-p /var/lib/cloud/instances/i-0a1b\n".into(), "warn    VT-CI-STATE"),
+        ("mkdir-p /var/lib/cloud/instances\n".into(), "pass    VT-CI-STATE"),
+        ("write /etc/fstab \"LABEL=w\\t/workspace/\\text4\\tdefaults 0 0\\n\"\n".into(), "fail    VT-WS-FSTAB"),
+        (
+            "write /etc/fstab \"#LABEL=w /workspace ext4\\nLABEL=w /workspaces ext4 defaults\\n\"\n".into(),
+            "pass    VT-WS-FSTAB",
+        ),
+        ("mkdir-p /etc/systemd/system\ntouch /etc/systemd/system/workspace.mount\n".into(), "fail    VT-WS-FSTAB"),
+        (user("/srv/u", "/bin/bash"), "warn    VT-HOME-USERS"),
+        (user("/homes/u", "/bin/bash"), "warn    VT-HOME-USERS"),
+        (user("/home/u", "/bin/bash"), "pass    VT-HOME-USERS"),
+        (user("/srv/u", "/usr/sbin/nologin"), "pass    VT-HOME-USERS"),
+        ("rm-f /etc/passwd\n".into(), "unknown VT-HOME-USERS"),
+        ("mkdir /opt-hpc\ntouch /opt-hpc/f\n".into(), "warn    VT-OPTHPC"),
+        ("mkdir /scratch\ntouch /scratch/f\n".into(), "warn    VT-SCRATCH"),
+        ("ln-s /workspace /scratch\n".into(), "pass    VT-SCRATCH"),
+        ("ln-s /tmp /scratch\n".into(), "warn    VT-SCRATCH"),
+        ("write /etc/machine-id \"0123456789abcdef0123456789abcdef\\n\"\n".into(), "warn    VT-ID"),
+        ("write /etc/machine-id \"uninitialized\\n\"\n".into(), "pass    VT-ID"),
+        ("mkdir-p /etc/ssh\ntouch /etc/ssh/ssh_host_rsa_key\n".into(), "warn    VT-ID"),
+        ("mkdir-p /etc/ssh\ntouch /etc/ssh/ssh_host_rsa_key.pub\n".into(), "pass    VT-ID"),
+    ];
+    for (lines, wanted) in decoys {
+        fs::copy(world.path("guest.qcow2"), world.path("decoy.qcow2")).unwrap();
+        fs::write(world.path("decoy.gfs"), &lines).unwrap();
+        world.good(&["-a", "decoy.qcow2", "-m", "/dev/sda1", "-f", "decoy.gfs"]);
+        let table = text(&world.imgsh(&["--ro", "-a", "decoy.qcow2", "vtorque-check"]).stdout);
+        assert!(table.lines().any(|line| line.starts_with(&format!("{wanted} "))), "{lines}{wanted}:\n{table}");
+        // Nothing else changes its verdict.
+        let id = wanted[8..].trim();
+        let others = |table: &str| -> Vec<String> {
+            let verdict = |line: &&str| line.len() > 23 && line[8..].starts_with("VT-") && line[8..23].trim() != id;
+            table.lines().filter(verdict).map(|line| line[..23].to_string()).collect()
+        };
+        let package = lines.contains("dpkg");
+        assert!(package || others(&table) == others(&clean), "{lines}:\n{table}\n{clean}");
+    }
+}
+
+#[test]
+fn the_check_as_a_document() {
+    let world = World::new();
+    guest(&world, "datasource_list: [ NoCloud ]\n");
+    world.good(&["-a", "guest.qcow2", "vtorque-check", "fix:true"]);
+    let json = world.good(&["--ro", "-a", "guest.qcow2", "vtorque-check", "json:true"]);
+    for part in [
+        r#"guest.qcow2""#,
+        r#""family":"debian""#,
+        r#""overall":"pass""#,
+        r#""id":"VT-WS""#,
+        r#""severity":"error""#,
+    ] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    world.good(&["-a", "guest.qcow2", "-m", "/dev/sda1", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);
+    assert!(world.good(&["--ro", "-a", "guest.qcow2", "vtorque-check"]).contains("overall: warn"));
+    let strict = world.imgsh(&["--ro", "-a", "guest.qcow2", "vtorque-check", "strict:true"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(text(&strict.stdout).contains("overall: fail"));
 }
 
 #[test]

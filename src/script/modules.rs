@@ -17,6 +17,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("std/guest", include_str!("../../stdlib/guest.rhai")),
     ("std/packages", include_str!("../../stdlib/packages.rhai")),
     ("std/vtorque", include_str!("../../stdlib/vtorque.rhai")),
+    ("std/vtorque_guest", include_str!("../../stdlib/vtorque_guest.rhai")),
 ];
 
 /// Finds modules.

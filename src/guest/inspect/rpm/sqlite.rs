@@ -167,9 +167,7 @@ impl Database<'_> {
         match (self.newer.get(&number), self.log) {
             (Some(at), Some(log)) => log.read(*at, self.page),
             _ => match number.checked_sub(1) {
-                Some(before) if number <= self.pages => {
-                    self.file.read(u64::from(before) * self.page as u64, self.page)
-                }
+                Some(before) if number <= self.pages => self.file.read(u64::from(before) * self.page as u64, self.page),
                 _ => Err(self.file.bad(format!("page {number} of {}", self.pages))),
             },
         }
@@ -218,7 +216,8 @@ impl Database<'_> {
         let short = || bad("it runs out of its page");
         let (size, at) = varint(page, at).ok_or_else(short)?;
         let (_, at) = varint(page, at).ok_or_else(short)?;
-        let size = usize::try_from(size).ok().filter(|size| *size <= HEADER_MAX).ok_or_else(|| bad("it is too long"))?;
+        let size =
+            usize::try_from(size).ok().filter(|size| *size <= HEADER_MAX).ok_or_else(|| bad("it is too long"))?;
         // How much of it is in the page: section 1.6.
         let most = self.usable - 35;
         let least = (self.usable - 12) * 32 / 255 - 23;
