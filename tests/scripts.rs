@@ -323,13 +323,9 @@ fn the_check_as_a_document() {
     guest(&world, "datasource_list: [ NoCloud ]\n");
     world.good(&["-a", "guest.qcow2", "vtorque-check", "fix:true"]);
     let json = world.good(&["--ro", "-a", "guest.qcow2", "vtorque-check", "json:true"]);
-    for part in [
-        r#"guest.qcow2""#,
-        r#""family":"debian""#,
-        r#""overall":"pass""#,
-        r#""id":"VT-WS""#,
-        r#""severity":"error""#,
-    ] {
+    for part in
+        [r#"guest.qcow2""#, r#""family":"debian""#, r#""overall":"pass""#, r#""id":"VT-WS""#, r#""severity":"error""#]
+    {
         assert!(json.contains(part), "{part}: {json}");
     }
     world.good(&["-a", "guest.qcow2", "-m", "/dev/sda1", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);

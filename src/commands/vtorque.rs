@@ -25,6 +25,7 @@ pub const COMMANDS: &[Command] = &[Command {
         setup: Setup::Debian,
         lines: "mkdir-p /etc/cloud\n\
                 mkdir-p /var/lib/dpkg\n\
+                write /etc/passwd \"root:x:0:0:root:/root:/bin/sh\\n\"\n\
                 write /etc/cloud/cloud.cfg \"datasource_list: [ Ec2 ]\\n\"\n\
                 write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok installed\\nVersion: 22.4.2-1\\n\"\n\
                 vtorque-check fix:true\n",

@@ -412,10 +412,10 @@ mod tests {
         }
         let xfs = format!("uuid={ID_TEXT}");
         if let Some(image) = made_by("mkfs.xfs", 301 << 20, &["-q", "-L", "data", "-m", &xfs, "IMAGE"]) {
-            assert_eq!(found(probe, &image), words("xfs", "data", ID_TEXT));
+            assert_eq!(found(crate::fs::identify, &image), words("xfs", "data", ID_TEXT));
         }
         if let Some(image) = made_by("mkfs.btrfs", 128 << 20, &["-q", "-L", "pool", "-U", ID_TEXT, "IMAGE"]) {
-            assert_eq!(found(probe, &image), words("btrfs", "pool", ID_TEXT));
+            assert_eq!(found(crate::fs::identify, &image), words("btrfs", "pool", ID_TEXT));
         }
     }
 }

@@ -220,7 +220,7 @@ mod tests {
     fn commits_count_up_to_the_first_bad_tail() {
         let cut = Record::Cut { inode: 12, from: 3, to: 5 };
         assert_eq!(read(&[commit()]).unwrap(), std::slice::from_ref(&cut));
-        for at in [4, 8, 17, 21, 40] {
+        for at in [4, 8, 17, 21, 38] {
             let mut torn = commit();
             torn[at] ^= 1;
             assert_eq!(read(&[torn]).map_or(0, |records| records.len()), 0, "byte {at}");

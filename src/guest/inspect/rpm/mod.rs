@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn headers() {
-        let store = b"bash\05.1\02\0\0\0\0\0\x07";
+        let store = b"bash\x005.1\x002\0\0\0\0\0\x07";
         let mut blob = Vec::new();
         for word in [4_u32, store.len() as u32, NAME, 6, 0, 1, VERSION, 6, 5, 1, RELEASE, 6, 9, 1, EPOCH, 4, 12, 1] {
             blob.extend(word.to_be_bytes());
