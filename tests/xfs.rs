@@ -113,6 +113,7 @@ fn what_is_not_read_is_named() {
     };
     assert!(change(218, 1).contains("feature 'metadir' (incompat 0x100)"));
     assert!(change(216, 1).contains("unknown features"));
+    assert!(change(100, 0xf4).contains("feature 'ascii-ci' (versionnum 0x4000)"));
     assert!(change(120, 60).contains("blocklog 60"));
     assert!(change(91, 200).contains("agcount 200") || change(91, 200).contains("not that of"));
     device.write_at(108, b"other").unwrap();

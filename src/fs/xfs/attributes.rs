@@ -25,6 +25,8 @@ const VALUE_MAGIC: u32 = 0x5841_524d;
 const VALUE_SUM: (usize, usize) = (12, 32);
 /// Longest value (XATTR_SIZE_MAX).
 const VALUE_MAX: usize = 65536;
+/// Most bytes of the values of one inode that are read.
+const VALUES_MAX: usize = 16 << 20;
 /// Names under which XFS keeps the ACLs.
 const ACLS: [(&[u8], &[u8]); 2] =
     [(b"SGI_ACL_FILE", b"system.posix_acl_access"), (b"SGI_ACL_DEFAULT", b"system.posix_acl_default")];
@@ -81,7 +83,7 @@ impl Xfs {
         if fork.format == Format::Local {
             self.short_attributes(inode, fork.bytes, &mut list)?;
         } else {
-            let runs = self.map(inode, &fork)?;
+            let runs = self.own_map(inode, &fork)?;
             if !runs.is_empty() {
                 self.leaf_attributes(inode, &runs, &mut list)?;
             }
@@ -132,6 +134,12 @@ impl Xfs {
                 return Err(bad(inode, format!("block {number}: magic {magic:#x}")));
             }
             self.leaf(inode, runs, &block, list)?;
+            if list.iter().map(|(_, value)| value.len()).sum::<usize>() > VALUES_MAX {
+                return Err(Error::unsupported(format!(
+                    "xfs: inode {}: attributes of over {VALUES_MAX} bytes",
+                    inode.number
+                )));
+            }
             match be32(&block, 0) {
                 0 => return Ok(()),
                 next => number = next.into(),

@@ -153,7 +153,7 @@ impl Xfs {
             self.short_entries(dir, fork.bytes)?.into_iter().try_for_each(&mut add)?;
             return Ok(list);
         }
-        let runs = self.map(dir, &fork)?;
+        let runs = self.own_map(dir, &fork)?;
         let (bs, step) = (self.superblock.block as u64, self.superblock.dir_block as u64);
         let mut done = 0;
         for run in runs.iter().take_while(|run| run.logical * bs < INDEX) {
@@ -179,7 +179,7 @@ impl Xfs {
         if fork.format == Format::Local {
             return Ok(self.short_entries(dir, fork.bytes)?.iter().find(|e| e.name == name).map(|e| e.inode));
         }
-        let runs = self.map(dir, &fork)?;
+        let runs = self.own_map(dir, &fork)?;
         let hash = hash(name);
         let single = runs.last().is_none_or(|run| run.logical.saturating_mul(self.superblock.block as u64) < INDEX);
         if single {

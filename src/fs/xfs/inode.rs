@@ -77,6 +77,10 @@ impl Inode {
         Ok(inode)
     }
 
+    /// Whether its content lies on the realtime device (`di_flags`).
+    pub fn is_realtime(&self) -> bool {
+        be16(&self.bytes, 90) & 1 != 0
+    }
     fn core(&self) -> usize {
         if self.version == 3 { CORE_3 } else { CORE }
     }

@@ -16,7 +16,9 @@ const MAGICS: (u32, u32) = (0x424d_4150, 0x424d_4133);
 const HEADERS: (usize, usize) = (24, 72);
 const CRC: usize = 64;
 /// Extents of one file that are kept.
-const MOST: usize = 1 << 24;
+const MOST: usize = 1 << 22;
+/// Bytes that a fork can have.
+const LONGEST: u64 = 1 << 63;
 
 /// A run of a fork's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +78,30 @@ impl Xfs {
             let first = self.superblock.place(run.physical);
             let together = run.physical >> self.superblock.group_log
                 == (run.physical + run.len.max(1) - 1) >> self.superblock.group_log;
-            if run.len == 0 || run.logical < end || first.is_none() || last.is_none() || !together {
+            if run.len == 0
+                || run.end() > LONGEST / self.superblock.block as u64
+                || run.logical < end
+                || first.is_none()
+                || last.is_none()
+                || !together
+            {
                 return Err(bad(format!(
                     "extent of {} blocks for block {} at {:#x}",
                     run.len, run.logical, run.physical
                 )));
             }
             end = run.end();
+        }
+        Ok(runs)
+    }
+
+    /// The runs of a directory or of attributes, which share no blocks: there are not more than the file system has.
+    pub(super) fn own_map(&self, inode: &Inode, fork: &Fork<'_>) -> Result<Vec<Run>> {
+        let runs = self.map(inode, fork)?;
+        let blocks = runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.len));
+        if blocks > self.superblock.blocks {
+            let number = inode.number;
+            return Err(Error::corrupt(format!("xfs: inode {number}: {blocks} blocks, more than the file system has")));
         }
         Ok(runs)
     }

@@ -134,6 +134,10 @@ impl Xfs {
         {
             return Ok(runs.clone());
         }
+        if inode.is_realtime() {
+            let number = inode.number;
+            return Err(Error::unsupported(format!("xfs: inode {number}: its content is on the realtime device")));
+        }
         let runs = Arc::new(self.map(inode, &inode.data()?)?);
         self.last.replace(Some((inode.number, runs.clone())));
         Ok(runs)

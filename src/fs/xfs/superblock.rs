@@ -15,6 +15,8 @@ const CRC: usize = 224;
 /// `versionnum` of version 4: directories of version 2, more bits in `features2`.
 const V4_DIRV2: u16 = 0x2000;
 const V4_MOREBITS: u16 = 0x8000;
+/// `versionnum` of both: names are looked for without regard to case.
+const ASCII_CI: u16 = 0x4000;
 /// `features2` of version 4: entries have types.
 const V4_FTYPE: u32 = 0x200;
 /// Incompatible features of version 5.
@@ -119,6 +121,9 @@ impl Superblock {
         block.resize(sector, 0);
         device.read_at(0, &mut block)?;
         let version = (bits & 15) as u8;
+        if bits & ASCII_CI != 0 {
+            return unsupported(format!("feature 'ascii-ci' (versionnum {ASCII_CI:#x}) is not read yet"));
+        }
         let mut has_types = false;
         let mut meta_uuid = uuid(&block, 32);
         let mut needs_repair = false;
