@@ -276,6 +276,24 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| Ok(Value::Bool(open(cx, args.host("filename"))?.files().len() > 1)),
     },
     Command {
+        name: "disk-info",
+        aliases: &[],
+        summary: "what a disk image says of itself",
+        help: "Prints `format` and `virtual-size`, and of a qcow2 image, where they apply, `backing-file`, `data-file`, \
+               `encryption`, `dirty` and `corrupt`. Only the header is read, so that this works on images that cannot be opened.",
+        params: &[FILENAME],
+        returns: Returns::Hash,
+        effect: Effect::Host,
+        examples: &[Example {
+            setup: Setup::Nothing,
+            lines: "disk-create base.img raw 1M\n\
+                    disk-create top.qcow2 qcow2 -1 backingfile:base.img backingformat:raw\n\
+                    disk-info top.qcow2\n",
+            output: "format: qcow2\nvirtual-size: 1048576\nbacking-file: base.img\n",
+        }],
+        run: disk_info,
+    },
+    Command {
         name: "disk-virtual-size",
         aliases: &[],
         summary: "size of the disk in an image, in bytes",
@@ -402,6 +420,16 @@ fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> R
     disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
     cx.session.add(AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
     Ok(Value::Nothing)
+}
+
+fn disk_info(_: &mut Context, args: &Args) -> Result<Value> {
+    let info = disk::info::info(args.host("filename"))?;
+    let mut found = vec![("format", info.format.name().to_string()), ("virtual-size", info.virtual_size.to_string())];
+    let texts = [("backing-file", info.backing_file), ("data-file", info.data_file), ("encryption", info.encryption)];
+    found.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text?))));
+    let marks = [("dirty", info.dirty), ("corrupt", info.corrupt)];
+    found.extend(marks.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key, "true".to_string())));
+    Ok(Value::Hash(found.into_iter().map(|(key, text)| (key.into(), text.into_bytes())).collect()))
 }
 
 fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {

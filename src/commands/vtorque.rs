@@ -1,56 +1,40 @@
 //! Commands for vTorque administrators; their checks are written in Rhai, in `stdlib/vtorque.rhai`.
 
-use crate::base::Result;
-use crate::command::{Args, Command, Context, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::base::{Error, Result};
+use crate::command::{Arg, Args, Command, Context, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 /// Commands for vTorque.
 pub const COMMANDS: &[Command] = &[Command {
     name: "vtorque-check",
     aliases: &[],
     summary: "say whether the guest meets vTorque's documented requirements",
-    help: "Checks the family of the guest, the package cloud-init (dpkg or rpm), what switches it off, the NoCloud source in the \
-           effective datasource list, seeds and state inside the image, /workspace and mounts on it, /home and homes elsewhere, /opt (must be \
-           empty), /opt-vm, /opt-hpc, /scratch, machine id and host keys. Each check answers pass, warn, fail or unknown with its \
-           evidence and a remedy. The command fails if a check fails. With fix:true what can be mended without moving data is mended \
-           first; with strict:true a warning counts as a failure; with json:true one JSON document is printed.\n\n\
-           If nothing is mounted, the only operating system on the disks is mounted by itself.",
+    help: "Checks the image file, the root, the family of the guest, cloud-init (package, files, units, off switches, boot entries, \
+           the NoCloud source as cloud-init and as ds-identify read it, seeds, state, modules), /workspace, /home, /opt, /opt-vm, \
+           /opt-hpc, /scratch and what is mounted there, the SSH server, tools, the network, identity and the disk's names. Each \
+           check answers pass, warn, fail, unknown or skip with its evidence and a remedy. Nothing of the guest is run.\n\n\
+           fix:true prints and makes the edits that mend what was found, and checks again; fix:all makes also those that \
+           move or drop what somebody has put there. strict:true counts warnings as failures. json:true prints one JSON \
+           document. vrdma:true looks for what vRDMA needs. profile:FILE runs a site's own checks, written in Rhai (see \
+           std/vtorque). The root is the one that is mounted, or root:DEVICE, or the only operating system on the disks.\n\n\
+           The command fails if a check of severity error fails; then nothing is written, not even what was mended. The exit \
+           status of the program is 0 for pass and warn, 1 for fail, 3 for unknown.",
     params: &[
-        Param::optional("fix", Kind::Bool),
+        Param::optional("root", Kind::Text),
+        Param::optional("fix", Kind::Text),
         Param::optional("strict", Kind::Bool),
+        Param::optional("vrdma", Kind::Bool),
         Param::optional("json", Kind::Bool),
+        Param::optional("profile", Kind::HostPath),
     ],
     returns: Returns::Control,
     effect: Effect::Session,
     examples: &[Example {
         setup: Setup::Debian,
-        lines: "mkdir-p /etc/cloud\n\
-                mkdir-p /var/lib/dpkg\n\
-                write /etc/passwd \"root:x:0:0:root:/root:/bin/sh\\n\"\n\
-                write /etc/cloud/cloud.cfg \"datasource_list: [ Ec2 ]\\n\"\n\
-                write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok installed\\nVersion: 22.4.2-1\\n\"\n\
-                vtorque-check fix:true\n",
-        output: "fixed: made /workspace\n\
-fixed: made /opt-vm\n\
-fixed: put NoCloud first in the datasource list (/etc/cloud/cloud.cfg.d/99_nocloud.cfg)\n\
-pass    VT-OS          family debian\n\
-\x20                        /etc/os-release: Debian GNU/Linux 12\n\
-pass    VT-CI-PKG      package cloud-init is installed\n\
-\x20                        /var/lib/dpkg/status: cloud-init 22.4.2-1: install ok installed\n\
-pass    VT-CI-DISABLED no file switches cloud-init off\n\
-pass    VT-CI-NOCLOUD  the NoCloud source is on\n\
-\x20                        /etc/cloud/cloud.cfg.d/99_nocloud.cfg:2: datasource_list: [ NoCloud, Ec2 ]\n\
-pass    VT-CI-SEED     no seed is inside the image\n\
-pass    VT-CI-STATE    cloud-init has no state\n\
-pass    VT-WS          /workspace is an empty folder\n\
-pass    VT-WS-FSTAB    the image mounts nothing on /workspace\n\
-pass    VT-HOME        /home is a folder\n\
-pass    VT-HOME-USERS  all users have their homes below /home\n\
-pass    VT-OPT         /opt is not there\n\
-pass    VT-OPTVM       /opt-vm is a folder\n\
-pass    VT-OPTHPC      /opt-hpc is not there\n\
-pass    VT-SCRATCH     /scratch is not there\n\
-pass    VT-ID          no identity is in the image\n\
-overall: pass\n",
+        lines: "!echo 'fn checks(about, results) { results.filter(|r| r.id == \"VT-WS\") }' > site.rhai\n\
+                vtorque-check fix:true profile:site.rhai\n",
+        output: "fix     VT-WS          make the folder /workspace\n\
+                 pass    VT-WS          /workspace is an empty folder\n\
+                 overall: pass\n",
     }],
     run: vtorque_check,
 }];
@@ -58,6 +42,17 @@ overall: pass\n",
 fn vtorque_check(cx: &mut Context, args: &Args) -> Result<Value> {
     let image = cx.session.images().next().map(|path| path.display().to_string()).unwrap_or_default();
     let mut options = vec![("image".to_string(), image)];
-    options.extend(["fix", "strict", "json"].map(|name| (name.to_string(), args.bool(name).to_string())));
+    options.extend(["strict", "vrdma", "json"].map(|name| (name.to_string(), args.bool(name).to_string())));
+    let fix = match args.text_if("fix").as_deref() {
+        Some("true" | "yes" | "1") => "true",
+        Some("all") => "all",
+        None | Some("" | "false" | "no" | "0") => "",
+        Some(other) => return Err(Error::usage(format!("fix:{other}: takes true, false or all"))),
+    };
+    options.push(("fix".to_string(), fix.to_string()));
+    options.extend(args.text_if("root").map(|root| ("root".to_string(), root)));
+    if let Some(Arg::Host(profile)) = args.get("profile") {
+        options.push(("profile".to_string(), profile.display().to_string()));
+    }
     Ok(Value::Control(Control::Script { module: "std/vtorque", function: "command", options }))
 }

@@ -4,6 +4,7 @@
 //! and one atomic [`Disk::commit`]. [`BlockDevice`] is what everything above the stage sees.
 
 pub mod convert;
+pub mod info;
 pub mod lock;
 pub mod memory;
 mod null;

@@ -27,8 +27,9 @@ use crate::shell::run::{Outcome, Shell};
 /// The program.
 pub fn main() -> ExitCode {
     let request = cli::parse(std::env::args_os());
+    let mut wanted = 0;
     let good = match request {
-        Request::Run(options) => run(&options),
+        Request::Run(options) => run(&options, &mut wanted),
         Request::Print(text) => print(&text),
         Request::Remote(pid, words) => remote::run(pid.as_deref(), &words),
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
             false
         }
     };
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good { wanted.into() } else { ExitCode::FAILURE }
 }
 
 /// Standard output; a reader that has gone is no error.
@@ -73,7 +74,8 @@ fn failed(error: &Error) -> bool {
     false
 }
 
-fn run(options: &Options) -> bool {
+/// Runs a session; `status` becomes the exit status that a script asked for.
+fn run(options: &Options, status: &mut u8) -> bool {
     if options.listen && !serve::is_server() {
         return serve::start(options.csh).unwrap_or_else(|error| failed(&error));
     }
@@ -140,6 +142,7 @@ fn run(options: &Options) -> bool {
         eprintln!("libguestfs: trace: shutdown");
     }
     let good = finish(&mut session, options, outcome);
+    *status = session.settings.exit_status;
     // The result gets its name when all is in it; without that it is gone, and the image was never touched.
     drop(session);
     let good = match target.filter(|_| good).map(Target::finish) {

@@ -6,6 +6,7 @@ mod bind;
 mod convert;
 mod error;
 mod modules;
+mod yaml;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -57,6 +58,12 @@ impl Interpreter {
             (count.is_multiple_of(OPERATIONS_PER_POLL) && host.interrupted()).then(|| Dynamic::from("interrupted"))
         });
         error::register(&mut engine);
+        yaml::register(&mut engine);
+        let lent = shared.clone();
+        // What the program's exit status is if nothing else goes wrong.
+        engine.register_fn("exit_status", move |status: i64| {
+            lent.session.borrow_mut().settings.exit_status = u8::try_from(status).unwrap_or(1);
+        });
         bind::register(&mut engine, &shared);
         Interpreter { engine, scope: Scope::new(), functions: AST::empty(), shared }
     }

@@ -1,5 +1,7 @@
 //! `import`: the built-in library under `std/`, other names from files beside the script.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -12,23 +14,30 @@ use crate::command::{Host, HostFile};
 
 /// The standard library: import name and source.
 pub const LIBRARY: &[(&str, &str)] = &[
+    ("std/boot", include_str!("../../stdlib/boot.rhai")),
+    ("std/check", include_str!("../../stdlib/check.rhai")),
     ("std/cloud_init", include_str!("../../stdlib/cloud_init.rhai")),
     ("std/customize", include_str!("../../stdlib/customize.rhai")),
     ("std/guest", include_str!("../../stdlib/guest.rhai")),
     ("std/packages", include_str!("../../stdlib/packages.rhai")),
+    ("std/systemd", include_str!("../../stdlib/systemd.rhai")),
     ("std/vtorque", include_str!("../../stdlib/vtorque.rhai")),
+    ("std/vtorque_cloud", include_str!("../../stdlib/vtorque_cloud.rhai")),
     ("std/vtorque_guest", include_str!("../../stdlib/vtorque_guest.rhai")),
+    ("std/vtorque_image", include_str!("../../stdlib/vtorque_image.rhai")),
 ];
 
 /// Finds modules.
 pub struct Resolver {
     host: Rc<dyn Host>,
+    /// Modules of the library that were imported before: they never change.
+    known: RefCell<HashMap<String, Shared<Module>>>,
 }
 
 impl Resolver {
     /// A resolver that reads files through `host`.
     pub fn new(host: Rc<dyn Host>) -> Self {
-        Resolver { host }
+        Resolver { host, known: RefCell::default() }
     }
 
     fn source(&self, importer: Option<&str>, name: &str) -> Result<String> {
@@ -39,6 +48,8 @@ impl Resolver {
         if path.extension().is_none() {
             path.set_extension("rhai");
         }
+        // The library has no folder: what it imports by name, a user has named.
+        let importer = importer.filter(|i| LIBRARY.iter().all(|(known, _)| known != i));
         if let Some(folder) = importer.and_then(|i| Path::new(i).parent()) {
             path = folder.join(path);
         }
@@ -54,11 +65,18 @@ impl ModuleResolver for Resolver {
         name: &str,
         position: Position,
     ) -> std::result::Result<Shared<Module>, Box<EvalAltResult>> {
+        if let Some(module) = self.known.borrow().get(name) {
+            return Ok(module.clone());
+        }
         let text = self.source(importer, name).map_err(|e| error::thrown("import", e, position))?;
         let mut ast =
             engine.compile(text).map_err(|e| error::thrown("import", error::from_parse(&e, name), position))?;
         ast.set_source(name);
-        Module::eval_ast_as_new(Scope::new(), &ast, engine).map(Shared::new)
+        let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
+        if LIBRARY.iter().any(|(known, _)| *known == name) {
+            self.known.borrow_mut().insert(name.to_string(), module.clone());
+        }
+        Ok(module)
     }
 }
 

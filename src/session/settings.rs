@@ -12,6 +12,8 @@ pub struct Settings {
     pub trace: bool,
     /// `set-autosync`: commit at a clean end.
     pub autosync: bool,
+    /// The program's exit status at the end of a run that did not fail; scripts set it.
+    pub exit_status: u8,
     /// `set-pgroup`; no effect.
     pub process_group: bool,
     /// `set-network`; no effect, there is no network.
@@ -42,6 +44,7 @@ impl Default for Settings {
             verbose: false,
             trace: false,
             autosync: true,
+            exit_status: 0,
             process_group: false,
             network: false,
             memory: 1280,

@@ -6,6 +6,7 @@ pub mod guest;
 pub mod kernel;
 pub mod scripts;
 pub mod tree;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};

@@ -1,0 +1,581 @@
+//! `vtorque-check`: decoys of a small guest for every check, what `fix` mends, the document, the exit status, the real ds-identify.
+
+mod oracle;
+
+use std::fs;
+use std::process::Command;
+
+use oracle::world::{World, name, script, text};
+use oracle::{assert_clean, run};
+
+const IMAGE: &str = "guest-debian.qcow2";
+const DECOY: &str = "decoy-debian.qcow2";
+/// Mends the base guest, which quickstart shows with two faults.
+const FIT: &str = "-a guest-debian.qcow2 -i vtorque-check fix:true";
+
+/// The small guest of `scripts/small-guest.gfs`, fit for vTorque.
+fn fit_guest() -> World {
+    let world = World::new();
+    world.good(&["-f", &script("small-guest.gfs")]);
+    let table = world.good(&FIT.split(' ').collect::<Vec<_>>());
+    assert!(table.ends_with("overall: pass\n"), "{table}");
+    world
+}
+
+/// Makes the decoy: the guest with lines run on it.
+fn decoy(world: &World, lines: &str) {
+    fs::copy(world.path(IMAGE), world.path(DECOY)).unwrap();
+    fs::write(world.path("decoy.gfs"), lines).unwrap();
+    world.good(&["-a", DECOY, "-m", "/dev/sda2", "-f", "decoy.gfs"]);
+}
+
+/// The check's table and exit status.
+fn checked(world: &World, words: &[&str]) -> (String, Option<i32>) {
+    let output = world.imgsh(&[&["-a", DECOY, "vtorque-check"], words].concat());
+    (text(&output.stdout), output.status.code())
+}
+
+/// `VERDICT ID` of each line of a table.
+fn verdicts(table: &str) -> Vec<(String, String)> {
+    let verdict = |line: &&str| line.len() > 23 && line[8..].starts_with("VT-");
+    table.lines().filter(verdict).map(|line| (line[8..23].trim().to_string(), line[..8].trim().to_string())).collect()
+}
+
+/// The root file system of an image, clean by e2fsck.
+fn judged(world: &World, image: &str) -> String {
+    let part = world.part(image, 67_584..522_241);
+    assert_clean(&part, "the guest");
+    name(&part)
+}
+
+#[test]
+fn quickstart_makes_a_guest_that_fits() {
+    let world = World::new();
+    let folder = name(world.folder.path());
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let ran = std::process::Command::new(script("quickstart"))
+        .arg(&folder)
+        .env("IMGSH", env!("CARGO_BIN_EXE_imgsh"))
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let output = text(&ran.stdout);
+    assert!(ran.status.success(), "{output}{}", text(&ran.stderr));
+    assert!(output.contains("fix     VT-CI-NOCLOUD  put NoCloud first in the datasource list"), "{output}");
+    assert!(output.contains("overall: pass"), "{output}");
+    assert!(output.contains("read back in a new run:\n/dev/sda2: /\n/dev/sda1: /boot/efi\nhello\n"), "{output}");
+
+    let part = world.part(IMAGE, 67_584..522_241);
+    assert_clean(&part, "the guest");
+    let part = name(&part);
+    run("fsck.fat", &["-n", &name(&world.part(IMAGE, 2048..67_584))]);
+    assert_eq!(
+        run("debugfs", &["-R", "cat /opt-vm/hello/bin/hello", &part]),
+        "#!/bin/sh\necho \"hello from the guest\"\n"
+    );
+    assert!(run("debugfs", &["-R", "stat /opt-vm/hello/bin/hello", &part]).contains("Mode:  0755"));
+    let nocloud = run("debugfs", &["-R", "cat /etc/cloud/cloud.cfg.d/99_nocloud.cfg", &part]);
+    assert!(nocloud.contains("datasource_list: [ NoCloud, ConfigDrive, Ec2 ]\n"), "{nocloud}");
+    // A second run finds nothing left to mend.
+    let again = world.good(&["-a", IMAGE, "vtorque-check", "fix:true"]);
+    assert!(!again.contains("\nfix ") && !again.starts_with("fix ") && again.contains("overall: pass"), "{again}");
+}
+
+/// For each check: a change of the guest, and the verdict that it makes. Nothing else may change its verdict, but for checks that
+/// depend on the same thing and are named behind.
+#[test]
+fn decoys() {
+    let world = fit_guest();
+    decoy(&world, "");
+    let clean = verdicts(&checked(&world, &[]).0);
+    let list = |text: &str| format!("write /etc/cloud/cloud.cfg.d/99_nocloud.cfg \"{text}\"\n");
+    let dpkg = |version: &str| {
+        format!(
+            "write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok installed\\nVersion: {version}\\n\"\n"
+        )
+    };
+    let grub = |words: &str| {
+        format!(
+            "write /boot/grub/grub.cfg \"menuentry 'A' {{\\n linux /boot/vmlinuz-6.1.0-9-amd64 root=LABEL=root {words}\\n}}\\n\"\n"
+        )
+    };
+    let user = |home: &str, shell: &str| {
+        format!("write /etc/passwd \"root:x:0:0::/root:/bin/sh\\nu:x:1000:1000::{home}:{shell}\\n\"\n")
+    };
+    let disabled = "touch /etc/cloud/cloud-init.disabled\n";
+    let decoys: Vec<(String, &str)> = vec![
+        // The family.
+        ("write /etc/os-release \"ID=alpine\\n\"\n".into(), "fail VT-OS VT-IMG-NAME"),
+        ("write /etc/os-release \"ID=mint\\nID_LIKE='ubuntu debian'\\n\"\n".into(), "pass VT-OS"),
+        // The package.
+        ("write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: deinstall ok config-files\\n\"\n".into(), "fail VT-CI-PKG"),
+        ("write /var/lib/dpkg/status \"Package: cloud-init\\nStatus: install ok half-configured\\n\"\n".into(), "fail VT-CI-PKG"),
+        ("write /var/lib/dpkg/status \"Package: cloud-initramfs\\nStatus: install ok installed\\n\"\n".into(), "fail VT-CI-PKG"),
+        ("write /var/lib/dpkg/status \"Package: cloud-init-base\\nStatus: hold ok installed\\nVersion: 25.1\\n\"\n".into(), "pass VT-CI-PKG"),
+        ("rm /var/lib/dpkg/status\n".into(), "unknown VT-CI-PKG"),
+        // Its files.
+        ("chmod 0644 /usr/bin/cloud-init\n".into(), "fail VT-CI-FILES"),
+        ("rm-rf /usr/lib/python3/dist-packages/cloudinit\n".into(), "fail VT-CI-FILES"),
+        ("rm /usr/lib/systemd/system/cloud-final.service\n".into(), "fail VT-CI-FILES VT-CI-UNITS"),
+        // Off switches.
+        (disabled.into(), "fail VT-CI-DISABLED"),
+        (format!("{disabled}touch /etc/cloud/cloud-init.enabled\n"), "pass VT-CI-DISABLED"),
+        (format!("{}{disabled}touch /etc/cloud/cloud-init.enabled\n", dpkg("24.1-1")), "fail VT-CI-DISABLED"),
+        (format!("{}mkdir /etc/cloud/cloud-init.disabled\n", dpkg("1:23.4~rc1")), "fail VT-CI-DISABLED"),
+        (format!("{}mkdir /etc/cloud/cloud-init.disabled\n", dpkg("odd")), "unknown VT-CI-DISABLED"),
+        // Boot entries.
+        (grub("cloud-init=disabled"), "fail VT-CI-CMDLINE"),
+        (grub("ds=ec2"), "fail VT-CI-CMDLINE"),
+        (grub("ds=nocloud"), "pass VT-CI-CMDLINE"),
+        (grub("ci.ds=Ec2"), "fail VT-CI-CMDLINE VT-CI-DSID"),
+        (grub("systemd.mask=cloud-init.service"), "fail VT-CI-CMDLINE"),
+        ("write /boot/grub/grub.cfg \"set default=1\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nmenuentry b {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r cloud-init=disabled\\n}\\n\"\n".into(), "fail VT-CI-CMDLINE"),
+        ("write /boot/grub/grub.cfg \"set default=0\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nmenuentry b {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r cloud-init=disabled\\n}\\n\"\n".into(), "pass VT-CI-CMDLINE"),
+        ("write /boot/grub/grub.cfg \"set default='${saved_entry}'\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nsubmenu s {\\nmenuentry b --id x {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r ds=ec2\\n}\\n}\\n\"\nwrite /boot/grub/grubenv \"saved_entry=s>x\\n\"\n".into(), "fail VT-CI-CMDLINE"),
+        ("rm /boot/grub/grub.cfg\nmkdir-p /boot/grub2\nmkdir-p /boot/loader/entries\nwrite /boot/grub2/grubenv \"saved_entry=b\\nkernelopts=root=LABEL=r cloud-init=disabled\\n\"\nwrite /boot/loader/entries/a.conf \"version 2\\nlinux /vmlinuz-6.1.0-9-amd64\\noptions root=LABEL=r\\n\"\nwrite /boot/loader/entries/b.conf \"version 1\\nlinux /vmlinuz-6.1.0-9-amd64\\noptions $kernelopts\\n\"\n".into(), "fail VT-CI-CMDLINE"),
+        ("rm /boot/grub/grub.cfg\n".into(), "unknown VT-CI-CMDLINE"),
+        // Units.
+        ("rm /etc/systemd/system/cloud-init.target.wants/cloud-final.service\n".into(), "fail VT-CI-UNITS"),
+        ("ln-s /dev/null /etc/systemd/system/cloud-init.service\n".into(), "fail VT-CI-UNITS"),
+        ("touch /etc/systemd/system/cloud-init-local.service\n".into(), "fail VT-CI-UNITS"),
+        ("ln-s ../../../dev/null /etc/systemd/system/cloud-init.target\n".into(), "fail VT-CI-UNITS"),
+        ("chmod 0644 /usr/lib/systemd/system-generators/cloud-init-generator\n".into(), "fail VT-CI-UNITS"),
+        ("mkdir /etc/systemd/system-generators\nln-s /dev/null /etc/systemd/system-generators/cloud-init-generator\n".into(), "fail VT-CI-UNITS"),
+        // The list, as cloud-init reads it.
+        (list("datasource_list: [ Ec2, None ]\\n"), "fail VT-CI-NOCLOUD VT-CI-DSID"),
+        (list("datasource_list: []\\n"), "warn VT-CI-NOCLOUD"),
+        (list("datasource_list: [ nocloud, Ec2 ]\\n"), "fail VT-CI-NOCLOUD VT-CI-DSID"),
+        (format!("{}{}", dpkg("23.2-1"), list("datasource_list: [ nocloud ]\\n")), "pass VT-CI-NOCLOUD"),
+        (format!("{}{}", dpkg("odd"), list("datasource_list: [ nocloud ]\\n")), "unknown VT-CI-NOCLOUD VT-CI-DSID"),
+        // Tabs are no YAML: the file is left out by one reader, and seen by the other.
+        (list("x:\\ty\\ndatasource_list: [ Ec2, GCE ]\\n"), "fail VT-CI-DSID VT-CI-NOCLOUD"),
+        ("write /etc/cloud/cloud.cfg.d/zz.cfg \"datasource_list: [ Ec2 ]\\n\"\n".into(), "fail VT-CI-NOCLOUD VT-CI-DSID"),
+        ("write /etc/cloud/cloud.cfg.d/zz.txt \"datasource_list: [ Ec2 ]\\n\"\n".into(), "pass VT-CI-NOCLOUD"),
+        ("write /etc/cloud/cloud.cfg.d/10.cfg \"datasource_list: [ Ec2 ]\\n\"\n".into(), "pass VT-CI-NOCLOUD"),
+        // The same, as ds-identify reads it.
+        (list("datasource_list:\\n- NoCloud\\n- Ec2\\n"), "warn VT-CI-DSID"),
+        (list("datasource_list: [ Ec2,\\n  NoCloud ]\\n"), "fail VT-CI-DSID"),
+        (list("datasource_list: [ NoCloud, Ec2 ]\\nsystem_info:\\n  datasource_list: [ Ec2 ]\\n"), "fail VT-CI-DSID"),
+        ("write /etc/cloud/ds-identify.cfg \"policy: disabled\\n\"\n".into(), "fail VT-CI-DSID"),
+        ("write /etc/cloud/ds-identify.cfg \"policy: enabled\\n\"\n".into(), "pass VT-CI-DSID"),
+        ("write /etc/cloud/ds-identify.cfg \"datasource: Ec2\\n\"\n".into(), "fail VT-CI-DSID"),
+        (format!("write /etc/cloud/ds-identify.cfg \"datasource: NoCloud\\n\"\n{}", list("datasource_list: [ Ec2 ]\\n")), "pass VT-CI-NOCLOUD"),
+        ("chmod 0644 /usr/lib/cloud-init/ds-identify\n".into(), "warn VT-CI-DSID"),
+        (format!("{}chmod 0644 /usr/lib/cloud-init/ds-identify\n", dpkg("24.1")), "fail VT-CI-DSID"),
+        // Where the seed is looked for.
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"datasource: {NoCloud: {fs_label: seed}}\\n\"\n".into(), "fail VT-CI-LABEL"),
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"datasource: {NoCloud: {fs_label: null}}\\n\"\n".into(), "fail VT-CI-LABEL"),
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"datasource: {NoCloud: {seedfrom: 'http://x/'}}\\n\"\n".into(), "fail VT-CI-LABEL"),
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"datasource: {NoCloud: {fs_label: CIDATA}, Ec2: {fs_label: x}}\\n\"\n".into(), "pass VT-CI-LABEL"),
+        // Seeds and state.
+        ("mkdir-p /var/lib/cloud/seed/nocloud\ntouch /var/lib/cloud/seed/nocloud/user-data\n".into(), "pass VT-CI-SEED"),
+        ("mkdir-p /var/lib/cloud/seed/nocloud-net\ntouch /var/lib/cloud/seed/nocloud-net/user-data\ntouch /var/lib/cloud/seed/nocloud-net/meta-data\n".into(), "warn VT-CI-SEED"),
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"datasource: {NoCloud: {user-data: a, meta-data: b}}\\n\"\n".into(), "warn VT-CI-SEED"),
+        ("mkdir-p /var/lib/cloud/instances/iid-local01\n".into(), "fail VT-CI-STATE"),
+        ("mkdir-p /var/lib/cloud\nln-s /var/lib/cloud/instances/iid-local01 /var/lib/cloud/instance\n".into(), "fail VT-CI-STATE"),
+        ("mkdir-p /var/lib/cloud/data\nwrite /var/lib/cloud/data/instance-id \"iid-local01\\n\"\n".into(), "fail VT-CI-STATE"),
+        ("mkdir-p /var/lib/cloud/instances/i-0a1b\n".into(), "warn VT-CI-STATE"),
+        ("mkdir-p /var/lib/cloud/instances\n".into(), "pass VT-CI-STATE"),
+        // Kernel modules.
+        ("rm /usr/lib/modules/6.1.0-9-amd64/kernel/fs/isofs/isofs.ko\n".into(), "fail VT-CI-ISOFS"),
+        ("write /usr/lib/modules/6.1.0-9-amd64/modules.dep \"kernel/fs/xisofs.ko:\\n\"\n".into(), "fail VT-CI-ISOFS"),
+        ("rm-rf /usr/lib/modules/6.1.0-9-amd64\n".into(), "unknown VT-CI-ISOFS VT-VIRTIO"),
+        ("mkdir /etc/modprobe.d\nwrite /etc/modprobe.d/x.conf \"install isofs /bin/true\\n\"\n".into(), "fail VT-CI-ISOFS"),
+        ("mkdir /etc/modprobe.d\nwrite /etc/modprobe.d/x.conf \"#blacklist isofs\\n\"\n".into(), "pass VT-CI-ISOFS"),
+        ("mkdir /etc/modprobe.d\nwrite /etc/modprobe.d/x.conf \"blacklist isofs\\n\"\nwrite /usr/lib/modules/6.1.0-9-amd64/modules.builtin \"kernel/fs/isofs/isofs.ko\\nkernel/virtio_blk.ko\\nkernel/virtio_net.ko\\n\"\n".into(), "pass VT-CI-ISOFS"),
+        // Modules of cloud-init and programs.
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"cloud_config_modules: [runcmd]\\n\"\n".into(), "warn VT-CI-MODULES"),
+        ("rm /usr/sbin/blkid\n".into(), "fail VT-CI-DEPS"),
+        ("write /usr/lib/systemd/system/cloud-init-main.service \"x\"\nwrite /usr/lib/systemd/system/cloud-init-network.service \"x\"\nln-s /x /etc/systemd/system/cloud-init.target.wants/cloud-init-main.service\nln-s /x /etc/systemd/system/cloud-init.target.wants/cloud-init-network.service\n".into(), "fail VT-CI-DEPS"),
+        // Folders.
+        ("rmdir /workspace\n".into(), "fail VT-WS"),
+        ("rmdir /workspace\ntouch /workspace\n".into(), "fail VT-WS"),
+        ("rmdir /workspace\nmkdir /srv\nln-s /srv /workspace\n".into(), "fail VT-WS"),
+        ("touch /workspace/f\n".into(), "warn VT-WS"),
+        ("mkdir /workspace/lost+found\n".into(), "pass VT-WS"),
+        ("write /etc/fstab \"LABEL=w\\t/workspace/\\text4\\tdefaults 0 0\\n\"\n".into(), "fail VT-WS-FSTAB"),
+        ("write /etc/fstab \"#LABEL=w /workspace ext4\\nLABEL=w /workspaces ext4 defaults\\n\"\n".into(), "pass VT-WS-FSTAB"),
+        ("write /etc/systemd/system/workspace.mount \"x\"\n".into(), "fail VT-WS-FSTAB"),
+        ("rmdir /home\n".into(), "fail VT-HOME"),
+        ("write /etc/default/useradd \"HOME=/srv/home\\n\"\n".into(), "fail VT-HOME"),
+        ("write /etc/default/useradd \"# HOME=/srv\\nHOME=/home\\n\"\n".into(), "pass VT-HOME"),
+        ("write /etc/adduser.conf \"DHOME=/srv\\n\"\n".into(), "warn VT-HOME"),
+        (user("/srv/u", "/bin/bash"), "warn VT-HOME-USERS"),
+        (user("/homes/u", "/bin/bash"), "warn VT-HOME-USERS"),
+        (user("/home/u", "/bin/bash"), "pass VT-HOME-USERS"),
+        (user("/srv/u", "/usr/sbin/nologin"), "pass VT-HOME-USERS"),
+        ("rm-f /etc/passwd\n".into(), "unknown VT-HOME-USERS"),
+        ("mkdir-p /opt/a\ntouch /opt/a/f\n".into(), "fail VT-OPT"),
+        ("mkdir-p /opt/a\n".into(), "warn VT-OPT"),
+        ("rmdir /opt\nln-s /srv /opt\n".into(), "fail VT-OPT"),
+        ("rmdir /opt\n".into(), "pass VT-OPT"),
+        ("write /etc/fstab \"LABEL=o /opt ext4 defaults 0 0\\n\"\n".into(), "fail VT-OPT"),
+        ("mkdir-p /etc/profile.d\nwrite /etc/profile.d/a.sh \"PATH=$PATH:/opt/a/bin\\n\"\n".into(), "warn VT-OPT-REF"),
+        ("mkdir-p /etc/profile.d\nwrite /etc/profile.d/a.sh \"PATH=/opt-vm/a/bin:/srv/opt/b\\n\"\n".into(), "pass VT-OPT-REF"),
+        ("ln-s /opt/a/bin/a /usr/bin/a\n".into(), "warn VT-OPT-REF"),
+        ("rmdir /opt-vm\nln-s /opt /opt-vm\n".into(), "warn VT-OPTVM"),
+        ("mkdir /opt-hpc\ntouch /opt-hpc/f\n".into(), "warn VT-OPTHPC"),
+        ("mkdir /scratch\ntouch /scratch/f\n".into(), "warn VT-SCRATCH"),
+        ("ln-s /workspace /scratch\n".into(), "pass VT-SCRATCH"),
+        ("ln-s /tmp /scratch\n".into(), "warn VT-SCRATCH"),
+        // Log-in, tools, network, identity, devices.
+        ("rm /usr/sbin/sshd\n".into(), "fail VT-SSH"),
+        ("rm /etc/systemd/system/multi-user.target.wants/ssh.service\n".into(), "fail VT-SSH"),
+        ("ln-s /dev/null /etc/systemd/system/ssh.service\nrm /etc/systemd/system/sshd.service\n".into(), "fail VT-SSH"),
+        ("rm /usr/sbin/mount.nfs\n".into(), "warn VT-NFS"),
+        ("chmod 0644 /usr/bin/ping\n".into(), "warn VT-TOOLS"),
+        ("mkdir-p /etc/udev/rules.d\nwrite /etc/udev/rules.d/70-persistent-net.rules \"SUBSYSTEM==\\\"net\\\", ATTR{address}==\\\"00:11:22:33:44:55\\\", NAME=\\\"eth0\\\"\\n\"\n".into(), "warn VT-NET"),
+        ("mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nHWADDR=00:11:22:33:44:55\\nONBOOT=yes\\n\"\n".into(), "warn VT-NET"),
+        ("mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nONBOOT=yes\\n\"\n".into(), "pass VT-NET"),
+        ("mkdir-p /etc/network\nwrite /etc/network/interfaces \"iface eth0 inet static\\n address 10.0.0.2\\n\"\n".into(), "warn VT-NET"),
+        ("write /etc/cloud/cloud.cfg.d/90.cfg \"network: {config: disabled}\\n\"\n".into(), "warn VT-NET"),
+        ("write /etc/machine-id \"0123456789abcdef0123456789abcdef\\n\"\n".into(), "warn VT-ID"),
+        ("write /etc/machine-id \"uninitialized\\n\"\n".into(), "pass VT-ID"),
+        ("touch /etc/ssh/ssh_host_rsa_key\n".into(), "warn VT-ID"),
+        ("touch /etc/ssh/ssh_host_rsa_key.pub\n".into(), "pass VT-ID"),
+        ("write /etc/fstab \"/dev/sda2 / ext4 defaults 0 1\\n\"\n".into(), "warn VT-VIRTIO"),
+        (grub("root=/dev/sda2"), "warn VT-VIRTIO"),
+        (grub("root=/dev/vda2"), "pass VT-VIRTIO"),
+        ("write /usr/lib/modules/6.1.0-9-amd64/modules.builtin \"kernel/virtio_net.ko\\n\"\n".into(), "warn VT-VIRTIO"),
+    ];
+    let mut wrong = String::new();
+    for (lines, wanted) in &decoys {
+        decoy(&world, lines);
+        let (table, _) = checked(&world, &["--ro"]);
+        let found = verdicts(&table);
+        let mut words = wanted.split(' ');
+        let verdict = words.next().unwrap();
+        let ids: Vec<&str> = words.collect();
+        let right = found.iter().any(|(id, found)| id == ids[0] && found == verdict);
+        // A changed version touches what depends on it.
+        let free = lines.contains("dpkg/status");
+        let others = |list: &[(String, String)]| {
+            list.iter().filter(|(id, _)| !ids.contains(&id.as_str())).cloned().collect::<Vec<_>>()
+        };
+        if !right || (!free && others(&found) != others(&clean)) || found.len() != clean.len() {
+            wrong += &format!("{wanted}: {lines}{table}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// `fix` mends, and mends once: the second run writes nothing, and the file systems are clean.
+#[test]
+fn what_fix_mends() {
+    let world = fit_guest();
+    let faults = [
+        "touch /etc/cloud/cloud-init.disabled\n",
+        "chmod 0644 /usr/bin/cloud-init\n",
+        "write /boot/grub/grub.cfg \"menuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r quiet cloud-init=disabled\\n}\\n\"\nwrite /etc/default/grub \"GRUB_CMDLINE_LINUX=\\\"quiet cloud-init=disabled\\\"\\n\"\n",
+        "ln-s /dev/null /etc/systemd/system/cloud-init.service\nrm /etc/systemd/system/cloud-init.target.wants/cloud-final.service\n",
+        "write /etc/cloud/cloud.cfg.d/zz.cfg \"datasource_list: [ Ec2,\\n  OpenStack ]\\n\"\n",
+        "write /etc/cloud/cloud.cfg.d/zz.cfg \"datasource: {NoCloud: {fs_label: x, seedfrom: y}}\\n\"\n",
+        "write /etc/cloud/ds-identify.cfg \"# mine\\npolicy: disabled\\n\"\n",
+        "mkdir /etc/modprobe.d\nwrite /etc/modprobe.d/x.conf \"blacklist isofs\\ninstall isofs /bin/false\\n\"\n",
+        "mkdir-p /var/lib/cloud/instances/iid-local01/sem\nln-s instances/iid-local01 /var/lib/cloud/instance\n",
+        "rmdir /workspace\nrmdir /home\n",
+        "write /etc/default/useradd \"HOME=/srv\\n\"\n",
+        "rm /etc/systemd/system/multi-user.target.wants/ssh.service\n",
+        "mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nHWADDR=00:11:22:33:44:55\\nUUID=1\\nONBOOT=yes\\n\"\n",
+        "write /etc/machine-id \"0123456789abcdef0123456789abcdef\\n\"\ntouch /etc/ssh/ssh_host_rsa_key\ntouch /etc/ssh/ssh_host_rsa_key.pub\n",
+        "write /etc/fstab \"/dev/sda2 / ext4 defaults 0 1\\n\"\n",
+    ];
+    for fault in faults {
+        decoy(&world, fault);
+        let before = checked(&world, &["--ro"]).0;
+        assert!(!before.ends_with("overall: pass\n"), "{fault}{before}");
+        let (table, status) = checked(&world, &["fix:true"]);
+        assert!(
+            status == Some(0) && table.contains("fix     VT-") && table.ends_with("overall: pass\n"),
+            "{fault}{table}"
+        );
+        let once = fs::read(world.path(DECOY)).unwrap();
+        let (again, _) = checked(&world, &["fix:true"]);
+        assert!(!again.contains("fix     "), "{fault}{again}");
+        assert!(once == fs::read(world.path(DECOY)).unwrap(), "{fault}: the second run wrote");
+    }
+    judged(&world, DECOY);
+}
+
+/// Only `fix:all` moves what somebody put there.
+#[test]
+fn fix_all_moves_applications() {
+    let world = fit_guest();
+    decoy(
+        &world,
+        "mkdir-p /opt/tool/bin\nwrite /opt/tool/bin/run \"abc\"\nchmod 0750 /opt/tool/bin/run\nchown 5 6 /opt/tool/bin/run\nrmdir /workspace\nln-s /srv /workspace\n",
+    );
+    let before = fs::read(world.path(DECOY)).unwrap();
+    let (table, status) = checked(&world, &["fix:true"]);
+    assert!(status == Some(1) && table.contains("1 files below /opt will be hidden"), "{table}");
+    assert!(before == fs::read(world.path(DECOY)).unwrap(), "a failing check wrote to the image");
+    let (table, status) = checked(&world, &["fix:all"]);
+    assert!(status == Some(0) && table.ends_with("overall: pass\n"), "{table}");
+    let part = judged(&world, DECOY);
+    let stat = run("debugfs", &["-R", "stat /opt-vm/tool/bin/run", &part]);
+    assert!(stat.contains("Mode:  0750") && stat.contains("User:     5   Group:     6"), "{stat}");
+    assert!(run("debugfs", &["-R", "stat /workspace", &part]).contains("Type: directory"));
+}
+
+#[test]
+fn the_check_as_a_document() {
+    let world = fit_guest();
+
+    let json = world.good(&["--ro", "-a", IMAGE, "vtorque-check", "json:true"]);
+    for part in [
+        r#"guest-debian.qcow2""#,
+        r#""family":"debian""#,
+        r#""overall":"pass""#,
+        r#""id":"VT-WS""#,
+        r#""severity":"error""#,
+    ] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    world.good(&["-a", IMAGE, "-m", "/dev/sda2", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);
+    assert!(world.good(&["--ro", "-a", IMAGE, "vtorque-check"]).contains("overall: warn"));
+    let strict = world.imgsh(&["--ro", "-a", IMAGE, "vtorque-check", "strict:true"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(text(&strict.stdout).contains("overall: fail"));
+}
+
+#[test]
+fn exit_status_and_usage() {
+    let world = fit_guest();
+    decoy(&world, "rm /boot/grub/grub.cfg\n");
+    let (table, status) = checked(&world, &["--ro"]);
+    assert!(status == Some(3) && table.ends_with("overall: unknown\n"), "{table}");
+    let wrong = world.imgsh(&["--ro", "-a", DECOY, "vtorque-check", "fix:some"]);
+    assert!(text(&wrong.stderr).contains("fix:some: takes true, false or all"), "{}", text(&wrong.stderr));
+}
+
+/// The same through a Rhai script, which writes nothing when something is left.
+#[test]
+fn prepare_as_a_script() {
+    let world = World::new();
+    world.good(&["-f", &script("small-guest.gfs")]);
+    let output = world.good(&["-a", IMAGE, &script("prepare-vtorque.rhai")]);
+    assert!(output.contains("fixed: make the folder /workspace") && output.contains("overall: pass"), "{output}");
+    let part = judged(&world, IMAGE);
+    let nocloud = run("debugfs", &["-R", "cat /etc/cloud/cloud.cfg.d/99_nocloud.cfg", &part]);
+    assert!(nocloud.contains("[ NoCloud, ConfigDrive, Ec2 ]"), "{nocloud}");
+    world.good(&["-a", IMAGE, "-m", "/dev/sda2", "write", "/opt/tool", "x", ":", "rmdir", "/workspace"]);
+    let before = fs::read(world.path(IMAGE)).unwrap();
+    let output = world.imgsh(&["-a", IMAGE, &script("prepare-vtorque.rhai")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("1 files below /opt will be hidden"), "{}", text(&output.stdout));
+    assert!(before == fs::read(world.path(IMAGE)).unwrap(), "a failing script wrote to the image");
+}
+
+/// A site's own profile sees what is known and has the last word.
+#[test]
+fn a_profile_changes_the_list() {
+    let world = fit_guest();
+    decoy(&world, "mkdir /opt-hpc\ntouch /opt-hpc/f\n");
+    fs::write(
+        world.path("site.rhai"),
+        "import \"std/check\" as check;\nfn checks(about, results) {\n  let kept = results.filter(|r| r.id != \"VT-OPTHPC\");\n  \
+         let mine = check::fail(\"no motd for \" + about.family, [check::evidence(\"/etc/motd\", 0, \"\")], \"write one\");\n  \
+         mine.id = \"SITE-MOTD\";\n  if !exists(\"/etc/motd\") { kept.push(mine); }\n  kept\n}\n",
+    )
+    .unwrap();
+    let (table, status) = checked(&world, &["--ro", "profile:site.rhai"]);
+    assert!(table.contains("fail    SITE-MOTD      no motd for debian") && !table.contains("VT-OPTHPC"), "{table}");
+    assert_eq!(status, Some(1));
+}
+
+/// Two systems on the disks: which one is asked for, and `root:` says it.
+#[test]
+fn two_roots_need_a_word() {
+    let world = fit_guest();
+    fs::copy(world.path(IMAGE), world.path("other-debian.qcow2")).unwrap();
+    let both = |more: &[&str]| {
+        let output = world.imgsh(&[&["--ro", "-a", IMAGE, "-a", "other-debian.qcow2", "vtorque-check"], more].concat());
+        (text(&output.stdout), output.status.code())
+    };
+    let (table, status) = both(&[]);
+    assert!(table.contains("fail    VT-ROOT        more than one operating system was found"), "{table}");
+    assert_eq!(status, Some(1));
+    let (table, status) = both(&["root:/dev/sdb2"]);
+    assert!(
+        table.contains("pass    VT-ROOT        the root is /dev/sdb2") && table.ends_with("overall: pass\n"),
+        "{table}"
+    );
+    assert_eq!(status, Some(0));
+}
+
+/// The real ds-identify: of Debian's package, unpacked by `scripts/test-all`, or installed.
+fn real_ds_identify() -> Option<std::path::PathBuf> {
+    let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/cloud-init/usr/lib/cloud-init/ds-identify");
+    [unpacked, "/usr/lib/cloud-init/ds-identify"].iter().map(std::path::PathBuf::from).find(|path| path.exists())
+}
+
+/// What the real script, run on the guest's files, makes of lists and policies, against VT-CI-DSID.
+#[test]
+fn ds_identify_as_the_real_one() {
+    let Some(program) = real_ds_identify() else {
+        eprintln!("skipped: no ds-identify here; scripts/test-all fetches Debian's package for it");
+        return;
+    };
+    let world = fit_guest();
+    let lists = [
+        "datasource_list: [ NoCloud ]\n",
+        "datasource_list: [ NoCloud, None ]\n",
+        "datasource_list: [ Ec2, None ]\n",
+        "datasource_list: [ Ec2, NoCloud ]\n",
+        "datasource_list: [ 'NoCloud', \"Ec2\" ] # c\n",
+        "datasource_list: [ Ec2, # NoCloud ]\n",
+        "datasource_list: [ nocloud, Ec2 ]\n",
+        "datasource_list: NoCloud\n",
+        "datasource_list: NoCloud, Ec2\n",
+        "datasource_list: [ Ec2,\n NoCloud ]\n",
+        "datasource_list:\n- NoCloud\n",
+        "datasource_list: []\n",
+        "datasource_list: [ Ec2, GCE ]\n",
+        "datasource_list: [ Ec2, GCE ]",
+        "#datasource_list: [ Ec2, GCE ]\n",
+        "old_datasource_list: [ Ec2, GCE ]\n",
+        "a:\n  datasource_list: [ Ec2, GCE ]\n",
+        "datasource_list : [ Ec2, GCE ]\n",
+        "datasource_list:  [NoCloud,Ec2]\n",
+        "datasource_list:[ Ec2, GCE ]\n",
+    ];
+    let policies = [
+        "",
+        "policy: disabled\n",
+        "policy: enabled\n",
+        "policy: report\n",
+        "policy: search,found=first,maybe=all,notfound=enabled\n",
+        "datasource: NoCloud\n",
+        "datasource: Ec2\n",
+        "policy: disabled",
+        "  policy : \"disabled\" # c\n",
+    ];
+    let cases = lists.iter().map(|list| (*list, "")).chain(policies.iter().map(|policy| (lists[12], *policy)));
+    let mut wrong = String::new();
+    for (list, policy) in cases.chain(policies.iter().map(|policy| (lists[3], *policy))) {
+        fs::write(world.path("list.cfg"), list).unwrap();
+        fs::write(world.path("ds.cfg"), policy).unwrap();
+        decoy(
+            &world,
+            "upload list.cfg /etc/cloud/cloud.cfg.d/99_nocloud.cfg\nupload ds.cfg /etc/cloud/ds-identify.cfg\n",
+        );
+        let root = world.path("root");
+        let _ = fs::remove_dir_all(&root);
+        for folder in ["sys/class/dmi/id", "etc", "var", "run/cloud-init", "proc", "tools"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        world.good(&["--ro", "-a", DECOY, "-m", "/dev/sda2", "copy-out", "/etc/cloud", "root/etc"]);
+        fs::write(root.join("proc/cmdline"), "ro\n").unwrap();
+        for (tool, answer) in [
+            ("blkid", "DEVNAME=/dev/vdb\\nUUID=2026-01-01\\nLABEL=cidata\\nTYPE=iso9660\\n\\n"),
+            ("systemd-detect-virt", "kvm\\n"),
+            ("uname", ""),
+        ] {
+            // Older scripts ask for six fields, newer ones for three.
+            let body = match tool {
+                "uname" => "#!/bin/sh\ncase $1 in *o*) echo Linux h 6.1 '#1 x' x86_64 GNU/Linux;; *) echo Linux '#1 x' x86_64;; esac\n".into(),
+                _ => format!("#!/bin/sh\nprintf '{answer}'\n"),
+            };
+            fs::write(root.join("tools").join(tool), body).unwrap();
+            run("chmod", &["0755", &name(&root.join("tools").join(tool))]);
+        }
+        let ran = Command::new("sh")
+            .arg(&program)
+            .env("PATH_ROOT", &root)
+            .env("PATH", format!("{}:/usr/bin:/bin", name(&root.join("tools"))))
+            .env("DI_LOG", "/dev/null")
+            .output()
+            .unwrap();
+        let written = fs::read_to_string(root.join("run/cloud-init/cloud.cfg")).unwrap_or_default();
+        let list_line = written.lines().find(|line| line.starts_with("datasource_list:"));
+        let real = match (ran.status.code(), list_line) {
+            (Some(0), Some(line)) if line.contains("NoCloud") => "finds the NoCloud",
+            (Some(0), None) => "leaves the configured list",
+            _ => "fail",
+        };
+        let (table, _) = checked(&world, &["--ro"]);
+        let line = table.lines().find(|line| line[8..].starts_with("VT-CI-DSID")).unwrap_or_default();
+        let same = match real {
+            "fail" => line.starts_with("fail"),
+            "finds the NoCloud" => line.starts_with("warn") || line.contains(real),
+            _ => line.contains(real),
+        };
+        if !same {
+            wrong += &format!("{list:?} {policy:?}: {real} ({written:?}), not: {line}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The image file itself: one file, qcow2, a name that vsub takes.
+#[test]
+fn the_image_file() {
+    let world = fit_guest();
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            &name(&world.path(IMAGE)),
+            "-F",
+            "qcow2",
+            &name(&world.path("top-debian.qcow2")),
+        ],
+    );
+    run("qemu-img", &["convert", "-O", "raw", &name(&world.path(IMAGE)), &name(&world.path("debian.raw"))]);
+    fs::copy(world.path(IMAGE), world.path("centos.qcow2")).unwrap();
+    fs::copy(world.path(IMAGE), world.path("my debian.qcow2")).unwrap();
+    for (image, wanted) in [
+        ("top-debian.qcow2", "fail    VT-IMG-SELF"),
+        ("debian.raw", "warn    VT-IMG-FORMAT"),
+        ("debian.raw", "warn    VT-IMG-NAME"),
+        ("centos.qcow2", "warn    VT-IMG-NAME"),
+        ("my debian.qcow2", "warn    VT-IMG-NAME"),
+        (IMAGE, "pass    VT-IMG-NAME"),
+    ] {
+        let table = text(&world.imgsh(&["--ro", "-a", image, "vtorque-check"]).stdout);
+        assert!(table.lines().any(|line| line.starts_with(wanted)), "{image} {wanted}: {table}");
+    }
+}
+
+/// `disk-info` reads headers of images that cannot be opened, and refuses broken ones.
+#[test]
+fn headers_without_opening() {
+    let world = World::new();
+    let luks = name(&world.path("luks.qcow2"));
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "--object",
+            "secret,id=s,data=x",
+            "-f",
+            "qcow2",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            &luks,
+            "1M",
+        ],
+    );
+    let data = name(&world.path("data.raw"));
+    let with_data = name(&world.path("with-data.qcow2"));
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &format!("data_file={data}"), &with_data, "1M"]);
+    assert!(world.good(&["disk-info", "luks.qcow2"]).contains("encryption: luks\n"));
+    assert!(world.good(&["disk-info", "with-data.qcow2"]).contains(&format!("data-file: {data}\n")));
+    let header = fs::read(&with_data).unwrap();
+    for len in [4, 71, 103, 104, 110, 150] {
+        fs::write(world.path("short.qcow2"), &header[..len]).unwrap();
+        let output = world.imgsh(&["disk-info", "short.qcow2"]);
+        assert_eq!(output.status.success(), len >= 104, "{len}");
+    }
+    for at in 8..112 {
+        let mut broken = header.clone();
+        broken[at] ^= 0xff;
+        fs::write(world.path("broken.qcow2"), &broken[..4096]).unwrap();
+        assert!(matches!(world.imgsh(&["disk-info", "broken.qcow2"]).status.code(), Some(0 | 1)), "{at}");
+    }
+}
