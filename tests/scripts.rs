@@ -105,12 +105,12 @@ fn a_script_error_names_file_line_and_column_and_writes_nothing() {
 
     fs::write(
         world.path("caught.rhai"),
-        "try { rm(\"/nope\") } catch (e) { print(e.kind + \" \" + e.message) }\nsync();\n",
+        "try { rm(\"/nope\") } catch (e) { print(e.kind + \" \" + e.message + \"|\" + e.error + \"|\" + e.path + \"|\" + e.command) }\nsync();\n",
     )
     .unwrap();
     assert_eq!(
         world.good(&["-a", "guest.qcow2", "-m", "/dev/sda1", "-f", "caught.rhai"]),
-        "NotFound /nope: No such file or directory\n"
+        "NotFound /nope: No such file or directory|No such file or directory|/nope|rm\n"
     );
     fs::write(world.path("mode.rhai"), "chmod(0755, \"/etc\");").unwrap();
     let output = world.imgsh(&["-a", "guest.qcow2", "-m", "/dev/sda1", "-f", "mode.rhai"]);

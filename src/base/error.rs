@@ -154,6 +154,16 @@ impl Error {
         self.0.kind
     }
 
+    /// What went wrong, without the subject.
+    pub fn detail(&self) -> &str {
+        self.0.detail.as_deref().unwrap_or(self.0.kind.text())
+    }
+
+    /// The path or device that it happened to, if one was named.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.subject.as_deref()
+    }
+
     /// What the user can do next.
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -165,7 +175,7 @@ impl fmt::Display for Error {
         if let Some(subject) = &self.0.subject {
             write!(f, "{subject}: ")?;
         }
-        f.write_str(self.0.detail.as_deref().unwrap_or(self.0.kind.text()))
+        f.write_str(self.detail())
     }
 }
 

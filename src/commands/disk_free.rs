@@ -57,7 +57,7 @@ fn percent(used: u64, available: u64) -> String {
 }
 
 /// Bytes in powers of 1024, rounded up, with one decimal below 10.
-fn readable(bytes: u128) -> String {
+pub(super) fn readable(bytes: u128) -> String {
     if bytes < 1024 {
         return bytes.to_string();
     }

@@ -6,6 +6,7 @@ mod archives;
 mod attributes;
 mod capabilities;
 mod checksums;
+mod comparing;
 mod content;
 mod customizing;
 mod devices;
@@ -47,6 +48,7 @@ mod text;
 mod text_files;
 mod transfer;
 mod users;
+mod views;
 mod vtorque;
 mod writing;
 mod xattrs;
@@ -83,6 +85,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Erasing", commands: erasing::COMMANDS },
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
+    Group { title: "Looking at the whole", commands: views::COMMANDS },
     Group { title: "Names", commands: names::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Searching", commands: grep::COMMANDS },
@@ -106,6 +109,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Inspection", commands: inspection::COMMANDS },
     Group { title: "vTorque", commands: vtorque::COMMANDS },
     Group { title: "Steps", commands: steps::COMMANDS },
+    Group { title: "Comparing", commands: comparing::COMMANDS },
     Group { title: "The language", commands: language::COMMANDS },
     Group { title: "Features", commands: features::COMMANDS },
     Group { title: "Settings", commands: settings::COMMANDS },

@@ -9,16 +9,21 @@ use crate::base::{Error, Kind};
 pub struct CommandError {
     command: String,
     message: String,
+    error: String,
+    path: String,
     hint: Option<String>,
     kind: Kind,
 }
 
-/// Registers the type with its properties `command`, `message`, `hint`, `kind`.
+/// Registers the type with its properties: `command`, `message` (as it is printed), `error` (without the path), `path`
+/// (or device; empty if there is none), `hint` and `kind`.
 pub fn register(engine: &mut Engine) {
     engine
         .register_type_with_name::<CommandError>("CommandError")
         .register_get("command", |e: &mut CommandError| e.command.clone())
         .register_get("message", |e: &mut CommandError| e.message.clone())
+        .register_get("error", |e: &mut CommandError| e.error.clone())
+        .register_get("path", |e: &mut CommandError| e.path.clone())
         .register_get("hint", |e: &mut CommandError| e.hint.clone().unwrap_or_default())
         .register_get("kind", |e: &mut CommandError| format!("{:?}", e.kind))
         .register_fn("to_string", |e: &mut CommandError| e.text())
@@ -36,6 +41,8 @@ pub fn thrown(command: &str, error: Error, position: Position) -> Box<EvalAltRes
     let value = CommandError {
         command: command.replace('-', "_"),
         message: error.to_string(),
+        error: error.detail().to_string(),
+        path: error.subject().unwrap_or_default().to_string(),
         hint: error.hint_text().map(str::to_string),
         kind: error.kind(),
     };

@@ -1,5 +1,6 @@
 //! A session: disks, their volumes, what is mounted, and the steps that were taken.
 
+mod committed;
 mod inspection;
 mod lvm;
 mod mountpoints;
@@ -61,6 +62,19 @@ pub struct DiskChanges {
     pub path: PathBuf,
     /// Bytes staged.
     pub bytes: u64,
+}
+
+/// What a disk of the session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFacts {
+    /// The image file.
+    pub path: PathBuf,
+    /// `raw` or `qcow2`.
+    pub format: &'static str,
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// Whether every write is refused.
+    pub read_only: bool,
 }
 
 /// A disk of the session.
@@ -141,6 +155,16 @@ impl Session {
     /// The image files, in the order of the disks.
     pub fn images(&self) -> impl Iterator<Item = &Path> {
         self.disks.iter().map(|disk| disk.path.as_path())
+    }
+
+    /// What the disks are, in their order.
+    pub fn disk_facts(&self) -> impl Iterator<Item = DiskFacts> {
+        self.disks.iter().map(|disk| DiskFacts {
+            path: disk.path.clone(),
+            format: disk.stage.disk().format(),
+            size: disk.stage.disk().len(),
+            read_only: crate::disk::BlockDevice::read_only(disk.stage.as_ref()),
+        })
     }
 
     /// Begins anew without disks, after a commit (with autosync) or without one. As guestfish has it, only some

@@ -4,11 +4,14 @@
 //! nothing. Fresh data goes to the disk at once. A savepoint is a mark in a log of what each change
 //! replaced; going back costs as much as was changed since.
 
+mod committed;
 mod difference;
 mod pages;
 mod ranges;
 #[cfg(test)]
 mod tests;
+
+pub use committed::Committed;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
