@@ -20,6 +20,22 @@ const DUMP_LIMIT: u64 = MEMORY_LIMIT / 5;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
+        name: "elf-dynamic",
+        aliases: &[],
+        summary: "libraries and paths that a program names",
+        help: "A line each: NEEDED, SONAME, RPATH or RUNPATH and its text, as `readelf -d` has them. Nothing for a file that is no \
+               ELF file, or has no dynamic section.",
+        params: &[Param::required("filename", Kind::Path)],
+        returns: Returns::List,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::Ext4, lines: "write /f text\nelf-dynamic /f\n", output: "" }],
+        run: |cx, args| {
+            let path = args.path("filename");
+            let found = inspect::needed(&cx.session.guest, &path).map_err(|e| e.at(&path))?;
+            Ok(Value::list(found.unwrap_or_default().into_iter().map(|(word, text)| format!("{word} {text}"))))
+        },
+    },
+    Command {
         name: "equal",
         aliases: &[],
         summary: "whether two files hold the same bytes",

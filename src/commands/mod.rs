@@ -33,6 +33,7 @@ mod modes;
 mod mounts;
 mod names;
 mod owners;
+mod packing;
 mod partitions;
 mod pattern;
 mod ranges;
@@ -100,6 +101,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Text files", commands: text_files::COMMANDS },
     Group { title: "Users", commands: users::COMMANDS },
     Group { title: "Preparing a guest", commands: customizing::COMMANDS },
+    Group { title: "Applications and leftovers", commands: packing::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },

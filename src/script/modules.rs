@@ -14,8 +14,10 @@ use crate::command::{Host, HostFile};
 
 /// The standard library: import name and source.
 pub const LIBRARY: &[(&str, &str)] = &[
+    ("std/applications", include_str!("../../stdlib/applications.rhai")),
     ("std/boot", include_str!("../../stdlib/boot.rhai")),
     ("std/check", include_str!("../../stdlib/check.rhai")),
+    ("std/clean", include_str!("../../stdlib/clean.rhai")),
     ("std/cloud_init", include_str!("../../stdlib/cloud_init.rhai")),
     ("std/customize", include_str!("../../stdlib/customize.rhai")),
     ("std/guest", include_str!("../../stdlib/guest.rhai")),

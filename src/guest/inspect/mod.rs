@@ -7,6 +7,7 @@ mod applications;
 mod arch;
 mod file_type;
 mod fstab;
+mod needed;
 mod release;
 mod rpm;
 
@@ -14,6 +15,7 @@ pub use applications::{Application, applications};
 pub use arch::architecture;
 pub use file_type::{TYPE_BYTES, file_type_of};
 pub use fstab::FstabEntry;
+pub use needed::needed;
 
 use super::Guest;
 use crate::base::{GuestPathBuf, Kind, Result};
