@@ -40,6 +40,7 @@ mod ranges;
 mod reading;
 mod refusals;
 mod rename;
+mod seeds;
 mod settings;
 mod showing;
 mod steps;
@@ -102,6 +103,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Users", commands: users::COMMANDS },
     Group { title: "Preparing a guest", commands: customizing::COMMANDS },
     Group { title: "Applications and leftovers", commands: packing::COMMANDS },
+    Group { title: "Seeds of cloud-init", commands: seeds::COMMANDS },
     Group { title: "Links", commands: links::COMMANDS },
     Group { title: "Attributes", commands: attributes::COMMANDS },
     Group { title: "Extended attributes", commands: xattrs::COMMANDS },

@@ -100,6 +100,19 @@ pub struct Options {
     pub words: Vec<Vec<u8>>,
 }
 
+/// `batch`: one script on many images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// A script file, or a command line.
+    pub script: PathBuf,
+    /// The images.
+    pub images: Vec<PathBuf>,
+    /// Options for the program that each image gets.
+    pub options: Vec<OsString>,
+    /// `--json`.
+    pub json: bool,
+}
+
 /// What the program is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -109,6 +122,8 @@ pub enum Request {
     Print(String),
     /// `--remote[=PID]`: send these words, or standard input, to a server.
     Remote(Option<String>, Vec<Vec<u8>>),
+    /// `batch SCRIPT IMAGE...`.
+    Batch(Batch),
     /// `-h [CMD]`.
     CommandHelp(Option<String>),
     /// Print this on standard error and end with status 1.
@@ -274,6 +289,9 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if let Some(pid) = last("remote") {
         return Ok(Request::Remote(Some(pid.into_owned()).filter(|pid| !pid.is_empty()), words));
     }
+    if words.first().is_some_and(|word| word == b"batch") {
+        return batch(matches, words);
+    }
     if flag("csh") && !flag("listen") {
         return refuse("--csh goes with --listen");
     }
@@ -336,6 +354,26 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         color,
         words,
     })))
+}
+
+/// `batch SCRIPT IMAGE...` with the options that make sense for many images.
+fn batch(matches: &ArgMatches, words: Vec<Vec<u8>>) -> Result<Request, String> {
+    for other in ["add", "new", "file", "mount", "overlay", "copy"] {
+        if matches.contains_id(other) && matches.get_raw(other).is_some() {
+            return refuse(format!("--{other} does not go with batch, which takes a script and images as words"));
+        }
+    }
+    let mut words = words.into_iter().skip(1).map(|word| PathBuf::from(OsString::from_vec(word)));
+    let Some(script) = words.next() else {
+        return refuse("batch needs a script and images: batch SCRIPT IMAGE...");
+    };
+    let images: Vec<PathBuf> = words.collect();
+    if images.is_empty() {
+        return refuse("batch needs images: batch SCRIPT IMAGE...");
+    }
+    let flags = ["ro", "inspector", "dry-run", "no-sync", "verbose"].map(|name| (name, matches.get_flag(name)));
+    let options = super::batch::passed_on(&flags);
+    Ok(Request::Batch(Batch { script, images, options, json: matches.get_flag("json") }))
 }
 
 /// `--overlay` or `--copy`, which go with one image that is to be changed.

@@ -1,6 +1,7 @@
 //! The front ends: one command line, a script, the prompt. Only here is anything written to standard output or error.
 
-pub mod cli;
+pub mod batch;
+mod cli;
 pub mod output;
 pub mod prepare;
 mod remote;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::batch;
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::prepare::{self, Prepared};
 use super::repl;
@@ -32,6 +33,10 @@ pub fn main() -> ExitCode {
         Request::Run(options) => run(&options, &mut wanted),
         Request::Print(text) => print(&text),
         Request::Remote(pid, words) => remote::run(pid.as_deref(), &words),
+        Request::Batch(request) => match batch::run(&request) {
+            Ok(status) => return status.into(),
+            Err(error) => failed(&error),
+        },
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
         Request::Refuse(text) => {
             eprintln!("{text}");

@@ -3,6 +3,7 @@
 //! `docs/formats/iso9660.md` has the tables of bytes, the sources and the decisions.
 
 mod descriptor;
+pub mod make;
 mod record;
 mod rock;
 mod volume;
