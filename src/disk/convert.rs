@@ -1,9 +1,12 @@
 //! Copying a whole disk into a new image of any format, holes left out.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::lanes::{self, Piece, Work};
 use super::target::Target;
@@ -13,6 +16,8 @@ use crate::base::{Error, Kind, Result};
 
 /// Zeros of this size become holes.
 const PAGE: usize = 4096;
+/// Bytes that come together before the host is asked to write them back.
+const WRITE_BACK: usize = 8 << 20;
 
 /// Writes the disk `source` to a new image at `path`, which takes the place of what is there when it is whole. `options` as
 /// for [`super::create`]; without a size it is the source's. `compress`: clusters are packed (qcow2).
@@ -47,13 +52,13 @@ pub fn convert_while(
         }
     }
     let target = Target::new(path)?;
+    let output = Output::new(target.file(), path);
     let poll = &mut || if going() { Ok(()) } else { Err(Kind::Interrupted.into()) };
     match format {
-        Format::Qcow2 => qcow2::fill(source, target.file(), path, options, compress, poll)?,
+        Format::Qcow2 => qcow2::fill(source, &output, options, compress, poll)?,
         Format::Raw if compress => return Err(Error::usage("a raw image cannot be compressed")),
-        Format::Raw => raw(source, target.file(), path, options, poll)?,
+        Format::Raw => raw(source, &output, options, poll)?,
     }
-    poll()?;
     target.finish()
 }
 
@@ -62,18 +67,52 @@ pub(super) struct Output<'a> {
     file: &'a File,
     path: &'a Path,
     /// The kernel takes one write to a file at a time. Who waits for it there burns CPU time, who waits here does not.
-    gate: Mutex<()>,
+    gate: Mutex<Written>,
+}
+
+/// What was written since the host was last asked to write back.
+#[derive(Default)]
+struct Written {
+    bytes: usize,
+    range: Range<u64>,
 }
 
 impl<'a> Output<'a> {
     pub fn new(file: &'a File, path: &'a Path) -> Self {
-        Output { file, path, gate: Mutex::new(()) }
+        Output { file, path, gate: Mutex::default() }
     }
 
+    /// The empty file.
+    pub fn file(&self) -> &File {
+        self.file
+    }
+
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        self.path
+    }
+
+    /// Writes bytes at an offset. Whenever some have come together the host is asked to bring them to the disk, without waiting
+    /// for it: they must be there in the end, and meanwhile the disk would be idle.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |e| Error::io(self.path.display(), e).with(format_args!("writing at {at}"));
-        self.file.write_all_at(bytes, at).map_err(failed)
+        self.file.write_all_at(bytes, at).map_err(failed)?;
+        let end = at + bytes.len() as u64;
+        gate.range = match gate.bytes {
+            0 => at..end,
+            _ => gate.range.start.min(at)..gate.range.end.max(end),
+        };
+        gate.bytes += bytes.len();
+        if gate.bytes >= WRITE_BACK {
+            let Written { range, .. } = std::mem::take(&mut *gate);
+            let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+            if let (Ok(start), Ok(len)) = (range.start.try_into(), (range.end - range.start).try_into()) {
+                // Only advice: where the host does not take it, all waits for the end.
+                posix_fadvise(self.file, start, len, advice).ok();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -95,7 +134,7 @@ pub(super) fn read(source: &dyn Disk, piece: &Piece, bytes: &mut Vec<u8>) -> Res
 
 struct ToRaw<'a> {
     source: &'a dyn Disk,
-    output: Output<'a>,
+    output: &'a Output<'a>,
 }
 
 impl Work for ToRaw<'_> {
@@ -129,16 +168,15 @@ impl Work for ToRaw<'_> {
 
 fn raw(
     source: &dyn Disk,
-    file: &File,
-    path: &Path,
+    output: &Output,
     options: &CreateOptions,
     poll: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    super::raw::fill(file, path, options.size.unwrap_or(source.len()), options)?;
+    super::raw::fill(output.file, output.path, options.size.unwrap_or(source.len()), options)?;
     if options.size.is_some_and(|size| size < source.len()) {
         return Err(Error::usage(format!("a copy cannot be shorter than the {} bytes of the disk", source.len())));
     }
-    lanes::copy(source, PAGE as u64, &ToRaw { source, output: Output::new(file, path) }, poll)
+    lanes::copy(source, PAGE as u64, &ToRaw { source, output }, poll)
 }
 
 /// Copies an image file as it is, byte for byte, to an empty file; holes stay holes. For a raw image a commit that was
@@ -149,7 +187,7 @@ fn raw(
 pub fn copy_file(image: &Path, file: &File, path: &Path) -> Result<()> {
     qcow2::refuse_data_file(image)?;
     let source = super::raw::Raw::open(image, true)?;
-    raw(&source, file, path, &CreateOptions::default(), &mut || Ok(()))?;
+    raw(&source, &Output::new(file, path), &CreateOptions::default(), &mut || Ok(()))?;
     let len = std::fs::metadata(image).map_err(|e| Error::io(image.display(), e))?;
     if len.is_file() {
         file.set_len(len.len()).map_err(|e| Error::io(path.display(), e))?;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use zstd::bulk::{Compressor as ZstdCompressor, Decompressor as ZstdDecompressor};
+use zstd::zstd_safe::WriteBuf;
 
 /// About as small as level 6 of zlib, in half its time.
 const DEFLATE_LEVEL: i32 = 5;
@@ -32,27 +33,45 @@ thread_local! {
     static TOOLS: RefCell<Tools> = RefCell::default();
 }
 
+impl Tools {
+    /// One zstd frame to a slice or to the room of a vector; answers its length.
+    fn unzstd<B: WriteBuf + ?Sized>(&mut self, packed: &[u8], plain: &mut B) -> Option<usize> {
+        let frame = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
+        if self.unzstd.is_none() {
+            self.unzstd = ZstdDecompressor::new().ok();
+        }
+        self.unzstd.as_mut()?.decompress_to_buffer(packed.get(..frame)?, plain).ok()
+    }
+
+    fn inflate(&mut self, packed: &[u8], plain: &mut [u8]) -> Option<usize> {
+        self.inflate.get_or_insert_with(Decompressor::new).deflate_decompress(packed, plain).ok()
+    }
+}
+
 /// Fills `plain` from `packed`, which may have rubbish of up to a sector behind the stream. `None`: damaged, or not as long
 /// as `plain`; what is in `plain` then means nothing.
 pub(super) fn inflate_into(codec: Codec, packed: &[u8], plain: &mut [u8]) -> Option<()> {
     let got = TOOLS.with_borrow_mut(|tools| match codec {
-        Codec::Deflate => tools.inflate.get_or_insert_with(Decompressor::new).deflate_decompress(packed, plain).ok(),
-        Codec::Zstd => {
-            let frame = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
-            if tools.unzstd.is_none() {
-                tools.unzstd = ZstdDecompressor::new().ok();
-            }
-            tools.unzstd.as_mut()?.decompress_to_buffer(packed.get(..frame)?, plain).ok()
-        }
+        Codec::Deflate => tools.inflate(packed, plain),
+        Codec::Zstd => tools.unzstd(packed, plain),
     })?;
     (got == plain.len()).then_some(())
 }
 
 /// [`inflate_into`] a new buffer of `size` bytes.
 pub(super) fn inflate(codec: Codec, packed: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut plain = vec![0; size];
-    inflate_into(codec, packed, &mut plain)?;
-    Some(plain)
+    let mut plain = Vec::with_capacity(size);
+    match codec {
+        Codec::Deflate => {
+            plain.resize(size, 0);
+            inflate_into(codec, packed, &mut plain)?;
+        }
+        // The bytes need not be zeroed first.
+        Codec::Zstd => {
+            TOOLS.with_borrow_mut(|tools| tools.unzstd(packed, &mut plain))?;
+        }
+    }
+    (plain.len() == size).then_some(plain)
 }
 
 /// Writes the stream of one cluster to the start of `packed` and answers its length; `None` where it does not fit there.

@@ -1,8 +1,6 @@
 //! A whole disk as a new qcow2 image, written from front to back.
 
-use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::build::{Builder, Part, Shape, write_parts};
@@ -14,11 +12,10 @@ use crate::disk::convert::{Output, read};
 use crate::disk::lanes::{self, Piece, Work};
 use crate::disk::{CreateOptions, Disk};
 
-/// Writes all of `source` as an image that is to be at `path` to `file`, which is empty. `poll` as for [`lanes::copy`].
+/// Writes all of `source` as an image to `output`, which is empty. `poll` as for [`lanes::copy`].
 pub(in crate::disk) fn fill(
     source: &dyn Disk,
-    file: &File,
-    path: &Path,
+    output: &Output,
     options: &CreateOptions,
     compress: bool,
     poll: &mut dyn FnMut() -> Result<()>,
@@ -27,17 +24,15 @@ pub(in crate::disk) fn fill(
         return Err(Error::usage("a copy has no backing file, no data file and no preallocation"));
     }
     let options = CreateOptions { size: Some(options.size.unwrap_or(source.len())), ..options.clone() };
-    let shape = shape(path, &options)?;
+    let shape = shape(output.path(), &options)?;
     if shape.size < source.len() {
         return Err(Error::usage(format!("a copy of {} bytes cannot hold {}", shape.size, source.len())));
     }
-    let output = Output::new(file, path);
-    let work =
-        ToQcow2 { source, shape: &shape, compress, output: &output, image: Mutex::new(Builder::new(&shape, &output)) };
+    let work = ToQcow2 { source, shape: &shape, compress, output, image: Mutex::new(Builder::new(&shape, output)) };
     lanes::copy(source, shape.cluster(), &work, poll)?;
     let image = work.image.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let end = image.finish().map_err(|e| e.at(path.display()))?;
-    file.set_len(end).map_err(|e| Error::io(path.display(), e))
+    let end = image.finish().map_err(|e| e.at(output.path().display()))?;
+    output.file().set_len(end).map_err(|e| Error::io(output.path().display(), e))
 }
 
 struct ToQcow2<'a> {
