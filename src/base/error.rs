@@ -140,6 +140,14 @@ impl Error {
         self
     }
 
+    /// Adds to what is wrong: where in the file, for example.
+    #[must_use]
+    pub fn with(mut self, words: impl fmt::Display) -> Self {
+        let detail = self.0.detail.as_deref().unwrap_or(self.0.kind.text());
+        self.0.detail = Some(format!("{detail}, {words}"));
+        self
+    }
+
     /// Adds what the user can do next, an instruction. The first hint stays.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -196,6 +196,7 @@ fn convert(cx: &mut Context, args: &Args) -> Result<Value> {
         return Err(Error::usage("compression without compress:true packs nothing"));
     }
     let path = cx.host.absolute(args.host("newfile"));
-    disk::convert::convert(source.as_ref(), &path, format, &options, args.bool("compress"))?;
+    let going = &mut || !cx.host.interrupted();
+    disk::convert::convert_while(source.as_ref(), &path, format, &options, args.bool("compress"), going)?;
     Ok(Value::Nothing)
 }

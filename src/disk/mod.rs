@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod info;
+mod lanes;
 pub mod lock;
 pub mod memory;
 mod null;
@@ -107,6 +108,15 @@ pub trait Disk: Send + Sync {
     fn format(&self) -> &'static str;
     /// Fills `buf`: the committed bytes, or what [`Disk::write_fresh`] put there since.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// [`Disk::read_at`] for one of several threads that read the disk side by side: it does all the work itself, and
+    /// nothing is read ahead.
+    fn read_beside(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read_at(offset, buf)
+    }
+    /// The disk is best read in whole multiples of so many bytes: a power of two, 2 MiB at most.
+    fn unit(&self) -> u64 {
+        4096
+    }
     /// The runs that cover `range`, in order, without gaps, from the format's own maps (no data is read).
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
     /// Writes bytes that the committed state does not use, ahead of the commit. After a crash or

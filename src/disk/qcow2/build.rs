@@ -1,8 +1,7 @@
 //! Writing a whole new image from front to back: data as it comes, tables behind it, the header last.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::mem::take;
+use std::ops::Range;
 
 use super::compress::Codec;
 use super::header::{
@@ -12,9 +11,14 @@ use super::map::{COPIED, PACKED, to_bytes};
 use super::refcount::{most, set_count};
 use crate::base::bytes::{put_be32, put_be64};
 use crate::base::{Error, Kind, Result};
+use crate::disk::convert::Output;
 
-/// Bytes of data that are put together to one write.
-const BATCH: usize = 4 << 20;
+/// Bytes of tables that wait for being written, at most.
+const WAITING: usize = 4 << 20;
+/// Small parts are put together to writes of so many bytes.
+const JOINED: usize = 1 << 20;
+/// Parts of this size are written from where they are.
+const LARGE: usize = 32 << 10;
 
 /// What a new image is like.
 #[derive(Debug, Clone)]
@@ -134,15 +138,66 @@ struct Built {
     table_clusters: u64,
 }
 
-/// An image that is being written.
+/// Bytes of a new image, and where they are until they are written.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// In the plain bytes that a lane has read.
+    Plain(Range<usize>),
+    /// In the streams that a lane has made of them.
+    Stream(Range<usize>),
+    /// A table of the format.
+    Table(Vec<u8>),
+}
+
+/// A part of a new image: its place in the file and its bytes.
+pub(super) type Part = (u64, Bytes);
+
+/// Writes parts, with what is in a lane's buffers; small neighbours are joined in `joined`.
+pub(super) fn write_parts(
+    output: &Output,
+    parts: &[Part],
+    plain: &[u8],
+    streams: &[u8],
+    joined: &mut Vec<u8>,
+) -> Result<()> {
+    joined.clear();
+    let mut start = 0;
+    for (at, bytes) in parts {
+        let bytes = match bytes {
+            Bytes::Plain(range) => plain.get(range.clone()).unwrap_or_default(),
+            Bytes::Stream(range) => streams.get(range.clone()).unwrap_or_default(),
+            Bytes::Table(table) => table,
+        };
+        let follows = start + joined.len() as u64 == *at && joined.len() + bytes.len() <= JOINED;
+        if !joined.is_empty() && (!follows || bytes.len() >= LARGE) {
+            output.write(start, joined)?;
+            joined.clear();
+        }
+        if bytes.len() >= LARGE {
+            output.write(*at, bytes)?;
+            continue;
+        }
+        if joined.is_empty() {
+            start = *at;
+        }
+        joined.extend_from_slice(bytes);
+    }
+    match joined.is_empty() {
+        true => Ok(()),
+        false => output.write(start, joined),
+    }
+}
+
+/// An image that is being written: gives everything its place, and makes the tables.
 pub(super) struct Builder<'a> {
     shape: &'a Shape,
-    file: &'a File,
-    path: &'a Path,
+    output: &'a Output<'a>,
     /// Refcounts by cluster; its length is the end of what is in use.
     counts: Vec<u32>,
-    /// Bytes not written yet, which begin at this cluster.
-    pending: (u64, Vec<u8>),
+    /// What has its place and is not written yet.
+    parts: Vec<Part>,
+    /// Bytes of tables in there.
+    waiting: usize,
     /// Where the next stream may go, to the byte, in a cluster of streams.
     streams: u64,
     l1: Vec<u64>,
@@ -150,22 +205,24 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty image in `file`, which is empty.
-    pub fn new(shape: &'a Shape, file: &'a File, path: &'a Path) -> Self {
+    /// An empty image in a file that is empty.
+    pub fn new(shape: &'a Shape, output: &'a Output<'a>) -> Self {
         Builder {
             shape,
-            file,
-            path,
+            output,
             counts: vec![1],
-            pending: (1, Vec::new()),
+            parts: Vec::new(),
+            waiting: 0,
             streams: 0,
             l1: vec![0; shape.l1_size() as usize],
             table: None,
         }
     }
 
-    fn io(&self, error: std::io::Error) -> Error {
-        Error::io(self.path.display(), error)
+    /// The parts that were given a place since the last time; whoever takes them writes them.
+    pub fn take_parts(&mut self) -> Vec<Part> {
+        self.waiting = 0;
+        take(&mut self.parts)
     }
 
     /// Takes clusters at the end.
@@ -175,31 +232,43 @@ impl<'a> Builder<'a> {
         first
     }
 
-    /// Writes whole clusters at a place that was taken at the end.
-    fn put(&mut self, cluster: u64, bytes: &[u8]) -> Result<()> {
-        let (first, pending) = &self.pending;
-        let next = first + (pending.len() as u64 >> self.shape.cluster_bits);
-        if next != cluster || pending.len() >= BATCH {
-            self.flush()?;
-            self.pending.0 = cluster;
+    /// Gives bytes of a lane their place; neighbours become one part.
+    fn put(&mut self, at: u64, bytes: Bytes) {
+        let joined = match (self.parts.last_mut(), &bytes) {
+            (Some((start, Bytes::Plain(last))), Bytes::Plain(next))
+            | (Some((start, Bytes::Stream(last))), Bytes::Stream(next))
+                if last.end == next.start && *start + last.len() as u64 == at =>
+            {
+                last.end = next.end;
+                true
+            }
+            _ => false,
+        };
+        if !joined {
+            self.parts.push((at, bytes));
         }
-        self.pending.1.extend_from_slice(bytes);
-        Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let (first, bytes) = &mut self.pending;
-        let done = self.file.write_all_at(bytes, *first << self.shape.cluster_bits);
-        bytes.clear();
-        done.map_err(|e| self.io(e))
+    /// Gives a table its place.
+    fn put_table(&mut self, cluster: u64, table: Vec<u8>) {
+        self.waiting += table.len();
+        self.parts.push((cluster << self.shape.cluster_bits, Bytes::Table(table)));
+    }
+
+    /// Writes tables, if many are waiting and nothing else.
+    fn flush(&mut self, least: usize) -> Result<()> {
+        if self.waiting < least {
+            return Ok(());
+        }
+        write_parts(self.output, &self.take_parts(), &[], &[], &mut Vec::new())
     }
 
     /// The entry of a guest cluster; they come ascending.
-    fn set(&mut self, cluster: u64, word: u64, bitmap: u64) -> Result<()> {
+    fn set(&mut self, cluster: u64, word: u64, bitmap: u64) {
         let (per_table, width) = (self.shape.per_table(), self.shape.width());
         let index = cluster / per_table;
         if self.table.as_ref().is_none_or(|(open, _)| *open != index) {
-            self.close()?;
+            self.close();
             self.table = Some((index, vec![0; (per_table * width) as usize]));
         }
         let at = ((cluster % per_table) * width) as usize;
@@ -208,35 +277,43 @@ impl<'a> Builder<'a> {
                 *place = value;
             }
         }
-        Ok(())
     }
 
-    /// Writes the open L2 table.
-    fn close(&mut self) -> Result<()> {
-        let Some((index, table)) = self.table.take() else { return Ok(()) };
+    /// Gives the open L2 table its place.
+    fn close(&mut self) {
+        let Some((index, table)) = self.table.take() else { return };
         let home = self.take(1);
-        self.put(home, &to_bytes(&table))?;
+        self.put_table(home, to_bytes(&table));
         if let Some(entry) = self.l1.get_mut(index as usize) {
             *entry = home << self.shape.cluster_bits | COPIED;
         }
-        Ok(())
     }
 
-    /// A guest cluster with its data.
-    pub fn data(&mut self, cluster: u64, bytes: &[u8]) -> Result<()> {
+    /// A guest cluster with its data, which is at `plain` in the buffer of who takes the parts.
+    pub fn data(&mut self, cluster: u64, plain: Range<usize>) {
         let home = self.take(1);
-        self.put(home, bytes)?;
-        self.set(cluster, home << self.shape.cluster_bits | COPIED, if self.shape.extended { 0xffff_ffff } else { 0 })
+        // Ahead of a table that is full now and comes behind it.
+        self.put(home << self.shape.cluster_bits, Bytes::Plain(plain));
+        self.set_data(cluster, home);
+    }
+
+    fn set_data(&mut self, cluster: u64, home: u64) {
+        let bitmap = if self.shape.extended { 0xffff_ffff } else { 0 };
+        self.set(cluster, home << self.shape.cluster_bits | COPIED, bitmap);
     }
 
     /// A guest cluster with a place and without data: it reads as zeros, since nothing was ever written there.
+    ///
+    /// # Errors
+    /// The host's: tables are written when there are many.
     pub fn reserve(&mut self, cluster: u64) -> Result<()> {
         let home = self.take(1);
-        self.set(cluster, home << self.shape.cluster_bits | COPIED, if self.shape.extended { 0xffff_ffff } else { 0 })
+        self.set_data(cluster, home);
+        self.flush(WAITING)
     }
 
-    /// A guest cluster as a stream.
-    pub fn packed(&mut self, cluster: u64, stream: &[u8]) -> Result<()> {
+    /// A guest cluster as a stream, which is at `stream` in the buffer of who takes the parts.
+    pub fn packed(&mut self, cluster: u64, stream: Range<usize>) {
         let bits = self.shape.cluster_bits;
         let len = stream.len() as u64;
         let limit = most(self.shape.refcount_order).min(u32::MAX.into()) as u32;
@@ -259,21 +336,21 @@ impl<'a> Builder<'a> {
             }
         }
         self.streams = at + len;
-        self.file.write_all_at(stream, at).map_err(|e| self.io(e))?;
+        self.put(at, Bytes::Stream(stream));
         let x = 62 - (bits - 8);
         let sectors = (at + len - 1) / 512 - at / 512;
-        self.set(cluster, PACKED | sectors << x | at, 0)
+        self.set(cluster, PACKED | sectors << x | at, 0);
     }
 
-    /// Writes tables and header, and makes all of it durable. Answers the length of the file.
+    /// Writes tables and header. Answers the length of the file.
     pub fn finish(mut self) -> Result<u64> {
-        self.close()?;
+        self.close();
         let bits = self.shape.cluster_bits;
         let size = self.shape.cluster();
         let mut l1 = to_bytes(&self.l1);
         l1.resize(l1.len().next_multiple_of(size as usize), 0);
         let l1_home = self.take(l1.len() as u64 >> bits);
-        self.put(l1_home, &l1)?;
+        self.put_table(l1_home, l1);
         let per_block = (size * 8) >> self.shape.refcount_order;
         let (mut blocks, mut table_clusters) = (1, 1);
         // The blocks count themselves and their table; both only grow, and by less than they cover.
@@ -286,26 +363,27 @@ impl<'a> Builder<'a> {
             (blocks, table_clusters) = (need.max(blocks), table.max(table_clusters));
         }
         if table_clusters * size > TABLE_LIMIT {
-            return Err(Error::from(Kind::FileTooBig).at(self.path.display()));
+            return Err(Kind::FileTooBig.into());
         }
         let table = self.take(table_clusters);
         let first = self.take(blocks);
         let entries: Vec<u64> = (first..first + blocks).map(|block| block << bits).collect();
         let mut bytes = to_bytes(&entries);
         bytes.resize((table_clusters * size) as usize, 0);
-        self.put(table, &bytes)?;
+        self.put_table(table, bytes);
         for block in 0..blocks {
             let mut bytes = vec![0; size as usize];
             let counts = self.counts.iter().skip((block * per_block) as usize).take(per_block as usize);
             for (slot, count) in counts.enumerate() {
                 set_count(&mut bytes, slot, self.shape.refcount_order, u64::from(*count));
             }
-            self.put(first + block, &bytes)?;
+            self.put_table(first + block, bytes);
+            self.flush(WAITING)?;
         }
-        self.flush()?;
+        self.flush(0)?;
         let end = (self.counts.len() as u64) << bits;
         let header = self.shape.header(&Built { l1: l1_home, table, table_clusters })?;
-        self.file.write_all_at(&header, 0).map_err(|e| self.io(e))?;
+        self.output.write(0, &header)?;
         Ok(end)
     }
 }

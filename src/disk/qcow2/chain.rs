@@ -33,14 +33,15 @@ impl Node {
         }
     }
 
-    /// Fills `buf`; what is past the end of this image is zeros.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+    /// Fills `buf`; what is past the end of this image is zeros. `beside`: as [`Image::read_beside`] does.
+    pub fn read(&self, offset: u64, buf: &mut [u8], beside: bool) -> Result<()> {
         let inside = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
         let (head, tail) = buf.split_at_mut(inside);
         tail.fill(0);
         match self {
             _ if head.is_empty() => Ok(()),
             Node::Raw(raw) => raw.read_at(offset, head),
+            Node::Image(image) if beside => image.read_beside(&Fresh::new(), offset, head),
             Node::Image(image) => image.read(&Fresh::new(), offset, head),
         }
     }

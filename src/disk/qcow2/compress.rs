@@ -1,9 +1,15 @@
-//! Inflating compressed clusters: raw deflate without a header, or one zstd frame.
+//! Inflating and making compressed clusters: raw deflate without a header, or one zstd frame.
 
 use std::cell::RefCell;
 
-use zstd::bulk::Decompressor;
-use zune_inflate::{DeflateDecoder, DeflateOptions};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use zstd::bulk::{Compressor as ZstdCompressor, Decompressor as ZstdDecompressor};
+use zstd::zstd_safe::WriteBuf;
+
+/// About as small as level 6 of zlib, in half its time.
+const DEFLATE_LEVEL: i32 = 5;
+/// The usual one.
+const ZSTD_LEVEL: i32 = 3;
 
 /// How an image's compressed clusters are packed (header byte 104).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,42 +20,96 @@ pub(super) enum Codec {
     Zstd,
 }
 
-thread_local! {
-    /// A zstd context costs more to make than a cluster to inflate.
-    static ZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+/// What a thread needs to inflate and to pack. It costs more to make than a cluster does, so each thread keeps its own.
+#[derive(Default)]
+struct Tools {
+    inflate: Option<Decompressor>,
+    deflate: Option<Compressor>,
+    unzstd: Option<ZstdDecompressor<'static>>,
+    zstd: Option<ZstdCompressor<'static>>,
 }
 
-/// The plain bytes, `size` of them, of `packed`, which may have rubbish of up to a sector behind the stream.
-/// Memory is bounded by the two lengths. `None`: damaged, or too short for the cluster.
-pub(super) fn inflate(codec: Codec, packed: &[u8], size: usize) -> Option<Vec<u8>> {
-    match codec {
-        Codec::Deflate => {
-            let options = DeflateOptions::default().set_limit(size).set_size_hint(size + 1024);
-            let mut plain = DeflateDecoder::new_with_options(packed, options).decode_deflate().ok()?;
-            plain.truncate(size);
-            (plain.len() == size).then_some(plain)
+thread_local! {
+    static TOOLS: RefCell<Tools> = RefCell::default();
+}
+
+impl Tools {
+    /// One zstd frame to a slice or to the room of a vector; answers its length.
+    fn unzstd<B: WriteBuf + ?Sized>(&mut self, packed: &[u8], plain: &mut B) -> Option<usize> {
+        let frame = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
+        if self.unzstd.is_none() {
+            self.unzstd = ZstdDecompressor::new().ok();
         }
-        Codec::Zstd => ZSTD.with_borrow_mut(|slot| {
-            let frame = zstd::zstd_safe::find_frame_compressed_size(packed).ok()?;
-            if slot.is_none() {
-                *slot = Decompressor::new().ok();
-            }
-            let mut plain = Vec::with_capacity(size);
-            let got = slot.as_mut()?.decompress_to_buffer(packed.get(..frame)?, &mut plain).ok()?;
-            (got == size && plain.len() == size).then_some(plain)
-        }),
+        self.unzstd.as_mut()?.decompress_to_buffer(packed.get(..frame)?, plain).ok()
+    }
+
+    fn inflate(&mut self, packed: &[u8], plain: &mut [u8]) -> Option<usize> {
+        self.inflate.get_or_insert_with(Decompressor::new).deflate_decompress(packed, plain).ok()
     }
 }
 
-/// The stream of one cluster; `None` where it would not be shorter than the cluster.
-pub(super) fn deflate(codec: Codec, plain: &[u8]) -> Option<Vec<u8>> {
-    let packed = match codec {
+/// Fills `plain` from `packed`, which may have rubbish of up to a sector behind the stream. `None`: damaged, or not as long
+/// as `plain`; what is in `plain` then means nothing.
+pub(super) fn inflate_into(codec: Codec, packed: &[u8], plain: &mut [u8]) -> Option<()> {
+    let got = TOOLS.with_borrow_mut(|tools| match codec {
+        Codec::Deflate => tools.inflate(packed, plain),
+        Codec::Zstd => tools.unzstd(packed, plain),
+    })?;
+    (got == plain.len()).then_some(())
+}
+
+/// [`inflate_into`] a new buffer of `size` bytes.
+pub(super) fn inflate(codec: Codec, packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(size);
+    match codec {
         Codec::Deflate => {
-            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
-            std::io::Write::write_all(&mut encoder, plain).ok()?;
-            encoder.finish().ok()?
+            plain.resize(size, 0);
+            inflate_into(codec, packed, &mut plain)?;
         }
-        Codec::Zstd => zstd::bulk::compress(plain, 3).ok()?,
-    };
-    (packed.len() < plain.len()).then_some(packed)
+        // The bytes need not be zeroed first.
+        Codec::Zstd => {
+            TOOLS.with_borrow_mut(|tools| tools.unzstd(packed, &mut plain))?;
+        }
+    }
+    (plain.len() == size).then_some(plain)
+}
+
+/// Writes the stream of one cluster to the start of `packed` and answers its length; `None` where it does not fit there.
+pub(super) fn deflate_into(codec: Codec, plain: &[u8], packed: &mut [u8]) -> Option<usize> {
+    TOOLS.with_borrow_mut(|tools| match codec {
+        Codec::Deflate => {
+            if tools.deflate.is_none() {
+                tools.deflate = Some(Compressor::new(CompressionLvl::new(DEFLATE_LEVEL).ok()?));
+            }
+            tools.deflate.as_mut()?.deflate_compress(plain, packed).ok()
+        }
+        Codec::Zstd => {
+            if tools.zstd.is_none() {
+                tools.zstd = ZstdCompressor::new(ZSTD_LEVEL).ok();
+            }
+            tools.zstd.as_mut()?.compress_to_buffer(plain, packed).ok()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let plain: Vec<u8> = (0..70_000u32).map(|n| (n / 7 * n % 11) as u8).collect();
+        for codec in [Codec::Deflate, Codec::Zstd] {
+            let mut packed = vec![0xa5; plain.len() + 300];
+            let len = deflate_into(codec, &plain, &mut packed[..plain.len() - 1]).unwrap();
+            // Rubbish behind the stream is as in images.
+            assert!(inflate(codec, &packed[..len + 300], plain.len()).unwrap() == plain, "{codec:?}");
+            assert_eq!(inflate(codec, &packed[..len - 1], plain.len()), None);
+            assert_eq!(inflate(codec, &packed[..len], plain.len() + 1), None);
+            assert_eq!(inflate(codec, &packed[..len], plain.len() - 1), None);
+            assert_eq!(inflate(codec, &packed[len..], plain.len()), None);
+            assert_eq!(inflate(codec, &[], plain.len()), None);
+            assert_eq!(deflate_into(codec, &plain, &mut packed[..len - 1]), None);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use super::compress::Codec;
 use super::header::NAME_LIMIT;
 use super::storage::FileId;
 use crate::base::{Error, Kind, Result};
+use crate::disk::convert::Output;
 use crate::disk::{CreateOptions, target};
 
 const DEFAULT_CLUSTER: u64 = 64 << 10;
@@ -40,7 +41,8 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<()> {
     let preallocation = preallocation(options)?;
     let shape = shape(path, options)?;
     target::in_place(path, |file| {
-        let mut image = Builder::new(&shape, file, path);
+        let output = Output::new(file, path);
+        let mut image = Builder::new(&shape, &output);
         if preallocation != Preallocation::Off {
             for cluster in 0..shape.size.div_ceil(shape.cluster()) {
                 image.reserve(cluster)?;

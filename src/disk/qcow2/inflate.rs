@@ -1,5 +1,6 @@
 //! Reading compressed clusters: several at once on the threads of the pool, and ahead of who reads on and on.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,11 +74,39 @@ impl Inflated {
     }
 }
 
-/// Reads the streams of a group, in one piece where they follow each other in the file, and inflates them.
+/// Reads the streams of a group and inflates them.
 fn unpack(storage: &dyn Storage, codec: Codec, size: usize, packed: &[Packed]) -> Plain {
     let mut plain = Vec::with_capacity(packed.len());
+    streams(storage, packed, |_, stream| {
+        plain.push(inflate(codec, stream, size));
+        Ok(())
+    })?;
+    Ok(plain)
+}
+
+thread_local! {
+    /// What [`streams`] reads into.
+    static STREAMS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads streams, in one piece where they follow each other in the file, and calls `each` with the number of each one in
+/// the list and its bytes.
+pub(super) fn streams(
+    storage: &dyn Storage,
+    packed: &[Packed],
+    each: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    STREAMS.with_borrow_mut(|bytes| streams_by(storage, packed, bytes, each))
+}
+
+fn streams_by(
+    storage: &dyn Storage,
+    packed: &[Packed],
+    bytes: &mut Vec<u8>,
+    mut each: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut rest = packed;
-    let mut bytes = Vec::new();
+    let mut number = 0;
     while let Some(first) = rest.first() {
         let mut end = first.offset + first.len;
         let near = |p: &&Packed| {
@@ -88,15 +117,20 @@ fn unpack(storage: &dyn Storage, codec: Codec, size: usize, packed: &[Packed]) -
         };
         let count = rest.iter().take_while(near).count().max(1);
         let (now, later) = rest.split_at(count);
-        bytes.resize((end - first.offset) as usize, 0);
-        read_data(storage, first.offset, &mut bytes)?;
+        let len = (end - first.offset) as usize;
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        let bytes = bytes.get_mut(..len).unwrap_or_default();
+        read_data(storage, first.offset, bytes)?;
         for p in now {
             let start = (p.offset - first.offset) as usize;
-            plain.push(bytes.get(start..start + p.len as usize).and_then(|stream| inflate(codec, stream, size)));
+            each(number, bytes.get(start..start + p.len as usize).unwrap_or_default())?;
+            number += 1;
         }
         rest = later;
     }
-    Ok(plain)
+    Ok(())
 }
 
 impl Image {
@@ -106,7 +140,7 @@ impl Image {
         (group, pool::start(move || unpack(storage.as_ref(), codec, size, &packed)))
     }
 
-    fn damaged(&self, packed: Packed) -> Error {
+    pub fn damaged(&self, packed: Packed) -> Error {
         Error::corrupt(format!("qcow2: compressed cluster at {}: damaged stream", packed.offset))
             .at(self.path.display())
     }
@@ -234,7 +268,7 @@ impl Image {
 }
 
 /// Puts `range` of the guest, which is at `within` in `plain`, into `buf`, which begins at `offset`.
-fn lay(buf: &mut [u8], offset: u64, range: &Range<u64>, plain: &[u8], within: u64) {
+pub(super) fn lay(buf: &mut [u8], offset: u64, range: &Range<u64>, plain: &[u8], within: u64) {
     let len = (range.end - range.start) as usize;
     let to = (range.start - offset) as usize;
     if let (Some(out), Some(bytes)) = (buf.get_mut(to..to + len), plain.get(within as usize..within as usize + len)) {

@@ -199,8 +199,8 @@ impl Image {
         Packed { offset, len: sectors * 512 - (offset & 511) }
     }
 
-    /// The longest run from `offset` that one entry of a table answers.
-    fn piece(&self, fresh: &Fresh, offset: u64) -> Result<(Source, u64)> {
+    /// The longest run from `offset` that one entry of a table answers. `held` is the table that was used last.
+    fn piece(&self, fresh: &Fresh, offset: u64, held: &mut Option<(u64, Arc<Vec<u64>>)>) -> Result<(Source, u64)> {
         let size = self.header.cluster_size();
         let cluster = offset >> self.header.cluster_bits;
         let within = offset & (size - 1);
@@ -209,13 +209,16 @@ impl Image {
         }
         let per_table = self.header.l2_entries();
         let (index, slot) = (cluster / per_table, cluster % per_table);
-        let Some(table) = self.table(index)? else {
+        if held.as_ref().is_none_or(|(of, _)| *of != index) {
+            *held = self.table(index)?.map(|table| (index, table));
+        }
+        let Some((_, table)) = held else {
             let end = (index + 1) * per_table;
             let end = fresh.range(cluster..end).next().map_or(end, |(next, _)| *next);
             return Ok((self.hole(), (end - cluster) * size - within));
         };
         let slot = slot as usize;
-        let Entry { word: entry, bitmap } = self.entry(&table, slot);
+        let Entry { word: entry, bitmap } = self.entry(table, slot);
         if self.header.extended() {
             return self.subcluster(cluster, entry, bitmap, within);
         }
@@ -284,9 +287,10 @@ impl Image {
         mut each: impl FnMut(Range<u64>, Source) -> Result<()>,
     ) -> Result<()> {
         let mut open: Option<(Range<u64>, Source)> = None;
+        let mut held = None;
         let mut at = range.start;
         while at < range.end {
-            let (source, len) = self.piece(fresh, at)?;
+            let (source, len) = self.piece(fresh, at, &mut held)?;
             let end = at.saturating_add(len).min(range.end);
             match &mut open {
                 Some((run, first)) if continues(*first, run.end - run.start, source) => run.end = end,
@@ -303,6 +307,21 @@ impl Image {
 
     /// Fills `buf` from guest byte `offset`, which lies with all of `buf` inside the disk.
     pub fn read(&self, fresh: &Fresh, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let compressed = self.read_plain(fresh, offset, buf, false)?;
+        if compressed.is_empty() {
+            return Ok(());
+        }
+        self.read_packed(fresh, offset, buf, &compressed)
+    }
+
+    /// Fills what is not compressed of `buf`; answers what is.
+    pub fn read_plain(
+        &self,
+        fresh: &Fresh,
+        offset: u64,
+        buf: &mut [u8],
+        beside: bool,
+    ) -> Result<Vec<(Range<u64>, Packed)>> {
         let range = offset..offset + buf.len() as u64;
         let mut compressed = Vec::new();
         self.pieces(fresh, range, |run, source| {
@@ -311,7 +330,7 @@ impl Image {
             match source {
                 Source::Zero => out.fill(0),
                 Source::Backing => match &self.backing {
-                    Some(node) => node.read(run.start, out)?,
+                    Some(node) => node.read(run.start, out, beside)?,
                     None => out.fill(0),
                 },
                 Source::Data(host) => match &self.data {
@@ -322,10 +341,7 @@ impl Image {
             }
             Ok(())
         })?;
-        if compressed.is_empty() {
-            return Ok(());
-        }
-        self.read_packed(fresh, offset, buf, &compressed)
+        Ok(compressed)
     }
 
     /// Appends the runs of `range`: data and holes, as the maps say.

@@ -4,6 +4,7 @@
 //! free on disk, and one commit switches the header sector, which holds all roots of the format. The byte
 //! tables, their sources and the commit protocol are in `docs/formats/qcow2.md`.
 
+mod beside;
 mod bitmaps;
 mod build;
 mod cache;
@@ -144,6 +145,14 @@ impl Disk for Qcow2 {
         self.inside(offset, buf.len() as u64)?;
         let state = self.state();
         state.image.read(&state.fresh, offset, buf)
+    }
+    fn read_beside(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.inside(offset, buf.len() as u64)?;
+        let state = self.state();
+        state.image.read_beside(&state.fresh, offset, buf)
+    }
+    fn unit(&self) -> u64 {
+        self.state().image.unit()
     }
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         let range = self.inside(range.start, range.end.saturating_sub(range.start))?;
