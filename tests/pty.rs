@@ -124,3 +124,48 @@ fn a_paste_runs_line_by_line() {
     p.exp_string("second\r\n").unwrap();
     p.exp_string("imgsh> ").unwrap();
 }
+
+#[test]
+fn a_session_is_saved_and_run_again() {
+    let folder = with_disk();
+    let copy = folder.path().join("copy.img");
+    std::fs::copy(folder.path().join("disk.img"), &copy).unwrap();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    for line in [
+        "mkdir /d",
+        "mkdir /d",
+        "upload -<<END /d/f",
+        "one",
+        "END",
+        "let x = 1",
+        "chmod 0600 /d/f",
+        "history save s.gfs",
+    ] {
+        type_keys(&mut p, &format!("{line}\r"));
+        p.exp_string("> ").unwrap();
+    }
+    type_keys(&mut p, "history save s.gfs\r");
+    p.exp_string("saved 5 lines in s.gfs; 1 entry in Rhai is left out").unwrap();
+    type_keys(&mut p, "history save s.gfs\r");
+    p.exp_string("File exists").unwrap();
+    type_keys(&mut p, "history\r");
+    p.exp_string("mkdir /d\r\nupload -<<END /d/f\r\none\r\nEND\r\nchmod 0600 /d/f\r\n").unwrap();
+    type_keys(&mut p, "quit\r");
+    p.exp_string("go on (c)?").unwrap();
+    type_keys(&mut p, "y\r");
+    p.exp_eof().unwrap();
+    let shown = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_imgsh")).current_dir(folder.path()).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    shown(&["-a", "copy.img", "-m", "/dev/sda", "-f", "s.gfs"]);
+    let list = |image: &str| {
+        shown(&["--ro", "-a", image, "-m", "/dev/sda", "find", "/", ":", "cat", "/d/f", ":", "stat", "/d/f"])
+    };
+    let text = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|line| !line.contains("time")).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(text(list("disk.img")), text(list("copy.img")));
+}

@@ -4,6 +4,7 @@ pub mod batch;
 mod cli;
 pub mod output;
 pub mod prepare;
+mod recording;
 mod remote;
 pub mod repl;
 pub mod run;

@@ -19,6 +19,7 @@ use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 
 use super::cli::{Color, Options, PROGRAM};
+use super::recording::Recording;
 use super::scripting::Scripting;
 use crate::base::{Error, Result};
 use crate::host::RealHost;
@@ -82,6 +83,11 @@ impl Highlighter for Assistant {
     }
 }
 
+/// Lines without control characters.
+fn printable(text: &[u8]) -> String {
+    text.split(|c| *c == b'\n').map(crate::base::printable).collect::<Vec<_>>().join("\n")
+}
+
 /// The names in a host folder; what cannot be read has none.
 fn host_folder(path: &Path) -> Vec<(String, bool)> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
@@ -94,10 +100,20 @@ type LineEditor = Editor<Assistant, FileHistory>;
 struct Entered<'a> {
     pending: &'a mut VecDeque<Vec<u8>>,
     editor: &'a mut LineEditor,
+    /// The lines that were taken.
+    taken: Vec<Vec<u8>>,
 }
 
 impl Lines for Entered<'_> {
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        let next = self.read()?;
+        self.taken.extend(next.clone());
+        Ok(next)
+    }
+}
+
+impl Entered<'_> {
+    fn read(&mut self) -> Result<Option<Vec<u8>>> {
         if let Some(line) = self.pending.pop_front() {
             return Ok(Some(line));
         }
@@ -161,6 +177,7 @@ struct Repl<'a> {
     host: &'a RealHost,
     scripting: &'a Scripting,
     entries: u64,
+    recording: Recording,
 }
 
 impl<'a> Repl<'a> {
@@ -180,7 +197,7 @@ impl<'a> Repl<'a> {
             // The first run has none.
             let _ = editor.load_history(history);
         }
-        Ok(Repl { session, editor, history, colored, host, scripting, entries: 0 })
+        Ok(Repl { session, editor, history, colored, host, scripting, entries: 0, recording: Recording::default() })
     }
 
     fn run(&mut self, shell: &mut Shell) -> Result<Outcome> {
@@ -209,13 +226,24 @@ impl<'a> Repl<'a> {
         self.remember(entry);
         let mut pending: VecDeque<Vec<u8>> = entry.split('\n').map(|line| line.as_bytes().to_vec()).collect();
         while let Some(line) = pending.pop_front() {
+            if let Some(words) = self.history_words(&line) {
+                match self.recording.run(words) {
+                    Ok(text) => println!("{}", printable(text.as_bytes())),
+                    Err(error) => drop(self.failed(&error)),
+                }
+                continue;
+            }
             let class = classify::classify(&line, &|name| self.is_name(name));
             let outcome = match class {
                 Class::Command => {
                     let mut session = self.session.borrow_mut();
                     // The editor looks into the session only for completion, which heredoc lines do without.
-                    let mut lines = Entered { pending: &mut pending, editor: &mut self.editor };
-                    shell.run_line(&mut session, &line, &mut lines)
+                    let mut lines = Entered { pending: &mut pending, editor: &mut self.editor, taken: Vec::new() };
+                    let outcome = shell.run_line(&mut session, &line, &mut lines);
+                    if outcome == Outcome::Done {
+                        self.recording.command(&line, lines.taken);
+                    }
+                    outcome
                 }
                 Class::Script => self.script(line, &mut pending),
                 Class::Mistyped => {
@@ -250,7 +278,7 @@ impl<'a> Repl<'a> {
             if !self.scripting.with(|interpreter| interpreter.is_incomplete(&text)) {
                 break;
             }
-            let next = Entered { pending, editor: &mut self.editor }.next();
+            let next = Entered { pending, editor: &mut self.editor, taken: Vec::new() }.next();
             match next {
                 Ok(Some(line)) => {
                     text.push('\n');
@@ -264,16 +292,23 @@ impl<'a> Repl<'a> {
         let source = format!("entry {}", self.entries);
         let session = &mut self.session.borrow_mut();
         match self.scripting.with(|interpreter| interpreter.evaluate(session, &text, &source)) {
-            Ok(None) => Outcome::Done,
-            Ok(Some(value)) => {
-                println!(
-                    "{}",
-                    value.split('\n').map(|l| crate::base::printable(l.as_bytes())).collect::<Vec<_>>().join("\n")
-                );
+            Ok(value) => {
+                self.recording.script();
+                if let Some(value) = value {
+                    println!("{}", printable(value.as_bytes()));
+                }
                 Outcome::Done
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// The words behind `history`, unless it is a name of the user's.
+    fn history_words<'l>(&self, line: &'l [u8]) -> Option<&'l str> {
+        let rest = std::str::from_utf8(line).ok()?.trim().strip_prefix("history")?;
+        let is_word =
+            rest.is_empty() || (rest.starts_with([' ', '\t']) && !rest.trim_start().starts_with(['=', '.', '[']));
+        (is_word && !self.is_name("history")).then(|| rest.trim())
     }
 
     fn failed(&self, error: &Error) -> Outcome {
