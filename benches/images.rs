@@ -1,7 +1,9 @@
 //! Image files against qemu-img in the same run: whole processes, wall time and CPU seconds.
 //!
-//! `cargo bench --bench images` makes its own images in a scratch folder (about 3 GiB of it is used). What one commit writes is
-//! counted by strace, where that is there.
+//! `cargo bench --bench images` makes its own images in a scratch folder (about 3 GiB of it is used), or takes the disk of the
+//! image that IMGSH_BENCH_IMAGE names. The programs take turns. `qemu-img convert` leaves its copy in the page cache; with
+//! `-t writeback` it brings it to the disk before it ends, as imgsh always does: both are measured. What one commit writes
+//! is counted by strace, where that is there.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +15,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 const IMGSH: &str = env!("CARGO_BIN_EXE_imgsh");
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 const MIB: usize = 512;
 
 fn main() {
@@ -23,9 +25,21 @@ fn main() {
     }
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let dir = scratch.path();
-    mixed(&dir.join("mixed.raw"));
-    println!("{MIB} MiB of programs, text, noise and zeros; medians of {RUNS}");
-    println!("{:<44} {:>16} {:>16} {:>7}", "work (wall s, CPU s)", "imgsh", "qemu-img", "ratio");
+    match std::env::var("IMGSH_BENCH_IMAGE") {
+        Ok(image) => {
+            let image = fs::canonicalize(image).expect("IMGSH_BENCH_IMAGE");
+            run(dir, "qemu-img", &["convert", "-O", "raw", image.to_str().expect("a plain name"), "mixed.raw"]);
+            println!("the disk of {}; medians of {RUNS}", image.display());
+        }
+        Err(_) => {
+            mixed(&dir.join("mixed.raw"));
+            println!("{MIB} MiB of programs, text, noise and zeros; medians of {RUNS}");
+        }
+    }
+    println!(
+        "{:<32} {:>15} {:>15} {:>15}   ratios: wall, CPU, wall with flush",
+        "work", "imgsh", "qemu-img", "with flush"
+    );
     reading(dir);
     writing(dir);
     first_byte(dir);
@@ -75,9 +89,8 @@ fn reading(dir: &Path) {
         let make =
             [&["convert", "-f", "raw", "-O", "qcow2"], options.as_slice(), &["mixed.raw", "source.qcow2"]].concat();
         run(dir, "qemu-img", &make);
-        let ours = median(dir, IMGSH, &["disk-convert", "source.qcow2", "out.raw", "raw"]);
-        let theirs = median(dir, "qemu-img", &["convert", "-W", "-m", "8", "-O", "raw", "source.qcow2", "their.raw"]);
-        report(&format!("read all of {name} into raw"), ours, theirs);
+        let theirs = ["-O", "raw", "source.qcow2", "their.raw"];
+        race(dir, &format!("read {name} into raw"), &["disk-convert", "source.qcow2", "out.raw", "raw"], &theirs);
         run(dir, "cmp", &["mixed.raw", "out.raw"]);
     }
 }
@@ -88,11 +101,9 @@ fn writing(dir: &Path) {
         ("zlib", vec!["compress:true"], vec!["-c"]),
         ("zstd", vec!["compress:true", "compression:zstd"], vec!["-c", "-o", "compression_type=zstd"]),
     ] {
-        let ours =
-            median(dir, IMGSH, &[&["disk-convert", "mixed.raw", "ours.qcow2", "qcow2"], ours.as_slice()].concat());
-        let theirs =
-            [&["convert", "-W", "-m", "8", "-O", "qcow2"], theirs.as_slice(), &["mixed.raw", "their.qcow2"]].concat();
-        report(&format!("write all of it as {name} qcow2"), ours, median(dir, "qemu-img", &theirs));
+        let ours = [&["disk-convert", "mixed.raw", "ours.qcow2", "qcow2"], ours.as_slice()].concat();
+        let theirs = [&["-f", "raw", "-O", "qcow2"], theirs.as_slice(), &["mixed.raw", "their.qcow2"]].concat();
+        race(dir, &format!("write it as {name} qcow2"), &ours, &theirs);
         run(dir, "qemu-img", &["compare", "-q", "mixed.raw", "ours.qcow2"]);
         let size = |name: &str| fs::metadata(dir.join(name)).map(|m| m.len() >> 20).unwrap_or(0);
         println!("    sizes: {} MiB and {} MiB", size("ours.qcow2"), size("their.qcow2"));
@@ -168,27 +179,49 @@ fn run(dir: &Path, program: &str, args: &[&str]) {
     assert!(done.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Wall and CPU seconds.
-fn median(dir: &Path, program: &str, args: &[&str]) -> (f64, f64) {
+/// Wall and CPU seconds of a program.
+fn measure(dir: &Path, program: &str, args: &[&str]) -> (f64, f64) {
     let cpu = || {
         getrusage(UsageWho::RUSAGE_CHILDREN)
             .map(|u| (u.user_time().num_microseconds() + u.system_time().num_microseconds()) as f64 / 1e6)
             .unwrap_or(0.0)
     };
-    let mut runs: Vec<(f64, f64)> = (0..RUNS)
-        .map(|_| {
-            let (start, before) = (Instant::now(), cpu());
-            run(dir, program, args);
-            (start.elapsed().as_secs_f64(), cpu() - before)
-        })
-        .collect();
-    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let wall = runs[RUNS / 2].0;
-    runs.sort_by(|a, b| a.1.total_cmp(&b.1));
-    (wall, runs[RUNS / 2].1)
+    let (start, before) = (Instant::now(), cpu());
+    run(dir, program, args);
+    (start.elapsed().as_secs_f64(), cpu() - before)
 }
 
-fn report(what: &str, ours: (f64, f64), theirs: (f64, f64)) {
-    let ratio = ours.0 / theirs.0;
-    println!("{what:<44} {:>7.2} {:>7.2}s {:>7.2} {:>7.2}s {ratio:>6.2}x", ours.0, ours.1, theirs.0, theirs.1);
+/// imgsh, `qemu-img convert`, and the same with the flush at the end that imgsh always does, in turn.
+fn race(dir: &Path, what: &str, ours: &[&str], theirs: &[&str]) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let convert = ["convert", "-W", "-m", &cores];
+    let programs = [
+        (IMGSH, ours.to_vec()),
+        ("qemu-img", [&convert, theirs].concat()),
+        ("qemu-img", [&convert[..], &["-t", "writeback"], theirs].concat()),
+    ];
+    let mut runs = [const { Vec::new() }; 3];
+    for _ in 0..RUNS {
+        for (times, (program, args)) in runs.iter_mut().zip(&programs) {
+            // Whoever comes next must not wait for what this one leaves to be written.
+            run(dir, "sync", &[]);
+            times.push(measure(dir, program, args));
+        }
+    }
+    let middle = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[RUNS / 2]
+    };
+    let [ours, theirs, flushed] =
+        runs.map(|runs| (middle(runs.iter().map(|r| r.0).collect()), middle(runs.iter().map(|r| r.1).collect())));
+    let show = |(wall, cpu): (f64, f64)| format!("{wall:>7.2} {cpu:>6.2}s");
+    println!(
+        "{what:<32} {} {} {} {:>6.2} {:>5.2} {:>5.2}",
+        show(ours),
+        show(theirs),
+        show(flushed),
+        ours.0 / theirs.0,
+        ours.1 / theirs.1,
+        ours.0 / flushed.0
+    );
 }
