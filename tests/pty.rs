@@ -131,16 +131,7 @@ fn a_session_is_saved_and_run_again() {
     let copy = folder.path().join("copy.img");
     std::fs::copy(folder.path().join("disk.img"), &copy).unwrap();
     let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
-    for line in [
-        "mkdir /d",
-        "mkdir /d",
-        "upload -<<END /d/f",
-        "one",
-        "END",
-        "let x = 1",
-        "chmod 0600 /d/f",
-        "history save s.gfs",
-    ] {
+    for line in ["mkdir /d", "mkdir /d", "upload -<<END /d/f", "one", "END", "let x = 1", "chmod 0600 /d/f"] {
         type_keys(&mut p, &format!("{line}\r"));
         p.exp_string("> ").unwrap();
     }
