@@ -25,7 +25,8 @@ fn main() {
     }
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let dir = scratch.path();
-    match std::env::var("IMGSH_BENCH_IMAGE") {
+    let guest = std::env::var("IMGSH_BENCH_IMAGE");
+    match &guest {
         Ok(image) => {
             let image = fs::canonicalize(image).expect("IMGSH_BENCH_IMAGE");
             run(dir, "qemu-img", &["convert", "-O", "raw", image.to_str().expect("a plain name"), "mixed.raw"]);
@@ -43,7 +44,10 @@ fn main() {
     reading(dir);
     writing(dir);
     first_byte(dir);
-    written(dir);
+    // A guest's disk may be too long to be copied in.
+    if guest.is_err() {
+        written(dir);
+    }
 }
 
 /// A raw image with parts that compress well, badly and not at all, and holes.

@@ -367,3 +367,34 @@ fn a_root_is_inspected_and_mounted() {
         }
     }
 }
+
+/// What is new below a directory with an SELinux label gets that label, whichever way it comes; what has one of its own keeps it, and
+/// without a label nothing changes.
+#[test]
+fn new_nodes_inherit_selinux_labels() {
+    let world = oracle::world::World::new();
+    std::fs::create_dir_all(world.path("tree/sub")).unwrap();
+    std::fs::write(world.path("tree/sub/file"), "x").unwrap();
+    run("tar", &["-C", text(&world.path("tree")), "-cf", text(&world.path("tree.tar")), "."]);
+    std::fs::write(
+        world.path("job.gfs"),
+        "mkdir /d\nmkdir /plain\nsetxattr security.selinux system_u:object_r:bin_t:s0 27 /d\n\
+         write /d/w x\nmkdir-p /d/a/b\nln-s w /d/l\nmkfifo 0644 /d/p\ncopy-in tree /d\nmkdir /d/t\ntar-in tree.tar /d/t\n\
+         touch /d/own\nsetxattr security.selinux own:own:own_t:s0 16 /d/own\ncp-a /d/own /d/copy\nwrite /plain/w x\n",
+    )
+    .unwrap();
+    world.good(&["-N", "disk.img=fs:ext4:64M", "-m", "/dev/sda1", "-f", "job.gfs"]);
+    let image = std::fs::read(world.path("disk.img")).unwrap();
+    std::fs::write(world.path("part"), &image[128 * 512..image.len() - 128 * 512]).unwrap();
+    let part = world.path("part");
+    assert_clean(&part, "the disk");
+    let label = |name: &str| run("debugfs", &["-R", &format!("ea_list {name}"), text(&part)]);
+    for name in ["w", "a", "a/b", "l", "p", "tree", "tree/sub", "tree/sub/file", "t/sub", "t/sub/file"] {
+        let shown = label(&format!("/d/{name}"));
+        assert!(shown.contains("security.selinux (27) = \"system_u:object_r:bin_t:s0"), "{name}: {shown}");
+    }
+    for name in ["own", "copy"] {
+        assert!(label(&format!("/d/{name}")).contains("own:own:own_t:s0"), "{name}: {}", label(&format!("/d/{name}")));
+    }
+    assert!(!label("/plain/w").contains("selinux") && !label("/plain").contains("selinux"));
+}

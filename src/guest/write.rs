@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::read::check_regular;
 use super::resolve::Named;
-use super::{At, Guest};
+use super::{At, Guest, selinux};
 use crate::base::{GuestPathBuf, Kind, Name, Result};
 use crate::fs::{FileType, NewKind, NewNode, SetAttributes};
 
@@ -51,8 +51,16 @@ impl Guest {
         }
     }
 
+    /// Makes a node. Where the directory has an SELinux label the node gets the same one, as the kernel does it where no rule says
+    /// otherwise: a guest that enforces its policy does not read files without a label.
     pub(super) fn create_at(&mut self, parent: At, name: &Name, new: &NewNode) -> Result<At> {
-        let node = self.edit(parent)?.create(parent.node, name, new)?;
+        let label =
+            self.fs_of(parent)?.xattrs(parent.node)?.into_iter().find(|(name, _)| **name == *selinux::ATTRIBUTE);
+        let edit = self.edit(parent)?;
+        let node = edit.create(parent.node, name, new)?;
+        if let Some((name, label)) = label {
+            edit.set_xattr(node, &name, Some(&label))?;
+        }
         Ok(At { mount: parent.mount, node })
     }
 
