@@ -378,7 +378,7 @@ fn new_nodes_inherit_selinux_labels() {
     run("tar", &["-C", text(&world.path("tree")), "-cf", text(&world.path("tree.tar")), "."]);
     std::fs::write(
         world.path("job.gfs"),
-        "mkdir /d\nmkdir /plain\nsetxattr security.selinux system_u:object_r:bin_t:s0 27 /d\n\
+        "mkdir /d\nmkdir /plain\nsetxattr security.selinux system_u:object_r:bin_t:s0 26 /d\n\
          write /d/w x\nmkdir-p /d/a/b\nln-s w /d/l\nmkfifo 0644 /d/p\ncopy-in tree /d\nmkdir /d/t\ntar-in tree.tar /d/t\n\
          touch /d/own\nsetxattr security.selinux own:own:own_t:s0 16 /d/own\ncp-a /d/own /d/copy\nwrite /plain/w x\n",
     )
@@ -391,7 +391,7 @@ fn new_nodes_inherit_selinux_labels() {
     let label = |name: &str| run("debugfs", &["-R", &format!("ea_list {name}"), text(&part)]);
     for name in ["w", "a", "a/b", "l", "p", "tree", "tree/sub", "tree/sub/file", "t/sub", "t/sub/file"] {
         let shown = label(&format!("/d/{name}"));
-        assert!(shown.contains("security.selinux (27) = \"system_u:object_r:bin_t:s0"), "{name}: {shown}");
+        assert!(shown.contains("security.selinux (26) = \"system_u:object_r:bin_t:s0"), "{name}: {shown}");
     }
     for name in ["own", "copy"] {
         assert!(label(&format!("/d/{name}")).contains("own:own:own_t:s0"), "{name}: {}", label(&format!("/d/{name}")));

@@ -579,3 +579,52 @@ fn headers_without_opening() {
         assert!(matches!(world.imgsh(&["disk-info", "broken.qcow2"]).status.code(), Some(0 | 1)), "{at}");
     }
 }
+
+/// OSv by its layout: the command line, and what its root has.
+#[test]
+fn osv_images() {
+    let world = World::new();
+    let mut disk = vec![0; 64 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let sectors = (disk.len() / 512 - 4096) as u32;
+    let entry = [&[0x80, 0, 0, 0, 0x83, 0, 0, 0][..], &4096_u32.to_le_bytes(), &sectors.to_le_bytes()].concat();
+    disk[462..478].copy_from_slice(&entry);
+    disk[65536..65540].copy_from_slice(b"\x7fELF");
+    fs::write(world.path("osv.img"), &disk).unwrap();
+    world.good(&["-a", "osv.img", "run", ":", "osv-command-line", "/usr/mgmt/cloud-init.so; /app --file x"]);
+    let verdict = |id: &str| {
+        let table = text(&world.imgsh(&["--ro", "-a", "osv.img", "vtorque-check"]).stdout);
+        let found = verdicts(&table).into_iter().find(|(known, _)| known == id);
+        found.unwrap_or_else(|| panic!("{id}: {table}")).1
+    };
+    // No file system that can be read: only the command line is known.
+    assert_eq!(["VT-OS", "VT-O-CMD", "VT-O-ISO"].map(verdict), ["pass", "pass", "unknown"]);
+    fs::write(
+        world.path("root.gfs"),
+        "run\nmkfs ext4 /dev/sda2\nmount /dev/sda2 /\nmkdir-p /usr/bin\ntouch /usr/bin/iso-read.so\nmkdir /init\n\
+         write /init/30-cloud-init \"/usr/mgmt/cloud-init.so\"\n",
+    )
+    .unwrap();
+    world.good(&["-a", "osv.img", "-f", "root.gfs"]);
+    assert_eq!(["VT-O-ISO", "VT-O-HTTP", "VT-O-NFS"].map(verdict), ["pass", "fail", "warn"]);
+    for (line, wanted) in [
+        ("/usr/mgmt/cloud-init.so --server http://x/ ; /app", "fail"),
+        ("/usr/mgmt/cloud-init.so&/app --server x", "pass"),
+        ("/app", "pass"),
+        ("--noinit /app", "fail"),
+    ] {
+        fs::write(world.path("line.gfs"), format!("run\nosv-command-line \"{line}\"\n")).unwrap();
+        world.good(&["-a", "osv.img", "-f", "line.gfs"]);
+        assert_eq!(world.good(&["--ro", "-a", "osv.img", "run", ":", "osv-command-line"]), format!("{line}\n"));
+        assert_eq!(verdict("VT-O-CMD"), wanted, "{line}");
+    }
+    // Nothing but the text has changed, and what follows it is NUL.
+    let now = fs::read(world.path("osv.img")).unwrap();
+    assert_eq!(&now[512..512 + 15], b"--noinit /app\0\0".get(..15).unwrap());
+    assert!(now[..510] == disk[..510] && now[65536..65540] == disk[65536..65540]);
+    let long = "x".repeat(32256);
+    assert!(!world.imgsh(&["-a", "osv.img", "run", ":", "osv-command-line", &long]).status.success());
+    let part = world.path("part");
+    fs::write(&part, &now[4096 * 512..]).unwrap();
+    assert_clean(&part, "the root");
+}

@@ -4,7 +4,33 @@ use crate::base::{Error, Result};
 use crate::command::{Arg, Args, Command, Context, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 /// Commands for vTorque.
-pub const COMMANDS: &[Command] = &[Command {
+pub const COMMANDS: &[Command] = &[OSV_COMMAND_LINE, VTORQUE_CHECK];
+
+const OSV_COMMAND_LINE: Command = Command {
+    name: "osv-command-line",
+    aliases: &[],
+    summary: "show or set the command line of an OSv image",
+    help: "Without TEXT it is printed. It stands in the disk's first sectors, from byte 512 on, and has at most 32255 bytes. The disk must look \
+           like OSv's: a boot sector, no first partition, an ELF kernel at 64 KiB.",
+    params: &[Param::maybe("text", Kind::Text)],
+    returns: Returns::Control,
+    effect: Effect::Writes,
+    examples: &[Example {
+        setup: Setup::EmptyDisk,
+        lines: "pwrite-device /dev/sda \"\\x55\\xaa\" 510 | cat > /dev/null\n\
+                pwrite-device /dev/sda \"\\x7fELF\" 65536 | cat > /dev/null\n\
+                osv-command-line \"/usr/mgmt/cloud-init.so; /app\"\nosv-command-line\n",
+        output: "/usr/mgmt/cloud-init.so; /app\n",
+    }],
+    run: |_, args| {
+        let text = args.text_if("text");
+        let set = ("set".to_string(), text.is_some().to_string());
+        let options = vec![set, ("text".to_string(), text.unwrap_or_default())];
+        Ok(Value::Control(Control::Script { module: "std/vtorque_image", function: "command_line", options }))
+    },
+};
+
+const VTORQUE_CHECK: Command = Command {
     name: "vtorque-check",
     aliases: &[],
     summary: "say whether the guest meets vTorque's documented requirements",
@@ -37,7 +63,7 @@ pub const COMMANDS: &[Command] = &[Command {
                  overall: pass\n",
     }],
     run: vtorque_check,
-}];
+};
 
 fn vtorque_check(cx: &mut Context, args: &Args) -> Result<Value> {
     let image = cx.session.images().next().map(|path| path.display().to_string()).unwrap_or_default();
