@@ -102,6 +102,9 @@ fn decoys() {
     let user = |home: &str, shell: &str| {
         format!("write /etc/passwd \"root:x:0:0::/root:/bin/sh\\nu:x:1000:1000::{home}:{shell}\\n\"\n")
     };
+    let netplan = |text: &str| {
+        format!("mkdir-p /etc/netplan\nwrite /etc/netplan/50.yaml \"network:\\n  ethernets:\\n    {text}\\n\"\n")
+    };
     let disabled = "touch /etc/cloud/cloud-init.disabled\n";
     let decoys: Vec<(String, &str)> = vec![
         // The family.
@@ -228,6 +231,11 @@ fn decoys() {
         ("mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nHWADDR=00:11:22:33:44:55\\nONBOOT=yes\\n\"\n".into(), "warn VT-NET"),
         ("mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nONBOOT=yes\\n\"\n".into(), "pass VT-NET"),
         ("mkdir-p /etc/network\nwrite /etc/network/interfaces \"iface eth0 inet static\\n address 10.0.0.2\\n\"\n".into(), "warn VT-NET"),
+        (netplan("eth0: {dhcp4: true, nameservers: {addresses: [10.0.0.1]}}"), "pass VT-NET"),
+        (netplan("eth0: {dhcp4: true, match: {macaddress: '00:11:22:33:44:55'}}"), "warn VT-NET"),
+        (netplan("eth0: {addresses: [10.0.0.2/24]}"), "warn VT-NET"),
+        (netplan("eth0: {dhcp4: no}"), "warn VT-NET"),
+        (netplan("eth0: {dhcp4: true, \\tx"), "unknown VT-NET"),
         ("write /etc/cloud/cloud.cfg.d/90.cfg \"network: {config: disabled}\\n\"\n".into(), "warn VT-NET"),
         ("write /etc/machine-id \"0123456789abcdef0123456789abcdef\\n\"\n".into(), "warn VT-ID"),
         ("write /etc/machine-id \"uninitialized\\n\"\n".into(), "pass VT-ID"),
@@ -627,4 +635,29 @@ fn osv_images() {
     let part = world.path("part");
     fs::write(&part, &now[4096 * 512..]).unwrap();
     assert_clean(&part, "the root");
+}
+
+/// Files that are not what they should be are unknown, within bounds: menus nested without end, files that are huge.
+#[test]
+fn hostile_guests() {
+    let world = fit_guest();
+    let mut deep = String::new();
+    for level in 0..400 {
+        deep += &format!("submenu 's{level}' --id=i{level} {{\n");
+    }
+    deep += "menuentry 'x' {\n linux /boot/vmlinuz-6.1.0-9-amd64 root=LABEL=root\n}\n";
+    fs::write(world.path("grub.cfg"), deep + "}\n".repeat(400).as_str()).unwrap();
+    decoy(&world, "upload grub.cfg /boot/grub/grub.cfg\n");
+    let (table, _) = checked(&world, &["--ro"]);
+    assert!(table.contains("pass    VT-CI-CMDLINE"), "{table}");
+    decoy(
+        &world,
+        "truncate-size /etc/passwd 200000000\ntruncate-size /etc/fstab 200000000\ntruncate-size /etc/cloud/cloud.cfg 200000000\n\
+         truncate-size /boot/grub/grub.cfg 200000000\ntruncate-size /var/lib/dpkg/status 200000000\n",
+    );
+    let (table, status) = checked(&world, &["--ro"]);
+    for id in ["VT-CI-PKG", "VT-CI-CMDLINE", "VT-CI-NOCLOUD", "VT-WS-FSTAB", "VT-HOME-USERS", "VT-VIRTIO"] {
+        assert!(table.lines().any(|line| line.starts_with(&format!("unknown {id} "))), "{id}: {table}");
+    }
+    assert_ne!(status, Some(0), "{table}");
 }
