@@ -4,6 +4,7 @@
 //! and one atomic [`Disk::commit`]. [`BlockDevice`] is what everything above the stage sees.
 
 pub mod convert;
+pub mod guest_log;
 pub mod info;
 mod lanes;
 pub mod lock;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{Error, Kind, Result, Timestamp};
+use guest_log::LogPlan;
 
 /// A readable and writable range of bytes: a staged disk, a partition, a piece of memory in tests.
 ///
@@ -77,6 +79,17 @@ pub enum Change<'a> {
     Zero(u64),
 }
 
+impl Change<'_> {
+    /// How many bytes it changes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        match self {
+            Change::Data(data) => data.len() as u64,
+            Change::Zero(len) => *len,
+        }
+    }
+}
+
 /// Where a commit takes its changes from: calls `each` once for every change, ascending.
 /// It may be asked more than once and gives the same changes each time.
 pub trait Changes {
@@ -125,6 +138,12 @@ pub trait Disk: Send + Sync {
     /// Makes everything written fresh, and `changes`, the committed state, at once or not at all.
     /// On an error before the point of no return nothing has changed; after it the message says what to do.
     fn commit(&self, changes: &dyn Changes) -> Result<()>;
+    /// [`Disk::commit`] of a disk that may hold a log: formats that need a log of their own for a commit ask `plan` how to
+    /// use that one, which others can finish. `plan` answers `None` where the changes do not fit.
+    fn commit_through(&self, changes: &dyn Changes, plan: &dyn Fn(&dyn Changes) -> Option<LogPlan>) -> Result<()> {
+        let _ = plan;
+        self.commit(changes)
+    }
     /// [`Disk::commit`] that keeps the state before it as an internal snapshot, with this name and time.
     ///
     /// # Errors

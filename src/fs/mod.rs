@@ -16,7 +16,8 @@ use std::io::Read;
 use std::ops::Range;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp, Uuid};
-use crate::disk::{BlockDevice, Device};
+use crate::disk::guest_log::LogPlan;
+use crate::disk::{BlockDevice, Changes, Device};
 
 /// A node of one file system: an inode number, or whatever the driver makes of it. Stays valid until the
 /// node is removed or the driver is reloaded.
@@ -247,6 +248,13 @@ pub trait FileSystem: Send {
     /// `Kind::Unsupported` for drivers that cannot tell.
     fn free_space(&mut self) -> Result<Vec<Range<u64>>> {
         Err(Error::unsupported("the free space of this file system cannot be listed yet"))
+    }
+    /// How changes of this file system's bytes become permanent through its own journal, so that other programs can finish
+    /// it. Asked of a file system as it is before the changes, which are counted from the start of its device. `None`
+    /// where it has no such journal, or they do not fit.
+    fn log_plan(&self, changes: &dyn Changes) -> Result<Option<LogPlan>> {
+        let _ = changes;
+        Ok(None)
     }
     /// What those who read should know: that it is not all there.
     fn notice(&self) -> Option<String> {

@@ -2,6 +2,7 @@
 
 mod committed;
 mod inspection;
+mod logged;
 mod lvm;
 mod mountpoints;
 mod settings;

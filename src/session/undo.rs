@@ -120,7 +120,7 @@ impl Session {
     /// # Errors
     /// What a disk says. Images are committed one after the other; the hint says which are done.
     pub fn commit(&mut self) -> Result<()> {
-        self.commit_disks(&|stage| stage.commit())
+        self.commit_disks(&|session, index, stage| stage.commit_through(&|changes| session.log_plan(index, changes)))
     }
 
     /// [`Session::commit`] that keeps the state before it in each image that changes, as an internal snapshot.
@@ -137,10 +137,10 @@ impl Session {
             .at(disk.path.display())
             .hint("commit without keep, after a copy of the image, or work on a qcow2 image"));
         }
-        self.commit_disks(&|stage| stage.commit_keeping(name, now))
+        self.commit_disks(&|_, _, stage| stage.commit_keeping(name, now))
     }
 
-    fn commit_disks(&mut self, commit: &dyn Fn(&Stage) -> Result<()>) -> Result<()> {
+    fn commit_disks(&mut self, commit: &dyn Fn(&Session, usize, &Stage) -> Result<()>) -> Result<()> {
         if self.inside {
             return Err(Error::new(Kind::Internal, "a commit inside a transaction"));
         }
@@ -149,7 +149,7 @@ impl Session {
             return Ok(());
         }
         for (index, disk) in self.disks.iter().enumerate() {
-            let Err(error) = commit(&disk.stage) else { continue };
+            let Err(error) = commit(self, index, &disk.stage) else { continue };
             let error = error.at(disk.path.display());
             let name = |disk: &super::Attached| disk.path.display().to_string();
             let done: Vec<String> = self.disks[..index].iter().map(name).collect();

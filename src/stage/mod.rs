@@ -22,6 +22,7 @@ use self::pages::{Bytes, LIMIT, PAGE, Page, Store};
 use self::ranges::Ranges;
 use crate::base::bytes::is_zero;
 use crate::base::{Error, Kind, Result, Timestamp};
+use crate::disk::guest_log::LogPlan;
 use crate::disk::{BlockDevice, Change, Changes, Disk, check_bounds};
 
 const UNIT: u64 = PAGE as u64;
@@ -159,6 +160,14 @@ impl Stage {
     /// they are saved.
     pub fn commit(&self) -> Result<()> {
         self.commit_with(&|changes| self.disk.commit(changes))
+    }
+
+    /// [`Stage::commit`] that may go through a log which the disk holds: [`Disk::commit_through`].
+    ///
+    /// # Errors
+    /// As [`Stage::commit`].
+    pub fn commit_through(&self, plan: &dyn Fn(&dyn Changes) -> Option<LogPlan>) -> Result<()> {
+        self.commit_with(&|changes| self.disk.commit_through(changes, plan))
     }
 
     /// [`Stage::commit`] that keeps the state before it inside the image, where it can be gone back to. Without changes

@@ -124,7 +124,7 @@ impl Writer {
 
 /// Reserves the holes of a range of the image, noting them, so that the image does not run out of space
 /// after the commit point.
-fn reserve(image: &dyn Storage, range: &Range<u64>, reserved: &mut Vec<Range<u64>>) -> Result<()> {
+pub(super) fn reserve(image: &dyn Storage, range: &Range<u64>, reserved: &mut Vec<Range<u64>>) -> Result<()> {
     for run in image.runs(range.clone())?.into_iter().filter(|run| run.hole) {
         match reserved.last_mut() {
             Some(last) if last.end == run.range.start => last.end = run.range.end,
@@ -174,10 +174,7 @@ fn write_records(
     let image = place.image();
     let mut old = Vec::new();
     changes.visit(&mut |offset, change| {
-        let len = match change {
-            Change::Data(data) => data.len() as u64,
-            Change::Zero(len) => len,
-        };
+        let len = change.len();
         let whole = match offset.checked_add(len) {
             Some(end) if end <= image_len => offset..end,
             _ => return Err(Error::new(Kind::Io, format!("a change of {len} bytes at {offset} is outside the image"))),

@@ -11,6 +11,7 @@ mod journal;
 pub(crate) mod power;
 #[cfg(test)]
 mod tests;
+mod through;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ use std::sync::{Mutex, RwLock};
 use self::host::{FileStorage, HostPlace};
 pub(in crate::disk) use self::host::{open_image, size};
 use self::journal::Overlay;
+use super::guest_log::LogPlan;
 use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds, target};
 use crate::base::bytes::be32;
 use crate::base::{Error, Kind, Result};
@@ -259,6 +261,26 @@ impl Disk for Raw {
                 *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = Some(Overlay::new(file, records));
             }
             Error::new(error.kind(), words).at(path).hint(hint)
+        })
+    }
+
+    fn commit_through(&self, changes: &dyn Changes, plan: &dyn Fn(&dyn Changes) -> Option<LogPlan>) -> Result<()> {
+        let mut state = self.state();
+        self.make_writable(&mut state)?;
+        let Some(plan) = plan(changes) else {
+            drop(state);
+            return self.commit(changes);
+        };
+        let image = self.place.image();
+        let prepared = through::prepare(image, changes, &plan)?;
+        state.fresh.clear();
+        through::finish(image, changes, &plan, prepared).map_err(|error| {
+            let words =
+                format!("the changes are saved in the file system's journal but not yet all in their places: {error}");
+            state.broken = Some(words.clone());
+            Error::new(error.kind(), words).at(self.place.path().display()).hint(
+                "mend the cause; the next mount by a kernel, e2fsck or the next change with imgsh finishes the commit",
+            )
         })
     }
 

@@ -29,22 +29,21 @@ struct Content {
 }
 
 impl Content {
-    /// After a cut: every sector either as synced or as written, the length likewise.
-    fn survive(&self, random: &mut Random, percent: u64) -> Vec<u8> {
+    /// After a cut: every unit of so many bytes either as synced or as written, the length likewise.
+    fn survive(&self, random: &mut Random, percent: u64, unit: usize) -> Vec<u8> {
         let longer = self.now.len().max(self.synced.len());
         let mut bytes = vec![0; if random.chance(percent) { longer } else { self.synced.len() }];
-        for (i, sector) in bytes.chunks_mut(SECTOR).enumerate() {
+        for (i, part) in bytes.chunks_mut(unit).enumerate() {
             let from = if random.chance(percent) { &self.now } else { &self.synced };
-            let there = from.get(i * SECTOR..).unwrap_or_default();
-            let n = there.len().min(sector.len());
-            sector[..n].copy_from_slice(&there[..n]);
+            let there = from.get(i * unit..).unwrap_or_default();
+            let n = there.len().min(part.len());
+            part[..n].copy_from_slice(&there[..n]);
         }
         bytes
     }
 }
 
 /// The medium: the image, and the journal as the folder lists it now and for sure.
-#[derive(Default)]
 pub(crate) struct Medium {
     image: Mutex<Content>,
     journal: Mutex<Option<Content>>,
@@ -54,13 +53,30 @@ pub(crate) struct Medium {
     left: AtomicUsize,
     /// Whether the operation at the cut fails for want of space, and later ones work again.
     full: bool,
+    /// Bytes that are written wholly or not at all.
+    unit: usize,
 }
 
 impl Medium {
     /// A medium with an image and no journal, which works for `left` operations.
     pub(crate) fn over(bytes: Vec<u8>, left: usize) -> Arc<Self> {
-        let image = Mutex::new(Content { now: bytes.clone(), synced: bytes });
-        Arc::new(Medium { image, left: AtomicUsize::new(left), ..Medium::default() })
+        Self::in_units(bytes, left, SECTOR)
+    }
+
+    /// The same, where units of so many bytes are written wholly or not at all.
+    pub(crate) fn in_units(bytes: Vec<u8>, left: usize, unit: usize) -> Arc<Self> {
+        Arc::new(Self::new(bytes, left, unit))
+    }
+
+    fn new(bytes: Vec<u8>, left: usize, unit: usize) -> Self {
+        Medium {
+            image: Mutex::new(Content { now: bytes.clone(), synced: bytes }),
+            journal: Mutex::default(),
+            listed: Mutex::default(),
+            left: AtomicUsize::new(left),
+            full: false,
+            unit,
+        }
     }
 
     /// The disk in the image, open for writing.
@@ -71,6 +87,11 @@ impl Medium {
     /// Operations so far of a medium that was to work for ever.
     pub(crate) fn operations(&self) -> usize {
         usize::MAX - self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a journal beside the image.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.journal.lock().unwrap().is_some()
     }
 
     /// The image.
@@ -122,8 +143,9 @@ impl Storage for Handle {
     }
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         let cut = self.medium.step();
-        // A cut leaves a part of the write behind, up to a sector's border.
-        let border = (offset as usize + data.len() / 2) / SECTOR * SECTOR;
+        // A cut leaves a part of the write behind, up to a unit's border.
+        let unit = self.medium.unit;
+        let border = (offset as usize + data.len() / 2) / unit * unit;
         let data = if cut.is_err() { &data[..border.saturating_sub(offset as usize)] } else { data };
         if data.is_empty() {
             return cut;
@@ -220,24 +242,26 @@ impl Place for Fake {
 /// What is left of a medium after a cut, and works again until `left` more operations.
 pub(crate) fn after_cut(medium: &Medium, random: &mut Random, left: usize) -> Arc<Medium> {
     let percent = [0, 10, 50, 90, 100][(random.next() >> 20) as usize % 5];
-    let image = medium.image.lock().unwrap().survive(random, percent);
+    let image = medium.image.lock().unwrap().survive(random, percent, medium.unit);
     let present = medium.journal.lock().unwrap().clone();
     // A name that was made or removed without a sync of the folder may be there or not.
     let listed = if random.chance(50) { present } else { medium.listed.lock().unwrap().clone() };
-    let journal = listed.map(|content| content.survive(random, percent)).map(|b| Content { now: b.clone(), synced: b });
+    let journal = listed
+        .map(|content| content.survive(random, percent, medium.unit))
+        .map(|b| Content { now: b.clone(), synced: b });
     Arc::new(Medium {
         image: Mutex::new(Content { now: image.clone(), synced: image }),
         journal: Mutex::new(journal.clone()),
         listed: Mutex::new(journal),
         left: AtomicUsize::new(left),
         full: false,
+        unit: medium.unit,
     })
 }
 
 fn medium(left: usize, full: bool) -> Arc<Medium> {
     let bytes: Vec<u8> = (0..LEN).map(|i| (i / SECTOR) as u8 | 1).collect();
-    let image = Mutex::new(Content { now: bytes.clone(), synced: bytes });
-    Arc::new(Medium { image, left: AtomicUsize::new(left), full, ..Medium::default() })
+    Arc::new(Medium { full, ..Medium::new(bytes, left, SECTOR) })
 }
 
 /// The bytes that are free in the old state, and written fresh.

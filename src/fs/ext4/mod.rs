@@ -50,7 +50,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
-use crate::disk::{BlockDevice, Device};
+use crate::disk::guest_log::LogPlan;
+use crate::disk::{BlockDevice, Changes, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
 pub use make::make;
 pub use tune::Tuning;
@@ -201,6 +202,10 @@ impl Ext4 {
 }
 
 impl FileSystem for Ext4 {
+    fn log_plan(&self, changes: &dyn Changes) -> Result<Option<LogPlan>> {
+        self.plan_commit(changes)
+    }
+
     fn info(&self) -> Result<FsInfo> {
         self.describe()
     }

@@ -225,6 +225,11 @@ impl Superblock {
         let now = self.ro_compat().0;
         put_le32(&mut self.0, at::RO_COMPAT, now | bits);
     }
+    /// Sets incompatible features. Not for a file system of revision 0, which has none.
+    pub fn add_incompat(&mut self, bits: u32) {
+        let all = self.incompat().0 | bits;
+        put_le32(&mut self.0, at::INCOMPAT, all);
+    }
     /// Takes bits from `s_feature_incompat`.
     pub fn clear_incompat(&mut self, bits: u32) {
         let now = self.incompat().0;

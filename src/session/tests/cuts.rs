@@ -168,3 +168,145 @@ fn raw_sessions_survive_power_cuts() {
     }
     assert!(judge.old > 0 && judge.new > 0, "{} old, {} new", judge.old, judge.new);
 }
+
+/// What a session does in the ext4 alone.
+fn work_in_ext4(disk: Box<dyn Disk>) -> Result<()> {
+    let mut s = Session::default();
+    s.attach(disk, AddDisk::default());
+    s.launch()?;
+    s.mount("/dev/sda2", &path("/"), false)?;
+    write(&mut s, "/big", &[7; 300_000])?;
+    // Begins as blocks of the log do.
+    write(&mut s, "/gone", &[&[0xc0, 0x3b, 0x39, 0x98], [9; 5000].as_slice()].concat())?;
+    s.transact("unlink", NOW, |s| s.guest.unlink(&path("/gone")))?;
+    s.transact("mkdir", NOW, |s| s.guest.mkdir(&path("/folder"), 0o755))?;
+    write(&mut s, "/folder/file", b"in a new folder")?;
+    // In place: the block is logged with its data.
+    s.transact("write", NOW, |s| s.guest.write_at(&path("/marker"), Some(0), b"new"))?;
+    s.transact("write", NOW, |s| s.guest.write_at(&path("/magic"), Some(0), &[0xc0, 0x3b, 0x39, 0x98, 1]))?;
+    s.commit()
+}
+
+/// What this program makes of a disk: the state, and the bytes after a change of its own.
+fn with_own_recovery(bytes: &[u8]) -> (bool, Vec<u8>) {
+    let medium = power::Medium::over(bytes.to_vec(), usize::MAX);
+    let mut s = Session::default();
+    s.attach(Box::new(medium.disk()), AddDisk::default());
+    s.launch().unwrap();
+    s.mount("/dev/sda2", &path("/"), false).unwrap();
+    let new = s.guest.read_file(&path("/marker"), 100).unwrap().starts_with(b"new");
+    write(&mut s, "/after", b"the cut").unwrap();
+    s.commit().unwrap();
+    drop(s);
+    (new, medium.bytes())
+}
+
+/// A disk whose ext4 was made with other options.
+fn disk_with(folder: &Path, options: &str, sums: Option<(u8, &str)>) -> Vec<u8> {
+    let mut bytes = disk(folder);
+    fs::write(folder.join("tree/magic"), vec![1; 6000]).unwrap();
+    fs::write(folder.join("ext4"), vec![0; EXT4.1]).unwrap();
+    good(folder, &format!("mke2fs -q -d tree -E root_owner=0:0 {options} ext4"));
+    if let Some((number, word)) = sums {
+        // As kernels do at the first mount.
+        fs::write(folder.join("with-sums"), format!("jo -c -v {number}\njw -b 8000 /dev/zero\njc\n")).unwrap();
+        good(folder, "debugfs -w -f with-sums ext4");
+        tool(folder, "e2fsck -fy ext4");
+        assert!(good(folder, "dumpe2fs -h ext4").contains(word), "{word}");
+    }
+    bytes[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
+    bytes
+}
+
+#[test]
+fn any_program_finishes_a_commit_through_the_journal() {
+    let kinds = [
+        ("-t ext4 -O 64bit", None),
+        ("-t ext4", Some((3, "journal_checksum_v3"))),
+        ("-t ext4 -b 4096 -O ^64bit", Some((2, "journal_checksum_v2"))),
+        ("-t ext3 -b 1024 -J size=1", None),
+    ];
+    for (seed, (options, sums)) in kinds.iter().enumerate() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        let before = disk_with(folder, options, *sums);
+        let whole = power::Medium::over(before.clone(), usize::MAX);
+        work_in_ext4(Box::new(whole.disk())).unwrap();
+        let operations = whole.operations();
+        assert!(is_whole(folder, &whole.bytes(), options), "{options}: not committed");
+        let mut random = power::Random(seed as u64 + 5);
+        let mut states = [0, 0];
+        let mut kept = HashSet::new();
+        for round in 0..operations * 2 {
+            let cut = round % operations + 1;
+            let what = format!("{options}: cut at {cut} of {operations}");
+            // Superblocks are longer than a sector, for every program that writes them.
+            let broken = power::Medium::in_units(before.clone(), cut, 4096);
+            work_in_ext4(Box::new(broken.disk())).unwrap_err();
+            let survivor = power::after_cut(&broken, &mut random, usize::MAX);
+            assert!(!survivor.has_journal(), "{what}: a journal beside the image");
+            let bytes = survivor.bytes();
+            let mut hasher = DefaultHasher::new();
+            bytes.hash(&mut hasher);
+            if !kept.insert(hasher.finish()) {
+                continue;
+            }
+            // e2fsck first, then this program; each on its own.
+            fs::write(folder.join("ext4"), &bytes[EXT4.0..EXT4.0 + EXT4.1]).unwrap();
+            let (_, text) = tool(folder, "e2fsck -p ext4");
+            assert!(!text.contains("UNEXPECTED") && !text.contains("RUN fsck"), "{what}: {text}");
+            let mut checked = bytes.clone();
+            checked[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
+            let for_others = is_whole(folder, &checked, &what);
+            let (for_us, ours) = with_own_recovery(&bytes);
+            assert_eq!(for_us, for_others, "{what}: e2fsck and this program disagree");
+            assert_eq!(is_whole(folder, &ours, &what), for_us, "{what}");
+            states[usize::from(for_us)] += 1;
+        }
+        assert!(states[0] > 0 && states[1] > 2, "{options}: {states:?} of old and new");
+    }
+}
+
+/// Whether the ext4 of a disk is wholly new; it must be clean, and wholly old otherwise.
+fn is_whole(folder: &Path, bytes: &[u8], what: &str) -> bool {
+    fs::write(folder.join("judged"), &bytes[EXT4.0..EXT4.0 + EXT4.1]).unwrap();
+    let (status, text) = tool(folder, "e2fsck -fn judged");
+    assert!(status, "{what}: {text}");
+    fs::write(folder.join("look"), "cat /marker\nls /\ncat /folder/file\ndump /big big\ndump /magic magic\n").unwrap();
+    fs::write(folder.join("big"), "").unwrap();
+    let seen = good(folder, "debugfs -f look judged");
+    let new = [
+        seen.contains("new"),
+        !seen.contains("gone"),
+        seen.contains("in a new folder"),
+        fs::read(folder.join("big")).unwrap() == vec![7; 300_000],
+        fs::read(folder.join("magic")).unwrap()[..5] == [0xc0, 0x3b, 0x39, 0x98, 1],
+    ];
+    assert!(new == [false; 5] || new == [true; 5], "{what}: {new:?}: {seen}");
+    new[0]
+}
+
+#[test]
+fn what_does_not_fit_into_the_journal_goes_beside_the_image() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let kinds = [
+        ("-t ext4", None, false),
+        ("-t ext4 -O ^metadata_csum,^64bit", Some((1, "journal_checksum")), true),
+        ("-t ext2", None, true),
+        ("-t ext4 -O mmp", None, true),
+    ];
+    for (options, sums, beside) in kinds {
+        let before = disk_with(folder, options, sums);
+        let whole = power::Medium::over(before.clone(), usize::MAX);
+        work_in_ext4(Box::new(whole.disk())).unwrap();
+        assert!(is_whole(folder, &whole.bytes(), options), "{options}: not committed");
+        let ever = (1..=whole.operations()).any(|cut| {
+            let medium = power::Medium::over(before.clone(), cut);
+            work_in_ext4(Box::new(medium.disk())).unwrap_err();
+            medium.has_journal()
+        });
+        assert_eq!(ever, beside, "{options}");
+        fs::remove_dir_all(folder.join("tree")).unwrap();
+    }
+}

@@ -13,15 +13,15 @@ use crate::fs::ext4::checksum::crc32c;
 use crate::fs::ext4::extent::Run;
 
 /// `h_blocktype`.
-const DESCRIPTOR: u32 = 1;
-const COMMIT: u32 = 2;
+pub const DESCRIPTOR: u32 = 1;
+pub const COMMIT: u32 = 2;
 const REVOKE: u32 = 5;
 /// Tag flags: the data began with [`MAGIC`]; no UUID follows; last tag of its block.
-const ESCAPED: u32 = 1;
-const SAME_UUID: u32 = 2;
-const LAST_TAG: u32 = 8;
+pub const ESCAPED: u32 = 1;
+pub const SAME_UUID: u32 = 2;
+pub const LAST_TAG: u32 = 8;
 /// Bytes of a block's header, and of the header with the byte count of a revoke block.
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 const REVOKE_HEADER: usize = 16;
 /// `h_chksum_type` of commit blocks: crc32.
 const CRC32: u8 = 1;
@@ -219,24 +219,7 @@ impl<'a> Log<'a> {
 
     /// The tags of a descriptor block; `at` moves behind their data.
     fn tags(&self, block: &[u8], at: &mut u32) -> Vec<Tag> {
-        let (sums, wide) = (self.superblock.sums, self.superblock.wide);
-        let size = match sums {
-            Sums::Long => 16,
-            Sums::Short => {
-                if wide {
-                    14
-                } else {
-                    10
-                }
-            }
-            Sums::None | Sums::Commit => {
-                if wide {
-                    12
-                } else {
-                    8
-                }
-            }
-        };
+        let (sums, wide, size) = (self.superblock.sums, self.superblock.wide, self.superblock.tag_size());
         let end = block.len() - if self.superblock.has_block_sums() { 4 } else { 0 };
         let mut tags = Vec::new();
         let mut from = HEADER;

@@ -1,6 +1,7 @@
 //! Recovery of an ext3 or ext4 that was not unmounted: the finished transactions of its journal are laid over the
 //! device for reading, and written to it before the first write.
 
+mod commit;
 mod fast;
 mod fast_replay;
 mod log;

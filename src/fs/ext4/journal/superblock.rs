@@ -162,15 +162,41 @@ impl JournalSuper {
         crc32c(!0, &bytes)
     }
 
+    /// The journal's UUID.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.bytes.get(0x30..0x40).and_then(|uuid| uuid.try_into().ok()).unwrap_or_default()
+    }
+
+    /// Bytes of a tag in a descriptor block, without the UUID that may follow.
+    pub fn tag_size(&self) -> usize {
+        match (self.sums, self.wide) {
+            (Sums::Long, _) => 16,
+            (Sums::Short, true) => 14,
+            (Sums::Short, false) => 10,
+            (Sums::None | Sums::Commit, true) => 12,
+            (Sums::None | Sums::Commit, false) => 8,
+        }
+    }
+
     /// The bytes of the superblock of the same journal with nothing to replay; `sequence` is the next one's.
     pub fn emptied(&self, sequence: u32) -> Vec<u8> {
-        let mut empty = self.clone();
-        put_be32(&mut empty.bytes, 0x18, sequence);
-        put_be32(&mut empty.bytes, 0x1c, 0);
+        self.with_log(sequence, 0)
+    }
+
+    /// The bytes of the superblock of the same journal with transactions from its first block on; `sequence` is the first
+    /// one's.
+    pub fn started(&self, sequence: u32) -> Vec<u8> {
+        self.with_log(sequence, self.first)
+    }
+
+    fn with_log(&self, sequence: u32, start: u32) -> Vec<u8> {
+        let mut changed = self.clone();
+        put_be32(&mut changed.bytes, 0x18, sequence);
+        put_be32(&mut changed.bytes, 0x1c, start);
         if self.has_block_sums() {
-            let sum = empty.own_sum();
-            put_be32(&mut empty.bytes, 0xfc, sum);
+            let sum = changed.own_sum();
+            put_be32(&mut changed.bytes, 0xfc, sum);
         }
-        empty.bytes
+        changed.bytes
     }
 }

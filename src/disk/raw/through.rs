@@ -1,0 +1,100 @@
+//! Commits of a raw image through the journal of a file system inside: how a [`LogPlan`] is carried out.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::Storage;
+use super::journal::reserve;
+use crate::base::Result;
+use crate::disk::guest_log::{LogPlan, Put, Within, cut};
+use crate::disk::{Change, Changes};
+
+/// What is left to do after the commit point.
+pub(super) struct Prepared {
+    /// Bytes of the log that were holes in the image.
+    holes: Vec<Range<u64>>,
+    /// Whether the log is durable and counts, for all that the host has said.
+    counts: Result<()>,
+}
+
+impl LogPlan {
+    /// Where the changes do not go: the log, and what is written of its own accord. By place on the disk.
+    fn kept(&self) -> Result<BTreeMap<u64, u64>> {
+        let puts = [&self.point, &self.over].map(|put| put.offset..put.offset + put.data.len() as u64);
+        let all = self.entries.space()?.into_iter().chain(puts);
+        Ok(all.map(|range| (self.range.start + range.start, self.range.start + range.end)).collect())
+    }
+
+    fn put(&self, image: &dyn Storage, put: &Put) -> Result<()> {
+        image.write_at(self.range.start + put.offset, &put.data)
+    }
+}
+
+/// The parts of a range between the ranges of `kept`, which do not overlap.
+fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Range<u64>> {
+    let from = kept.range(..range.start).next_back().map_or(range.start, |(_, end)| (*end).max(range.start));
+    let (mut at, end) = (from, range.end);
+    let inside = kept.range(range).map(|(start, end)| *start..*end);
+    inside.chain(std::iter::once(end..end)).map(move |kept| std::mem::replace(&mut at, kept.end)..kept.start)
+}
+
+/// Reserves what the changes and the log need, writes the log, and makes it count: the commit point. On an error the
+/// image is as it was, but for bytes of the log, which do not count.
+pub(super) fn prepare(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan) -> Result<Prepared> {
+    let (mut reserved, mut holes) = (Vec::new(), Vec::new());
+    let mut marked = false;
+    write_log(image, changes, plan, (&mut reserved, &mut holes), &mut marked).inspect_err(|_| {
+        // Where this fails too, only space is lost, and a mark stays that means nothing.
+        if marked {
+            plan.put(image, &plan.withdraw).ok();
+        }
+        reserved.iter().chain(&holes).for_each(|range| _ = image.zero(range.clone()).ok());
+    })?;
+    let counts = plan.put(image, &plan.point).and_then(|()| image.sync());
+    Ok(Prepared { holes, counts })
+}
+
+fn write_log(
+    image: &dyn Storage,
+    changes: &dyn Changes,
+    plan: &LogPlan,
+    (reserved, holes): (&mut Vec<Range<u64>>, &mut Vec<Range<u64>>),
+    marked: &mut bool,
+) -> Result<()> {
+    changes.visit(&mut |offset, change| match change {
+        Change::Data(data) => reserve(image, &(offset..offset + data.len() as u64), reserved),
+        Change::Zero(_) => Ok(()),
+    })?;
+    let start = plan.range.start;
+    for range in plan.entries.space()? {
+        reserve(image, &(start + range.start..start + range.end), holes)?;
+    }
+    let within = Within { changes, range: plan.range.clone() };
+    plan.entries.visit(&within, &mut |offset, bytes| image.write_at(start + offset, bytes))?;
+    *marked = true;
+    plan.put(image, &plan.mark)?;
+    image.sync()
+}
+
+/// After the commit point: everything goes to its place, and the log is empty again.
+pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, prepared: Prepared) -> Result<()> {
+    prepared.counts?;
+    // Changes come in pages, which may hold bytes of the log as they were before.
+    let kept = plan.kept()?;
+    changes.visit(&mut |offset, change| {
+        for (at, part) in gaps(offset..offset + change.len(), &kept).filter_map(|gap| cut(offset, change, &gap)) {
+            match part {
+                Change::Data(data) => image.write_at(at, data)?,
+                Change::Zero(len) => image.zero(at..at + len)?,
+            }
+        }
+        Ok(())
+    })?;
+    plan.put(image, &plan.over)?;
+    image.sync()?;
+    plan.put(image, &plan.empty)?;
+    image.sync()?;
+    // Nothing depends on what follows: a mark on an empty log means nothing.
+    plan.put(image, &plan.close)?;
+    prepared.holes.into_iter().try_for_each(|range| image.zero(range))
+}
