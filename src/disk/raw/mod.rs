@@ -274,9 +274,14 @@ impl Disk for Raw {
         let image = self.place.image();
         let prepared = through::prepare(image, changes, &plan)?;
         state.fresh.clear();
-        through::finish(image, changes, &plan, prepared).map_err(|error| {
-            let words =
-                format!("the changes are saved in the file system's journal but not yet all in their places: {error}");
+        const SAVED: &str = "the changes are saved in the file system's journal but not yet all in their places";
+        const UNKNOWN: &str = "the host could not flush the commit: the image has the old state or the new one, whole";
+        let done = match prepared.counts {
+            Ok(()) => through::finish(image, changes, &plan, prepared.holes).map_err(|error| (SAVED, error)),
+            Err(error) => Err((UNKNOWN, error)),
+        };
+        done.map_err(|(what, error)| {
+            let words = format!("{what}: {error}");
             state.broken = Some(words.clone());
             Error::new(error.kind(), words).at(self.place.path().display()).hint(
                 "mend the cause; the next mount by a kernel, e2fsck or the next change with imgsh finishes the commit",

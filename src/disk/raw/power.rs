@@ -89,6 +89,11 @@ impl Medium {
         usize::MAX - self.left.load(Ordering::Relaxed)
     }
 
+    /// The same, where the operation number `at` fails for want of space, and later ones work again.
+    pub(crate) fn full(bytes: Vec<u8>, at: usize, unit: usize) -> Arc<Self> {
+        Arc::new(Medium { full: true, ..Self::new(bytes, at, unit) })
+    }
+
     /// Whether there is a journal beside the image.
     pub(crate) fn has_journal(&self) -> bool {
         self.journal.lock().unwrap().is_some()

@@ -12,9 +12,9 @@ use crate::disk::{Change, Changes};
 /// What is left to do after the commit point.
 pub(super) struct Prepared {
     /// Bytes of the log that were holes in the image.
-    holes: Vec<Range<u64>>,
-    /// Whether the log is durable and counts, for all that the host has said.
-    counts: Result<()>,
+    pub holes: Vec<Range<u64>>,
+    /// Whether the flush that makes the log count went well. If not, nobody knows which state the medium has.
+    pub counts: Result<()>,
 }
 
 impl LogPlan {
@@ -43,15 +43,29 @@ fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Ra
 pub(super) fn prepare(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan) -> Result<Prepared> {
     let (mut reserved, mut holes) = (Vec::new(), Vec::new());
     let mut marked = false;
-    write_log(image, changes, plan, (&mut reserved, &mut holes), &mut marked).inspect_err(|_| {
-        // Where this fails too, only space is lost, and a mark stays that means nothing.
-        if marked {
-            plan.put(image, &plan.withdraw).ok();
-        }
-        reserved.iter().chain(&holes).for_each(|range| _ = image.zero(range.clone()).ok());
+    write_log(image, changes, plan, (&mut reserved, &mut holes), &mut marked).inspect_err(|_| match marked {
+        true => give_back(image, plan, reserved.iter().chain(&holes)),
+        false => give_back_space(image, reserved.iter().chain(&holes)),
     })?;
-    let counts = plan.put(image, &plan.point).and_then(|()| image.sync());
-    Ok(Prepared { holes, counts })
+    if let Err(error) = plan.put(image, &plan.point) {
+        let mut there = vec![0; plan.point.data.len()];
+        image.read_at(plan.range.start + plan.point.offset, &mut there)?;
+        if there != plan.point.data {
+            give_back(image, plan, reserved.iter().chain(&holes));
+            return Err(error);
+        }
+    }
+    Ok(Prepared { holes, counts: image.sync() })
+}
+
+/// Takes the mark and reserved space back. Where this fails, only space is lost, and a mark stays that means nothing.
+fn give_back<'a>(image: &dyn Storage, plan: &LogPlan, space: impl Iterator<Item = &'a Range<u64>>) {
+    plan.put(image, &plan.withdraw).ok();
+    give_back_space(image, space);
+}
+
+fn give_back_space<'a>(image: &dyn Storage, space: impl Iterator<Item = &'a Range<u64>>) {
+    space.for_each(|range| _ = image.zero(range.clone()).ok());
 }
 
 fn write_log(
@@ -77,8 +91,7 @@ fn write_log(
 }
 
 /// After the commit point: everything goes to its place, and the log is empty again.
-pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, prepared: Prepared) -> Result<()> {
-    prepared.counts?;
+pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, holes: Vec<Range<u64>>) -> Result<()> {
     // Changes come in pages, which may hold bytes of the log as they were before.
     let kept = plan.kept()?;
     changes.visit(&mut |offset, change| {
@@ -96,5 +109,5 @@ pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan,
     image.sync()?;
     // Nothing depends on what follows: a mark on an empty log means nothing.
     plan.put(image, &plan.close)?;
-    prepared.holes.into_iter().try_for_each(|range| image.zero(range))
+    holes.into_iter().try_for_each(|range| image.zero(range))
 }

@@ -287,6 +287,34 @@ fn is_whole(folder: &Path, bytes: &[u8], what: &str) -> bool {
 }
 
 #[test]
+fn a_full_host_in_a_commit_through_the_journal() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let before = disk_with(folder, "-t ext4", None);
+    let whole = power::Medium::over(before.clone(), usize::MAX);
+    work_in_ext4(Box::new(whole.disk())).unwrap();
+    let (mut refused, mut saved) = (0, 0);
+    for at in 1..=whole.operations() {
+        let what = format!("full at {at} of {}", whole.operations());
+        let medium = power::Medium::full(before.clone(), at, 4096);
+        let error = work_in_ext4(Box::new(medium.disk())).unwrap_err();
+        let after_the_point = error.to_string().contains("saved in the file system's journal");
+        let unknown = error.to_string().contains("the old state or the new one");
+        assert!(after_the_point || error.kind() == Kind::NoSpace, "{what}: {error}");
+        fs::write(folder.join("ext4"), &medium.bytes()[EXT4.0..EXT4.0 + EXT4.1]).unwrap();
+        let recovers = good(folder, "dumpe2fs -h ext4").contains("needs_recovery");
+        assert!(after_the_point || unknown || !recovers, "{what}: a mark was left behind");
+        tool(folder, "e2fsck -p ext4");
+        let mut checked = before.clone();
+        checked[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
+        let new = is_whole(folder, &checked, &what);
+        assert!(new == after_the_point || unknown, "{what}: {error}");
+        *(if after_the_point { &mut saved } else { &mut refused }) += 1;
+    }
+    assert!(refused > 5 && saved > 5, "{refused} refused, {saved} saved");
+}
+
+#[test]
 fn what_does_not_fit_into_the_journal_goes_beside_the_image() {
     let temp = tempfile::tempdir().unwrap();
     let folder = temp.path();
