@@ -1,12 +1,15 @@
 //! Commands that erase devices.
 
 use super::writing::done;
-use crate::base::{Error, Result};
+use crate::base::{Error, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::disk::Device;
-use crate::fs;
+use crate::fs::{self, FileType};
 
 const DEVICE: Param = Param::required("device", Kind::Device);
+
+/// Bytes that `scrub-file` writes at once.
+const PIECE: usize = 1 << 20;
 
 /// How much `zero` erases: enough for every superblock and table at the start.
 const START: u64 = 512 << 10;
@@ -37,6 +40,52 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EmptyDisk, lines: "blkdiscardzeroes /dev/sda\n", output: "true\n" }],
         run: |cx, args| cx.session.device(&args.text("device")).map(|_| Value::Bool(true)),
+    },
+    Command {
+        name: "scrub-device",
+        aliases: &[],
+        summary: "overwrite a device",
+        help: "With zeros, once: as `zero-device`. Passes with patterns would only rewrite the same places of the image, and what the \
+               host keeps of older ones is out of reach from here.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::EspAndExt4,
+            lines: "scrub-device /dev/sda1\nis-zero-device /dev/sda1\n",
+            output: "true\n",
+        }],
+        run: zero_all,
+    },
+    Command {
+        name: "scrub-file",
+        aliases: &[],
+        summary: "overwrite a file and remove it",
+        help: "With zeros, once, in its own blocks. A link is followed; the file that it leads to is removed. What the host keeps of \
+               older blocks is out of reach from here.",
+        params: &[Param::required("file", Kind::Path)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example {
+            setup: Setup::Ext4,
+            lines: "write /key secret\nscrub-file /key\nexists /key\n",
+            output: "false\n",
+        }],
+        run: scrub_file,
+    },
+    Command {
+        name: "scrub-freespace",
+        aliases: &[],
+        summary: "overwrite the free space of a file system",
+        help: "With zeros, once: as `zero-free-space` of the file system with the directory.",
+        params: &[Param::required("dir", Kind::Path)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: &[Example { setup: Setup::Ext4, lines: "scrub-freespace /\nls /\n", output: "lost+found\n" }],
+        run: |cx, args| {
+            let device = cx.session.guest.device_of(&args.path("dir"))?.to_string();
+            super::extfs::zero(cx, &device, 0..u64::MAX, 0)
+        },
     },
     Command {
         name: "wipefs",
@@ -103,6 +152,28 @@ fn unused(cx: &mut Context, args: &Args) -> Result<Device> {
 fn zero_all(cx: &mut Context, args: &Args) -> Result<Value> {
     let device = unused(cx, args)?;
     done(device.zero(0..device.len()))
+}
+
+fn scrub_file(cx: &mut Context, args: &Args) -> Result<Value> {
+    let guest = &mut cx.session.guest;
+    let path = guest.realpath(&args.path("file"))?;
+    let found = guest.stat(&path)?;
+    match found.file_type {
+        FileType::Regular => {}
+        FileType::Directory => return Err(Error::from(ErrorKind::IsADirectory).at(path)),
+        _ => return Err(Error::new(ErrorKind::Invalid, "only regular files are overwritten").at(path)),
+    }
+    let zeros = vec![0; PIECE];
+    // Holes hold nothing.
+    for extent in guest.extents(&path)?.into_iter().filter(|extent| !extent.hole) {
+        let (mut at, end) = (extent.range.start, extent.range.end.min(found.size));
+        while at < end {
+            let part = &zeros[..(end - at).min(PIECE as u64) as usize];
+            guest.write_at(&path, Some(at), part)?;
+            at += part.len() as u64;
+        }
+    }
+    done(guest.unlink(&path))
 }
 
 /// Where the magic bytes of each type are, as its own documentation gives them: start and length.

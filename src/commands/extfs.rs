@@ -550,7 +550,7 @@ fn fstrim(cx: &mut Context, args: &Args) -> Result<Value> {
     zero(cx, &device, offset..offset.saturating_add(length), minimum)
 }
 
-fn zero(cx: &mut Context, device: &str, within: std::ops::Range<u64>, minimum: u64) -> Result<Value> {
+pub(super) fn zero(cx: &mut Context, device: &str, within: std::ops::Range<u64>, minimum: u64) -> Result<Value> {
     let fs = cx.session.file_system_mut(device)?;
     let now = cx.host.now();
     fs.edit(now).and_then(|edit| edit.zero_free(within, minimum)).map_err(|e| e.at(device))?;

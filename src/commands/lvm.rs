@@ -110,6 +110,22 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |_, _| Ok(Value::Nothing),
     },
     Command {
+        name: "lvm-set-filter",
+        aliases: &[],
+        summary: "accepted: LVM sees all devices",
+        help: "Nothing is changed; the devices must be there. Volumes of the other devices stay visible.",
+        params: &[Param::required("devices", Kind::List)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: example!("lvm-set-filter /dev/sda\nlvs\n", "/dev/vg/root\n"),
+        run: |cx, args| {
+            for name in args.list("devices") {
+                cx.session.device(&cx.session.canonical(&String::from_utf8_lossy(name))?)?;
+            }
+            Ok(Value::Nothing)
+        },
+    },
+    Command {
         name: "lvremove",
         aliases: &[],
         summary: "remove a logical volume, or all of a group",
@@ -286,6 +302,35 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: example!("vgremove vg\npvremove /dev/sda\npvs\n", ""),
         run: |cx, args| remove_physical(cx, &args.text("device")),
+    },
+    Command {
+        name: "pvresize",
+        aliases: &[],
+        summary: "fit a physical volume to its device",
+        help: "After the partition grew: the group has more free extents then, for lvresize. Smaller only if no volume has extents behind the \
+               new end.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!(
+            "pvresize-size /dev/sda 33554432\npvresize /dev/sda\npvs-full | grep pv_pe_count\n",
+            "  pv_pe_count: 15\n"
+        ),
+        run: |cx, args| done(cx.session.lvm()?.resize_physical(&args.text("device"), None, stamp(cx, "pvresize"))),
+    },
+    Command {
+        name: "pvresize-size",
+        aliases: &[],
+        summary: "set the size of a physical volume in bytes",
+        help: "Before its partition is made shorter: extents behind the new end must be free.",
+        params: &[DEVICE, Param::required("size", Kind::Int64)],
+        returns: Returns::Nothing,
+        effect: Effect::Writes,
+        examples: example!("pvresize-size /dev/sda 33554432\npvs-full | grep pv_pe_count\n", "  pv_pe_count: 7\n"),
+        run: |cx, args| {
+            let size = u64::try_from(args.int("size")).map_err(|_| Error::usage("a size cannot be negative"))?;
+            done(cx.session.lvm()?.resize_physical(&args.text("device"), Some(size), stamp(cx, "pvresize-size")))
+        },
     },
     Command {
         name: "pvs",

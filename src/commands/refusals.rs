@@ -95,11 +95,6 @@ const REFUSALS: &[Refusal] = &[
         "download the device and use The Sleuth Kit on the host; find, stat and download show what is there",
     ),
     refuse(
-        &["scrub-device", "scrub-file", "scrub-freespace"],
-        "an image cannot be overwritten many times: its blocks move on the host",
-        "use zero-device, or rm and then zero-free-space",
-    ),
-    refuse(
         &["mount-local", "mount-local-run", "umount-local", "mount-9p", "list-9p", "mount-loop"],
         "kernel mounts are not made",
         "use the commands on paths, copy-out, or attach the image itself with add-drive",
@@ -145,11 +140,6 @@ const REFUSALS: &[Refusal] = &[
         &["inspect-get-icon"],
         "pictures are not looked for",
         "download the picture from the guest, for example /usr/share/pixmaps",
-    ),
-    refuse(
-        &["pvresize", "pvresize-size", "lvm-set-filter"],
-        "LVM sees all devices at the size that they were given",
-        "make another physical volume and a group of it",
     ),
     refuse(
         &["mke2journal", "mke2journal-*", "mke2fs-j", "mke2fs-jl", "mke2fs-ju"],

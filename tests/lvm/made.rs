@@ -129,6 +129,41 @@ fn a_group_from_nothing() {
     }
 }
 
+#[test]
+fn a_physical_volume_of_another_size() {
+    let folder = scratch();
+    let folder = folder.path();
+    imgsh(
+        folder,
+        "pvcreate /dev/sda\nvgcreate vg /dev/sda\nlvcreate root vg 20\nmkfs ext4 /dev/vg/root\npvcreate /dev/sdb\n",
+    )
+    .unwrap();
+    let grow = |name: &str, len| {
+        let file = std::fs::OpenOptions::new().write(true).open(folder.join(name)).unwrap();
+        file.set_len(len).unwrap();
+    };
+    grow("a.img", 200 << 20);
+    grow("b.img", 100 << 20);
+    imgsh(folder, "pvresize /dev/sda\npvresize /dev/sdb\nlvresize /dev/vg/root 180\nresize2fs /dev/vg/root\n").unwrap();
+    const PVS: &[&str] = &["pvs", "--noheadings", "--units", "m", "-o", "pv_name,dev_size,pv_size,pv_used"];
+    if let Some(told) = lvm(folder, &[VGCK, PVS, LVS]) {
+        assert_eq!(told, "A 200.00m 196.00m 180.00m\nB 100.00m 100.00m 0m\nvg root 180.00m A(0)\n");
+    }
+    let (status, text) = tool("e2fsck", &["-fn", &format!("{}?offset=1048576", folder.join("a.img").display())]);
+    assert_eq!(status, 0, "{text}");
+    // Shorter again, as far as no volume is in the way.
+    let error = imgsh(folder, "pvresize-size /dev/sda 100000000\n").unwrap_err();
+    assert!(error.contains("its extents in use reach to byte 189792256"), "{error}");
+    let error = imgsh(folder, "pvresize-size /dev/sda 300000000\n").unwrap_err();
+    assert!(error.contains("past its end"), "{error}");
+    imgsh(folder, "pvresize-size /dev/sda 189792256\n").unwrap();
+    grow("a.img", 189_792_256);
+    if let Some(told) = lvm(folder, &[VGCK, PVS]) {
+        assert_eq!(told, "A 181.00m 180.00m 180.00m\nB 100.00m 100.00m 0m\n");
+    }
+    assert_eq!(imgsh(folder, "lvresize /dev/vg/root 184\n").unwrap_err().lines().count(), 1);
+}
+
 /// The start of a disk, with all that LVM and a small file system keep there, and the space that the whole takes.
 fn heads(disk: &Path) -> (Vec<u8>, u64) {
     let mut bytes = vec![0; 4 << 20];

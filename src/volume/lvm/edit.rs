@@ -149,6 +149,19 @@ impl Group {
         self.member(key).map_or(0, |member| member.extents.saturating_sub(used))
     }
 
+    /// The first extent of a member behind all that volumes have.
+    fn used_on(&self, key: &str) -> u64 {
+        let end = |segment: &Segment| match &segment.layout {
+            Layout::Striped { legs, .. } => {
+                let count = segment.count / legs.len().max(1) as u64;
+                let ends = legs.iter().filter(|(name, _)| name == key).map(|(_, first)| first.saturating_add(count));
+                ends.max().unwrap_or_default()
+            }
+            _ => 0,
+        };
+        self.volumes.iter().flat_map(|volume| &volume.segments).map(end).max().unwrap_or_default()
+    }
+
     /// Takes `count` free extents: those right behind `after` if they are free, then one run that is long enough,
     /// else run by run.
     fn take(&self, count: u64, after: Option<(&str, u64)>) -> Result<Vec<Free>> {
@@ -274,6 +287,50 @@ impl Lvm {
             })?;
         }
         pv.label.set_id(pv.device.as_ref(), id)
+    }
+
+    /// `pvresize`: fits a physical volume to `size` bytes, or to its whole device.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` for a device without a label, a size past the device's end, or one that cuts off extents in use;
+    /// `Kind::Unsupported` for a metadata area behind the extents, or a group that is not changed.
+    pub fn resize_physical(&self, device: &str, size: Option<u64>, stamp: Stamp) -> Result<()> {
+        let pv = self.physical_volume(device)?;
+        let len = pv.device.len();
+        let size = size.unwrap_or(len) / SECTOR * SECTOR;
+        if size > len {
+            return Err(refuse(format!("it has {len} bytes, {size} are past its end")).at(device));
+        }
+        let start = pv.label.data.first().map(|data| data.start).unwrap_or_default();
+        if pv.label.areas.iter().any(|area| area.start > start) {
+            return Err(
+                Error::unsupported("lvm: its second metadata area, behind the extents, would have to move").at(device)
+            );
+        }
+        if let Some(group) = pv.group.and_then(|group| self.groups.get(group)) {
+            let group = self.changeable(&group.name)?;
+            let member = group.members.iter().find(|member| member.id == pv.label.id).ok_or(Kind::Internal)?;
+            let extents = size.saturating_sub(member.start).checked_div(group.extent).unwrap_or_default();
+            let used = group.used_on(&member.key);
+            if extents < used.max(1) {
+                let needed = member.start + used.max(1) * group.extent;
+                return Err(
+                    refuse(format!("{size} bytes are too few: its extents in use reach to byte {needed}")).at(device)
+                );
+            }
+            // Extents that are used twice or not there are found before anything is written.
+            group.free()?;
+            self.change(group, stamp, |text| {
+                let section = text.section_mut("physical_volumes").and_then(|all| all.section_mut(&member.key));
+                let section = section.ok_or(Kind::Internal)?;
+                section.set("dev_size", int(size / SECTOR)?);
+                section.set("pe_count", int(extents)?);
+                Ok(())
+            })?;
+        } else if size <= start {
+            return Err(refuse(format!("{size} bytes are too few: its extents begin at byte {start}")).at(device));
+        }
+        pv.label.set_size(pv.device.as_ref(), size)
     }
 
     /// The physical volume of a device.

@@ -153,6 +153,16 @@ impl Label {
         })
     }
 
+    /// Says in the label how long the device is, in bytes.
+    pub fn set_size(&self, device: &dyn BlockDevice, size: u64) -> Result<()> {
+        self.change(device, |sector| {
+            let at = le32(sector, 20) as usize + 32;
+            if let Some(place) = sector.get_mut(at..at + 8) {
+                place.copy_from_slice(&size.to_le_bytes());
+            }
+        })
+    }
+
     /// Takes the label away.
     pub fn erase(&self, device: &dyn BlockDevice) -> Result<()> {
         let at = self.sector * SECTOR as u64;
