@@ -410,3 +410,54 @@ fn editors() {
     assert_eq!(edit("false", "edit /f\n"), Some(1));
     assert_eq!(judged(&folder, "/f"), "one\nadded\n");
 }
+
+#[test]
+fn the_sandbox() {
+    let folder = with_disk();
+    let at = |name: &str| folder.path().join(name);
+    host(
+        folder.path(),
+        "sh",
+        &["-c", "mkdir open && echo secret > secret && echo fine > open/fine && ln -s ../secret open/link"],
+    );
+    host(folder.path(), "qemu-img", &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "secret", "thief.qcow2"]);
+    host(folder.path(), "qemu-img", &["create", "-q", "-f", "raw", "open/disk.raw", "1M"]);
+    let sandbox = ["--sandbox", "open"];
+    let ran = on_disk(&folder, &sandbox, "upload open/fine /fine\ncopy-in open/fine /etc-\ndownload /fine open/copy\n");
+    assert!(ran.err.contains("/etc-"), "{}", ran.err);
+    let ran =
+        on_disk(&folder, &sandbox, "upload open/fine /fine\ndownload /fine open/copy\nlcd open\nupload fine /f\n");
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    assert_eq!(fs::read(at("open/copy")).unwrap(), b"fine\n");
+    for line in [
+        "upload secret /s",
+        "upload open/link /s",
+        "upload /etc/passwd /s",
+        "upload open/../secret /s",
+        "download /fine stolen",
+        "copy-in /etc /",
+        "copy-out /fine .",
+        "tar-out / stolen.tar",
+        "lcd /",
+        "add /etc/passwd",
+        "disk-create stolen.raw raw 1M",
+        "disk-create open/o.qcow2 qcow2 -1 backingfile:../secret backingformat:raw",
+        "disk-create open/o.qcow2 qcow2 1M datafile:../stolen",
+        "disk-convert secret open/copy.qcow2 qcow2",
+        "disk-convert thief.qcow2 open/copy.raw raw",
+        "disk-info secret",
+        "!echo stolen > stolen",
+        "<!echo echo stolen",
+        "echo hello | cat",
+        "edit /fine",
+    ] {
+        let ran = on_disk(&folder, &sandbox, &format!("{line}\n"));
+        assert!(ran.status == 1 && ran.err.contains("the sandbox"), "{line}: {ran:?}");
+        assert!(!at("stolen").exists() && !at("stolen.raw").exists() && !at("stolen.tar").exists(), "{line}");
+    }
+    let ran = imgsh(folder.path(), &["--sandbox", "open", "-a", "thief.qcow2"], "run\n");
+    assert!(ran.status == 1 && ran.err.contains("secret: the sandbox"), "{ran:?}");
+    fs::write(at("script.rhai"), "import \"secret\" as s;\n").unwrap();
+    let ran = imgsh(folder.path(), &["--sandbox", "open", "-f", "script.rhai"], "");
+    assert!(ran.status == 1 && ran.err.contains("the sandbox"), "{ran:?}");
+}

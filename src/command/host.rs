@@ -33,7 +33,10 @@ pub trait Host {
     /// Whether a path names an existing folder.
     fn is_folder(&self, path: &Path) -> bool;
     /// Makes a disk image path absolute against the current host folder.
-    fn absolute(&self, path: &Path) -> std::path::PathBuf;
+    ///
+    /// # Errors
+    /// `Kind::Denied` outside of the sandbox.
+    fn absolute(&self, path: &Path) -> Result<std::path::PathBuf>;
     /// `lcd`.
     fn change_folder(&self, path: &Path) -> Result<()>;
     /// Lets the user edit content with `editor` (a shell command the temporary file's name is appended to); `None` if it was left unchanged.

@@ -68,7 +68,7 @@ pub enum Control {
     /// Begin anew: a session without disks.
     Reopen,
     /// Print help on a command, or the list.
-    Help(Option<String>),
+    Help(Option<String>, Vec<String>),
     /// Call a function of the script library with these options (a command written in Rhai).
     Script {
         /// `std/vtorque`.

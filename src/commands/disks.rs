@@ -1,6 +1,6 @@
 //! Commands on disk images and on the session's devices.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind as ErrorKind, Result, size};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
@@ -24,8 +24,8 @@ macro_rules! read_only {
             effect: Effect::Session,
             examples: &[Example { setup: Setup::Nothing, lines: $lines, output: "true\n" }],
             run: |cx, args| {
-                let path = cx.host.absolute(args.host("filename"));
-                cx.session.add(AddDisk { path, read_only: true, ..AddDisk::default() })?;
+                let path = cx.host.absolute(args.host("filename"))?;
+                attach(cx, AddDisk { path, read_only: true, ..AddDisk::default() })?;
                 Ok(Value::Nothing)
             },
         }
@@ -90,8 +90,8 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "true\n",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"));
-            cx.session.add(AddDisk { path, read_only: true, ..AddDisk::default() })?;
+            let path = cx.host.absolute(args.host("filename"))?;
+            attach(cx, AddDisk { path, read_only: true, ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
     },
@@ -126,7 +126,7 @@ pub(super) const COMMANDS: &[Command] = &[
             sectors_of_512(args)?;
             let path = cx.host.scratch(size)?;
             let (format, label) = (Some(Format::Raw), args.text_if("label"));
-            cx.session.add(AddDisk { path, format, label, ..AddDisk::default() })?;
+            attach(cx, AddDisk { path, format, label, ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
     },
@@ -144,7 +144,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "/dev/sda\n",
         }],
         run: |cx, args| {
-            cx.session.add(AddDisk { path: cx.host.absolute(args.host("filename")), ..AddDisk::default() })?;
+            attach(cx, AddDisk { path: cx.host.absolute(args.host("filename"))?, ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
     },
@@ -396,12 +396,15 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     sectors_of_512(args)?;
     let format = args.text_if("format").map(|name| format(&name)).transpose()?;
-    cx.session.add(AddDisk {
-        path: cx.host.absolute(args.host("filename")),
-        format,
-        read_only: args.bool("readonly"),
-        label: args.text_if("label"),
-    })?;
+    attach(
+        cx,
+        AddDisk {
+            path: cx.host.absolute(args.host("filename"))?,
+            format,
+            read_only: args.bool("readonly"),
+            label: args.text_if("label"),
+        },
+    )?;
     Ok(Value::Nothing)
 }
 
@@ -414,16 +417,16 @@ fn sectors_of_512(args: &Args) -> Result<()> {
 }
 
 fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {
-    let path = cx.host.absolute(args.host("filename"));
+    let path = cx.host.absolute(args.host("filename"))?;
     let size = Some(size::bytes(&args.text("size"))?);
     let preallocation = preallocation.map(str::to_string);
     disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
-    cx.session.add(AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
+    attach(cx, AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
     Ok(Value::Nothing)
 }
 
-fn disk_info(_: &mut Context, args: &Args) -> Result<Value> {
-    let info = disk::info::info(args.host("filename"))?;
+fn disk_info(cx: &mut Context, args: &Args) -> Result<Value> {
+    let info = disk::info::info(&cx.host.absolute(args.host("filename"))?)?;
     let mut found = vec![("format", info.format.name().to_string()), ("virtual-size", info.virtual_size.to_string())];
     let texts = [("backing-file", info.backing_file), ("data-file", info.data_file), ("encryption", info.encryption)];
     found.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text?))));
@@ -433,8 +436,14 @@ fn disk_info(_: &mut Context, args: &Args) -> Result<Value> {
 }
 
 fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
-    let path_if = |name: &str| args.get(name).map(|_| args.host(name).to_path_buf());
-    let backing = path_if("backingfile");
+    let path = cx.host.absolute(args.host("filename"))?;
+    // Names in a header count from the image's folder.
+    let path_if = |name: &str| -> Result<Option<PathBuf>> {
+        let Some(name) = args.get(name).map(|_| args.host(name).to_path_buf()) else { return Ok(None) };
+        cx.host.absolute(&path.parent().unwrap_or(Path::new("/")).join(&name))?;
+        Ok(Some(name))
+    };
+    let backing = path_if("backingfile")?;
     let size = match args.int("size") {
         -1 if backing.is_some() => None,
         size => Some(u64::try_from(size).map_err(|_| Error::usage(format!("size {size} is negative")))?),
@@ -445,11 +454,11 @@ fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
         backing_format: args.text_if("backingformat").map(|name| format(&name)).transpose()?,
         preallocation: args.text_if("preallocation"),
         lazy_refcounts: args.bool("lazyrefcounts"),
-        data_file: path_if("datafile"),
+        data_file: path_if("datafile")?,
         data_file_raw: args.bool("datafileraw"),
         ..shape(args)?
     };
-    disk::create(&cx.host.absolute(args.host("filename")), format(&args.text("format"))?, &options)?;
+    disk::create(&path, format(&args.text("format"))?, &options)?;
     Ok(Value::Nothing)
 }
 
@@ -472,9 +481,24 @@ pub(super) fn shape(args: &Args) -> Result<CreateOptions> {
     })
 }
 
+/// Opens an image with all the files that it is read from, which the sandbox must reach too.
+fn open_image(cx: &Context, path: &Path, options: OpenOptions) -> Result<Box<dyn disk::Disk>> {
+    let opened = disk::open(&cx.host.absolute(path)?, options).map_err(|e| e.at(path.display()))?;
+    opened.files().iter().try_for_each(|file| cx.host.absolute(file).map(drop))?;
+    Ok(opened)
+}
+
+/// Attaches an image.
+fn attach(cx: &mut Context, add: AddDisk) -> Result<()> {
+    let options = OpenOptions { format: add.format, read_only: add.read_only };
+    let opened = open_image(cx, &add.path, options)?;
+    cx.session.attach(opened, add);
+    Ok(())
+}
+
 /// Opens an image that is not attached, to read it.
 pub(super) fn open(cx: &Context, path: &Path) -> Result<Box<dyn disk::Disk>> {
-    disk::open(&cx.host.absolute(path), OpenOptions { format: None, read_only: true })
+    open_image(cx, path, OpenOptions { format: None, read_only: true })
 }
 
 /// A size as a number that commands answer.

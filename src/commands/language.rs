@@ -90,16 +90,22 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "help",
         aliases: &[],
         summary: "help on a command, or the list of commands",
-        help: "`help` explains where to begin, `help --list` lists every command, `help COMMAND` explains one.",
-        params: &[Param::maybe("cmd", Kind::Command)],
+        help: "`help` explains where to begin, `help --list` lists every command, `help COMMAND` explains one, `help -k WORD...` \
+               searches names and explanations.",
+        params: &[Param::maybe("cmd", Kind::Command), Param::any("words", Kind::Text)],
         returns: Returns::Control,
         effect: Effect::Host,
         examples: &[Example {
             setup: Setup::Nothing,
-            lines: "help mkdir-p | head -n 2\n",
-            output: "NAME\n    mkdir-p - make a directory and its parents\n",
+            lines: "help mkdir-p | head -n 2\nhelp -k machine-id\n",
+            output: "NAME\n    mkdir-p - make a directory and its parents\n\
+                     reset-machine-id     have the guest make itself a new machine id at its next start\n\
+                     clean                take out what clones should not inherit\n",
         }],
-        run: |_, args| Ok(Value::Control(Control::Help(args.text_if("cmd")))),
+        run: |_, args| {
+            let words = args.list("words").iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            Ok(Value::Control(Control::Help(args.text_if("cmd"), words.collect())))
+        },
     },
     Command {
         name: "lcd",

@@ -153,6 +153,7 @@ fn copy_in(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     for local in args.list("local") {
         let path = host_path(local);
+        cx.host.absolute(&path)?;
         let mut source = cx.host.tree(&path).map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::Denied => {
                 Error::new(e.kind(), format!("source ‘{}’ does not exist (or cannot be read)", path.display()))

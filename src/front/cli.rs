@@ -78,6 +78,8 @@ pub struct Options {
     pub no_sync: bool,
     /// `--dry-run`: nothing is committed ever.
     pub dry_run: bool,
+    /// `--sandbox`: the host folders that commands may use, where they are confined.
+    pub sandbox: Vec<PathBuf>,
     /// `--overlay`, `--copy`.
     pub output: Option<Output>,
     /// `-x`.
@@ -183,6 +185,11 @@ fn command() -> Command {
                 .help("Read commands from a file; FILE.rhai is a Rhai script"),
         )
         .arg(valued("lang", "LANG").long("lang").help("Language of the commands: guestfish or rhai"))
+        .arg(
+            valued("sandbox", "FOLDER")
+                .long("sandbox")
+                .help("Let the script use this host folder only (may be given again), and run no programs"),
+        )
         .arg(flag("dry-run", None).help("Change no image; say at the end what would have been written"))
         .arg(
             valued("overlay", "FILE")
@@ -343,6 +350,7 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         language,
         no_sync: flag("no-sync"),
         dry_run: flag("dry-run"),
+        sandbox: all("sandbox").map(PathBuf::from).collect(),
         output,
         trace: flag("trace"),
         verbose: flag("verbose"),
@@ -372,7 +380,10 @@ fn batch(matches: &ArgMatches, words: Vec<Vec<u8>>) -> Result<Request, String> {
         return refuse("batch needs images: batch SCRIPT IMAGE...");
     }
     let flags = ["ro", "inspector", "dry-run", "no-sync", "verbose"].map(|name| (name, matches.get_flag(name)));
-    let options = super::batch::passed_on(&flags);
+    let mut options = super::batch::passed_on(&flags);
+    for folder in matches.get_many::<OsString>("sandbox").into_iter().flatten() {
+        options.extend([OsString::from("--sandbox"), folder.clone()]);
+    }
     Ok(Request::Batch(Batch { script, images, options, json: matches.get_flag("json") }))
 }
 

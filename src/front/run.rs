@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -16,6 +17,7 @@ use super::repl;
 use super::scripting::Scripting;
 use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
+use crate::command::Host;
 use crate::disk::target::Target;
 use crate::host::{self, RealHost};
 use crate::session::{Session, SessionOptions};
@@ -126,6 +128,9 @@ fn run(options: &Options, status: &mut u8) -> bool {
             };
         }
     };
+    if let Err(error) = confine(options, &session, &host) {
+        return failed(&error);
+    }
     let mut waiting = None;
     let done = match (&channel, interactive) {
         (Some(channel), _) => serve::serve(channel, &mut session, &mut shell).map(|(outcome, client)| {
@@ -161,6 +166,21 @@ fn run(options: &Options, status: &mut u8) -> bool {
     shell.close();
     serve::end(waiting, if good { outcome } else { Outcome::Failed });
     good
+}
+
+/// Closes the sandbox around the commands that follow: it has its folders, the script, and the images that were named.
+fn confine(options: &Options, session: &Session, host: &RealHost) -> Result<()> {
+    if options.sandbox.is_empty() {
+        return Ok(());
+    }
+    let named = options.drives.iter().filter_map(|drive| match drive {
+        Drive::Image { path, .. } => Some(path.as_path()),
+        Drive::Prepared(_) => None,
+    });
+    let folders = options.sandbox.iter().chain(&options.file).map(PathBuf::as_path);
+    host.confine(folders.chain(named).chain(session.images()))?;
+    // A stranger's image may name any file as its backing file.
+    session.files().try_for_each(|file| host.absolute(&file).map(drop))
 }
 
 /// Says what is wrong with a script; answers whether it is nothing.

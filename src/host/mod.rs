@@ -3,6 +3,7 @@
 mod edit;
 mod folder;
 mod output;
+mod sandbox;
 mod tree;
 
 use std::cell::{Cell, RefCell};
@@ -21,6 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use signal_hook::consts::SIGINT;
 use signal_hook::{SigId, flag};
 
+use self::sandbox::Sandbox;
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::command::{Host, HostFile};
 use crate::guest::transfer::{Sink, Source};
@@ -40,6 +42,7 @@ pub struct RealHost {
     scratch: RefCell<Vec<tempfile::TempPath>>,
     /// What `setenv` and `unsetenv` changed.
     variables: RefCell<BTreeMap<String, Option<String>>>,
+    sandbox: Sandbox,
 }
 
 impl RealHost {
@@ -55,7 +58,16 @@ impl RealHost {
             end_on_second: Cell::new(false),
             scratch: RefCell::default(),
             variables: RefCell::default(),
+            sandbox: Sandbox::default(),
         }
+    }
+
+    /// Lets commands use these folders and files of the host only, and run no programs.
+    ///
+    /// # Errors
+    /// A path that is not there.
+    pub fn confine<'a>(&self, open: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        self.sandbox.confine(open)
     }
 
     /// Makes Ctrl-C stop the running command instead of the program. With `twice` a second one before anybody has
@@ -167,6 +179,7 @@ impl Host for RealHost {
     fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)> {
         match file {
             HostFile::Path(path) => {
+                self.sandbox.check(path)?;
                 let failed = |e| Error::io(path.display(), e);
                 let file = File::open(path).map_err(failed)?;
                 let found = file.metadata().map_err(failed)?;
@@ -186,7 +199,10 @@ impl Host for RealHost {
 
     fn write(&self, file: &HostFile) -> Result<Box<dyn Write>> {
         match file {
-            HostFile::Path(path) => Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?)),
+            HostFile::Path(path) => {
+                self.sandbox.check(path)?;
+                Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?))
+            }
             HostFile::Standard => Ok(Box::new(self.output.clone())),
             HostFile::Inline(_) => Err(Error::usage("a heredoc cannot be written to")),
         }
@@ -210,30 +226,36 @@ impl Host for RealHost {
     }
 
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
+        self.sandbox.check(path)?;
         Ok(Box::new(tree::Tree::new(path)?))
     }
 
     fn folder(&self, path: &Path) -> Result<Box<dyn Sink>> {
+        self.sandbox.check(path)?;
         Ok(Box::new(folder::Folder::new(path)?))
     }
 
     fn is_folder(&self, path: &Path) -> bool {
-        path.is_dir()
+        self.sandbox.check(path).is_ok() && path.is_dir()
     }
 
-    fn absolute(&self, path: &Path) -> PathBuf {
-        std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.sandbox.check(path)?;
+        Ok(std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
     }
 
     fn change_folder(&self, path: &Path) -> Result<()> {
+        self.sandbox.check(path)?;
         env::set_current_dir(path).map_err(|e| Error::io(path.display(), e))
     }
 
     fn edit(&self, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.sandbox.check_program(editor)?;
         self.in_foreground(|| edit::edit(self.program("/bin/sh"), editor, name_hint, content))
     }
 
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
+        self.sandbox.check_program(command)?;
         self.in_foreground(|| {
             let failed = |e| Error::io(command, e);
             let mut child = self.shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
@@ -258,6 +280,7 @@ impl Host for RealHost {
 
 impl LineHost for RealHost {
     fn system(&self, command: &[u8]) -> Result<bool> {
+        self.sandbox.check_program(&String::from_utf8_lossy(command))?;
         self.in_foreground(|| {
             let status = self.shell(command).status().map_err(|e| Error::io("/bin/sh", e))?;
             Ok(status.success())
@@ -265,12 +288,14 @@ impl LineHost for RealHost {
     }
 
     fn generate(&self, command: &[u8]) -> Result<(Vec<u8>, bool)> {
+        self.sandbox.check_program(&String::from_utf8_lossy(command))?;
         let done = self.shell(command).stdin(Stdio::inherit()).stderr(Stdio::inherit()).output();
         let done = done.map_err(|e| Error::io("/bin/sh", e))?;
         Ok((done.stdout, done.status.success()))
     }
 
     fn open_pipe(&self, command: &[u8]) -> Result<()> {
+        self.sandbox.check_program(&String::from_utf8_lossy(command))?;
         let child = self.shell(command).stdin(Stdio::piped()).spawn().map_err(|e| Error::io("/bin/sh", e))?;
         self.output.to_pipe(child);
         Ok(())
@@ -300,6 +325,7 @@ impl LineHost for RealHost {
     }
 
     fn handle_event(&self, script: &str, event: &str, arguments: &[String]) -> Result<()> {
+        self.sandbox.check_program(script)?;
         let shell = self.variable("SHELL").filter(|s| !s.is_empty()).unwrap_or_else(|| "/bin/sh".to_string());
         self.in_foreground(|| {
             let mut program = self.program(&shell);

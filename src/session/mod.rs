@@ -153,6 +153,11 @@ impl Session {
         !self.disks.is_empty()
     }
 
+    /// All files that the disks are read from, backing chains included.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.disks.iter().flat_map(|disk| disk.stage.disk().files())
+    }
+
     /// The image files, in the order of the disks.
     pub fn images(&self) -> impl Iterator<Item = &Path> {
         self.disks.iter().map(|disk| disk.path.as_path())

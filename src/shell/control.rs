@@ -42,7 +42,7 @@ impl Shell<'_> {
                 self.close();
                 Ok(Outcome::Done)
             }
-            Control::Help(topic) => self.help(session, topic.as_deref()),
+            Control::Help(topic, words) => self.help(session, topic.as_deref(), &words),
             Control::Script { module, function, options } => {
                 let call = |session: &mut Session| self.library.call(session, module, function, &options);
                 // What a script does in many commands is one step, and nothing of it stays when it fails.
@@ -123,10 +123,20 @@ impl Shell<'_> {
         failed.map_or(Ok(Outcome::Done), Err)
     }
 
-    fn help(&mut self, session: &Session, topic: Option<&str>) -> Result<Outcome, Failure> {
+    fn help(&mut self, session: &Session, topic: Option<&str>, words: &[String]) -> Result<Outcome, Failure> {
         let text = match topic {
             None => help::general(session.is_launched()).to_string(),
             Some("-l" | "--list") => help::list(),
+            Some("-k") => match help::search(words) {
+                Some(found) => found,
+                None => {
+                    let words = words.join(" ");
+                    return Err(Failure::Plain(format!("help: no command says '{words}': help --list names all")));
+                }
+            },
+            Some(_) if !words.is_empty() => {
+                return Err(Failure::Plain("help: one command at a time; help -k WORD... searches".to_string()));
+            }
             Some(name) => match help::on(name) {
                 Some(text) => text,
                 None => {

@@ -91,6 +91,26 @@ pub fn list() -> String {
     text
 }
 
+/// The commands whose names, summaries or explanations have all the words, those with a word in the name first; `None`
+/// without any, and for no words.
+pub fn search(words: &[String]) -> Option<String> {
+    let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+    let has = |text: &str, word: &String| text.to_lowercase().contains(word.as_str());
+    let all = GROUPS.iter().flat_map(|group| group.commands);
+    let says = |c: &&Command| words.iter().all(|w| has(c.name, w) || has(c.summary, w) || has(c.help, w));
+    let mut found: Vec<&Command> = all.filter(says).collect();
+    if words.is_empty() || found.is_empty() {
+        return None;
+    }
+    let rank = |c: &&Command| match words.iter().any(|w| has(c.name, w)) {
+        true => 0,
+        false if words.iter().all(|w| has(c.summary, w)) => 1,
+        false => 2,
+    };
+    found.sort_by_key(|command| (rank(command), command.name));
+    Some(found.iter().map(|command| format!("{:<20} {}\n", command.name, command.summary)).collect())
+}
+
 /// What a new user needs first.
 pub fn general(launched: bool) -> &'static str {
     if launched {
