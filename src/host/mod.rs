@@ -2,6 +2,7 @@
 
 mod edit;
 mod folder;
+mod key;
 mod output;
 mod tree;
 
@@ -40,6 +41,10 @@ pub struct RealHost {
     scratch: RefCell<Vec<tempfile::TempPath>>,
     /// What `setenv` and `unsetenv` changed.
     variables: RefCell<BTreeMap<String, Option<String>>>,
+    /// Passphrases are lines of standard input even if there is a terminal.
+    keys_from_stdin: Cell<bool>,
+    /// Passphrases show while they are typed.
+    echo_keys: Cell<bool>,
 }
 
 impl RealHost {
@@ -55,7 +60,20 @@ impl RealHost {
             end_on_second: Cell::new(false),
             scratch: RefCell::default(),
             variables: RefCell::default(),
+            keys_from_stdin: Cell::new(false),
+            echo_keys: Cell::new(false),
         }
+    }
+
+    /// `--keys-from-stdin` and `--echo-keys`.
+    pub fn set_keys(&self, from_stdin: bool, echo: bool) {
+        self.keys_from_stdin.set(from_stdin);
+        self.echo_keys.set(echo);
+    }
+
+    /// Whether somebody at a terminal is asked for passphrases.
+    pub fn asks_for_keys(&self) -> bool {
+        !self.keys_from_stdin.get() && key::terminal().is_some()
     }
 
     /// Makes Ctrl-C stop the running command instead of the program. With `twice` a second one before anybody has
@@ -128,6 +146,17 @@ impl RealHost {
 /// The host's.
 pub fn standard_input() -> Result<File> {
     Ok(File::from(std::io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// The first line of a reader without its newline, if it has no more than `most` bytes.
+///
+/// # Errors
+/// The reader's.
+pub fn first_line(reader: impl Read, most: u64) -> Result<Vec<u8>> {
+    let mut line = Vec::new();
+    reader.take(most).read_to_end(&mut line)?;
+    line.truncate(memchr::memchr(b'\n', &line).unwrap_or(line.len()));
+    Ok(line)
 }
 
 impl Host for RealHost {
@@ -286,6 +315,13 @@ impl LineHost for RealHost {
 
     fn output_is_terminal(&self) -> bool {
         self.output_is_terminal && !self.output.is_pipe()
+    }
+
+    fn key(&self, name: &str) -> Result<Vec<u8>> {
+        match key::terminal().filter(|_| !self.keys_from_stdin.get()) {
+            Some(terminal) => key::ask(&terminal, name, self.echo_keys.get()),
+            None => key::line(&mut standard_input()?),
+        }
     }
 
     fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>> {
