@@ -103,6 +103,8 @@ fn what_an_open_volume_stands_on_is_in_use() {
         ("mkfs ext4 /dev/sda1", "/dev/mapper/crypt is open on it"),
         ("luks-open /dev/sda1 other\ncorrect horse", "open already, as /dev/mapper/crypt"),
         ("mount /dev/vg/root /\nluks-close /dev/mapper/crypt", "mounted"),
+        ("mount /dev/vg/root /\nfstrim /", "the discard operation is not supported: the device is encrypted"),
+        ("blkdiscard /dev/mapper/crypt", "the discard operation is not supported"),
         ("luks-close /dev/sda1", "no opened encrypted volume"),
         ("luks-close /dev/mapper/none", "No such file"),
         ("luks-open /dev/vg/root other\nx", "/dev/vg/root: this is no LUKS volume"),

@@ -159,6 +159,11 @@ impl BlockDevice for Crypt {
         self.with_sector(&parts.tail, true, |plain| plain.fill(0))
     }
 
+    fn holes(&self) -> bool {
+        // A hole is no encrypted zeros.
+        false
+    }
+
     fn pristine_range(&self, range: Range<u64>) -> bool {
         let unit = self.unit();
         self.device.pristine_range(range.start - range.start % unit..range.end.div_ceil(unit).saturating_mul(unit))
