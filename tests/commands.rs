@@ -5,7 +5,7 @@ mod oracle;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
 use imgsh::base::{Timestamp, Uuid};
@@ -27,6 +27,8 @@ struct World {
     disk: Arc<Sparse>,
     mount: Option<&'static str>,
     ext4: Option<u64>,
+    /// What is on standard input: the passphrases.
+    keys: &'static str,
 }
 
 fn guid(n: u8) -> Uuid {
@@ -48,13 +50,13 @@ fn make(disk: &Device, number: u32, fs_type: &str) -> u64 {
     partition.start
 }
 
-static EMPTY: LazyLock<World> = LazyLock::new(|| World { disk: Sparse::new(SIZE), mount: None, ext4: None });
+static EMPTY: LazyLock<World> = LazyLock::new(|| World { disk: Sparse::new(SIZE), mount: None, ext4: None, keys: "" });
 
 static EXT4: LazyLock<World> = LazyLock::new(|| {
     let disk = Sparse::new(SIZE);
     volume::whole_disk(&disk.device(), TableKind::Mbr, guid(1), guid(2)).unwrap();
     let ext4 = Some(make(&disk.device(), 1, "ext4"));
-    World { disk, mount: Some("/dev/sda1"), ext4 }
+    World { disk, mount: Some("/dev/sda1"), ext4, keys: "" }
 });
 
 static ESP_AND_EXT4: LazyLock<World> = LazyLock::new(|| {
@@ -66,7 +68,7 @@ static ESP_AND_EXT4: LazyLock<World> = LazyLock::new(|| {
     }
     make(&disk.device(), 1, "vfat");
     let ext4 = Some(make(&disk.device(), 2, "ext4"));
-    World { disk, mount: Some("/dev/sda2"), ext4 }
+    World { disk, mount: Some("/dev/sda2"), ext4, keys: "" }
 });
 
 static DEBIAN: LazyLock<World> = LazyLock::new(|| {
@@ -77,7 +79,7 @@ static DEBIAN: LazyLock<World> = LazyLock::new(|| {
         write /etc/fstab \"/dev/sda1 / ext4 defaults 0 1\\n\"\n";
     let answer = run(folder.path(), &EXT4, lines);
     assert_eq!(answer, Ok(String::new()));
-    World { disk: Sparse::load(&folder.path().join("disk.img")), mount: EXT4.mount, ext4: EXT4.ext4 }
+    World { disk: Sparse::load(&folder.path().join("disk.img")), mount: EXT4.mount, ext4: EXT4.ext4, keys: "" }
 });
 
 static DISC: LazyLock<World> = LazyLock::new(|| {
@@ -89,7 +91,21 @@ static DISC: LazyLock<World> = LazyLock::new(|| {
     oracle::run("genisoimage", &["-quiet", "-V", "SMALL", "-o", small.to_str().unwrap(), tree.to_str().unwrap()]);
     std::fs::rename(&small, tree.join("small.iso")).unwrap();
     oracle::run("genisoimage", &["-quiet", "-R", "-V", "Disc", "-o", small.to_str().unwrap(), tree.to_str().unwrap()]);
-    World { disk: Sparse::load(&small), mount: Some("/dev/sda"), ext4: None }
+    World { disk: Sparse::load(&small), mount: Some("/dev/sda"), ext4: None, keys: "" }
+});
+
+static ENCRYPTED: LazyLock<World> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "secret").unwrap();
+    let options = "--batch-mode --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid 6a1b2c3d-0000-4000-8000-00000000c0de";
+    let mut all = vec!["luksFormat"];
+    all.extend(options.split(' '));
+    all.extend([image.to_str().unwrap(), key.to_str().unwrap()]);
+    oracle::run("cryptsetup", &all);
+    World { disk: Sparse::load(&image), mount: None, ext4: None, keys: "secret\nsecret\n" }
 });
 
 fn world(setup: Setup) -> Option<&'static World> {
@@ -99,6 +115,7 @@ fn world(setup: Setup) -> Option<&'static World> {
         Setup::Ext4 => Some(&EXT4),
         Setup::EspAndExt4 => Some(&ESP_AND_EXT4),
         Setup::Debian => Some(&DEBIAN),
+        Setup::Encrypted => Some(&ENCRYPTED),
         Setup::Disc => Some(&DISC),
     }
 }
@@ -112,16 +129,17 @@ fn run(folder: &Path, world: &World, lines: &str) -> Result<String, String> {
         Some(device) => options.extend(["-m", device]),
         None => script.insert_str(0, "run\n"),
     }
-    run_script(folder, &options, &script)
+    run_script(folder, &options, &script, world.keys)
 }
 
-fn run_script(folder: &Path, options: &[&str], script: &str) -> Result<String, String> {
+fn run_script(folder: &Path, options: &[&str], script: &str, keys: &str) -> Result<String, String> {
     std::fs::write(folder.join("script"), script).unwrap();
+    std::fs::write(folder.join("keys"), keys).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_imgsh"))
         .args(options)
-        .args(["-f", "script"])
+        .args(["--keys-from-stdin", "-f", "script"])
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(std::fs::File::open(folder.join("keys")).unwrap())
         .env_clear()
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .env("HOME", folder)
@@ -170,7 +188,7 @@ fn one(name: &str, example: &Example) -> Result<(), String> {
                 .map_err(|e| format!("{name}: after\n{}the disk is damaged: {e}", example.lines))?;
             answer
         }
-        None => run_script(folder.path(), &[], example.lines),
+        None => run_script(folder.path(), &[], example.lines, ""),
     };
     match answer {
         Ok(output) if output == example.output => Ok(()),

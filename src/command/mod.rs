@@ -42,7 +42,7 @@ impl Command {
     /// Name and arguments, as usage lines show them.
     pub fn synopsis(&self) -> String {
         let mut text = self.name.to_string();
-        for param in self.params {
+        for param in self.params.iter().filter(|param| param.is_word()) {
             let name = param.name;
             text.push(' ');
             // A String takes all that is written to it.
@@ -92,6 +92,11 @@ impl Param {
     /// `name:value`.
     pub const fn optional(name: &'static str, kind: Kind) -> Self {
         Param { name, kind, need: Need::Optional }
+    }
+
+    /// Whether it stands as a word in a line. A key does not.
+    pub fn is_word(&self) -> bool {
+        self.kind != Kind::Key
     }
 
     /// An option as usage lines show it: `name:true|false`, `name:N`, `name:..`.
@@ -155,6 +160,8 @@ pub enum Kind {
     ModeChange,
     /// The number of a user or group, or a name (as bytes) that the guest's own files explain.
     Owner,
+    /// A passphrase: no word of a line, but asked for; never shown.
+    Key,
     /// A command name and its words (`glob`, `time`, `help`).
     Command,
 }
@@ -220,6 +227,8 @@ pub enum Setup {
     EspAndExt4,
     /// As [`Setup::Ext4`], with the files by which inspection knows a small Debian 12.5 called `box`.
     Debian,
+    /// A disk of 64 MiB with an empty LUKS2 volume; its passphrase comes on standard input.
+    Encrypted,
     /// An ISO 9660 disc called `Disc`, mounted on `/`; its file /small.iso is another one.
     Disc,
 }

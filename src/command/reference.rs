@@ -62,6 +62,7 @@ fn world(setup: Setup) -> &'static str {
         Setup::Ext4 => "Example, with an ext4 file system mounted on `/`",
         Setup::EspAndExt4 => "Example, with an EFI partition /dev/sda1, and an ext4 file system /dev/sda2 on `/`",
         Setup::Debian => "Example, with a small Debian on /dev/sda1",
+        Setup::Encrypted => "Example, with a LUKS volume on /dev/sda and its passphrase on standard input",
         Setup::Disc => "Example, with an ISO 9660 disc mounted on `/`",
     }
 }

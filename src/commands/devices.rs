@@ -253,12 +253,16 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "list-dm-devices",
         aliases: &[],
         summary: "device-mapper devices other than logical volumes",
-        help: "There are none: encrypted volumes are not opened.",
+        help: "Encrypted volumes that are open.",
         params: &[],
         returns: Returns::List,
         effect: Effect::Reads,
-        examples: &[Example { setup: Setup::EmptyDisk, lines: "list-dm-devices\n", output: "" }],
-        run: |_, _| Ok(Value::List(Vec::new())),
+        examples: &[Example {
+            setup: Setup::Encrypted,
+            lines: "luks-open /dev/sda data\nlist-dm-devices\n",
+            output: "/dev/mapper/data\n",
+        }],
+        run: |cx, _| Ok(Value::list(cx.session.mapped_devices())),
     },
     Command {
         name: "list-md-devices",
@@ -270,23 +274,6 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EmptyDisk, lines: "list-md-devices\n", output: "" }],
         run: |_, _| Ok(Value::List(Vec::new())),
-    },
-    Command {
-        name: "luks-uuid",
-        aliases: &[],
-        summary: "UUID of an encrypted volume",
-        help: "From the header of LUKS; the volume itself is not opened.",
-        params: &[DEVICE],
-        returns: Returns::Text,
-        effect: Effect::Reads,
-        examples: &[Example { setup: Setup::EmptyDisk, lines: "-luks-uuid /dev/sda\necho ok\n", output: "ok\n" }],
-        run: |cx, args| {
-            let device = args.text("device");
-            match cx.session.identify(&device)?.filter(|i| i.fs_type == "crypto_LUKS") {
-                Some(found) => Ok(Value::text(found.uuid)),
-                None => Err(Error::new(ErrorKind::Invalid, "this is no LUKS volume").at(device)),
-            }
-        },
     },
     Command {
         name: "max-disks",

@@ -14,6 +14,19 @@ const PIECE: usize = 1 << 20;
 /// How much `zero` erases: enough for every superblock and table at the start.
 const START: u64 = 512 << 10;
 
+/// Refuses to give back the space of a device that has no holes.
+///
+/// # Errors
+/// `Kind::Unsupported`.
+pub(super) fn discards(cx: &Context, device: &str) -> Result<()> {
+    match cx.session.device(device)?.holes() {
+        true => Ok(()),
+        false => Err(Error::unsupported("the discard operation is not supported: the device is encrypted")
+            .at(device)
+            .hint("zero-free-space and zero-device write zeros there, which takes their space in the image")),
+    }
+}
+
 pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "blkdiscard",
@@ -28,7 +41,10 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "pwrite-device /dev/sda hello 0\nblkdiscard /dev/sda\nis-zero-device /dev/sda\n",
             output: "5\ntrue\n",
         }],
-        run: zero_all,
+        run: |cx, args| {
+            discards(cx, &args.text("device"))?;
+            zero_all(cx, args)
+        },
     },
     Command {
         name: "blkdiscardzeroes",

@@ -1,5 +1,6 @@
 //! Commands on whole file systems: identity, settings, size, free space, checks; and what only ext2, ext3 and ext4 have.
 
+use super::erasing::discards;
 use super::filesystems::identity;
 use super::writing::{NEW_FILE, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, Uuid};
@@ -95,7 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "fstrim",
         aliases: &[],
         summary: "give the free space of a mounted file system back",
-        help: "It becomes holes in the image. `offset` and `length` in bytes choose a part, shorter runs of free space \
+        help: "It becomes holes in the image; encrypted volumes have none. `offset` and `length` in bytes choose a part, shorter runs of free space \
                than `minimumfreeextent` bytes are left.",
         params: &[
             Param::required("mountpoint", Kind::Path),
@@ -547,6 +548,7 @@ fn fstrim(cx: &mut Context, args: &Args) -> Result<Value> {
     let (offset, length) = (number("offset", 0)?, number("length", u64::MAX)?);
     let minimum = number("minimumfreeextent", 0)?;
     let device = cx.session.guest.device_of(&args.path("mountpoint"))?.to_string();
+    discards(cx, &device)?;
     zero(cx, &device, offset..offset.saturating_add(length), minimum)
 }
 

@@ -13,6 +13,7 @@ mod devices;
 mod disk_free;
 mod disks;
 mod editing;
+mod encryption;
 mod erasing;
 mod examining;
 mod extfs;
@@ -80,6 +81,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
     Group { title: "Logical volumes", commands: lvm::COMMANDS },
+    Group { title: "Encrypted volumes", commands: encryption::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },

@@ -68,9 +68,14 @@ const REFUSALS: &[Refusal] = &[
         "use tar-out and the file system's own program on the host",
     ),
     refuse(
-        &["luks-*", "cryptsetup-*", "clevis-luks-unlock"],
-        "encrypted volumes are not opened",
-        "decrypt the image on the host first: qemu-img or cryptsetup",
+        &["luks-add-key", "luks-format", "luks-format-cipher", "luks-kill-slot"],
+        "headers of encrypted volumes are not written",
+        "use cryptsetup on the host: luksFormat, luksAddKey and luksKillSlot work on image files",
+    ),
+    refuse(
+        &["clevis-luks-unlock"],
+        "clevis asks servers on the network for a key",
+        "give the passphrase itself: cryptsetup-open",
     ),
     refuse(
         &["md-*"],

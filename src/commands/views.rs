@@ -159,7 +159,7 @@ fn map(cx: &mut Context, _: &Args) -> Result<Value> {
             row(cx, &mut out, &sign, &format!("{disk}{}", part.number), part.start, part.len)?;
         }
     }
-    for name in cx.session.logical_volumes()? {
+    for name in cx.session.mapped_devices().into_iter().chain(cx.session.logical_volumes()?) {
         // A volume that cannot be opened is told by lvs.
         if let Ok(device) = cx.session.device(&name) {
             row(cx, &mut out, "", &name, 0, device.len())?;

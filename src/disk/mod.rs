@@ -48,6 +48,10 @@ pub trait BlockDevice: Send + Sync {
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
     /// Makes a range read as zeros, as a hole where the image can.
     fn zero(&self, range: Range<u64>) -> Result<()>;
+    /// Whether zeroed ranges may become holes. Where they may not, zeroing costs as much as writing.
+    fn holes(&self) -> bool {
+        true
+    }
     /// Whether nothing in a range is staged: what is read there is what is committed.
     fn pristine_range(&self, range: Range<u64>) -> bool;
     /// Whether nothing in this device is staged.

@@ -30,6 +30,9 @@ impl BlockDevice for ReadOnly {
     fn zero(&self, _: Range<u64>) -> Result<()> {
         Err(Kind::ReadOnly.into())
     }
+    fn holes(&self) -> bool {
+        self.0.holes()
+    }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         self.0.pristine_range(range)
     }

@@ -50,6 +50,9 @@ impl BlockDevice for Slice {
         let start = self.place(range.start, len)?;
         self.device.zero(start..start + len)
     }
+    fn holes(&self) -> bool {
+        self.device.holes()
+    }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         let end = range.end.min(self.len);
         let start = range.start.min(end);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::keys::KeyOption;
 use super::output::Output;
 
 /// The program's name in its messages.
@@ -96,6 +97,12 @@ pub struct Options {
     pub listen: bool,
     /// `--csh`.
     pub csh: bool,
+    /// `--key`, in order.
+    pub keys: Vec<KeyOption>,
+    /// `--keys-from-stdin`.
+    pub keys_from_stdin: bool,
+    /// `--echo-keys`.
+    pub echo_keys: bool,
     /// `--color`.
     pub color: Color,
     /// The words left: commands.
@@ -122,8 +129,8 @@ pub enum Request {
     Run(Box<Options>),
     /// Print this on standard output and end well.
     Print(String),
-    /// `--remote[=PID]`: send these words, or standard input, to a server.
-    Remote(Option<String>, Vec<Vec<u8>>),
+    /// `--remote[=PID]`: send these words, or standard input, to a server; `true` is `--keys-from-stdin`.
+    Remote(Option<String>, Vec<Vec<u8>>, bool),
     /// `batch SCRIPT IMAGE...`.
     Batch(Batch),
     /// `-h [CMD]`.
@@ -211,9 +218,13 @@ fn command() -> Command {
         .arg(valued("check", "SCRIPT").long("check").help("Say what is wrong with a script, without any image"))
         .arg(flag("listen", None).help("Start a server for --remote and print its number"))
         .arg(flag("csh", None).help("With --listen: print the number in csh's words"))
-        .arg(flag("keys-from-stdin", None).hide(true))
-        .arg(flag("echo-keys", None).hide(true))
-        .arg(valued("key", "SELECTOR").long("key").hide(true))
+        .arg(
+            valued("key", "SELECTOR:key:PASS")
+                .long("key")
+                .help("With -i: a passphrase, or SELECTOR:file:FILE; SELECTOR is a device, a UUID or all"),
+        )
+        .arg(flag("keys-from-stdin", None).help("Passphrases are lines of standard input"))
+        .arg(flag("echo-keys", None).help("Show passphrases while they are typed"))
         .arg(flag("network", None).hide(true))
         .arg(flag("selinux", None).hide(true))
         .arg(flag("progress-bars", None).hide(true))
@@ -294,7 +305,8 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         return refuse("libvirt guests are not supported; name the guest's disk image with -a");
     }
     if let Some(pid) = last("remote") {
-        return Ok(Request::Remote(Some(pid.into_owned()).filter(|pid| !pid.is_empty()), words));
+        let pid = Some(pid.into_owned()).filter(|pid| !pid.is_empty());
+        return Ok(Request::Remote(pid, words, flag("keys-from-stdin")));
     }
     if words.first().is_some_and(|word| word == b"batch") {
         return batch(matches, words);
@@ -305,9 +317,8 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if let Some(size) = all("blocksize").map(|s| s.to_string_lossy()).find(|s| !s.is_empty() && s != "512") {
         return refuse(format!("--blocksize={size} is not supported: disks have sectors of 512 bytes"));
     }
-    if all("key").next().is_some() {
-        return refuse("--key is for encrypted volumes, which are not opened; decrypt the image first");
-    }
+    let keys = all("key").map(|value| KeyOption::parse(value.as_bytes()));
+    let keys = keys.collect::<Result<Vec<_>, _>>().or_else(refuse)?;
     let mut drives = drives(matches)?;
     if flag("ro") && flag("rw") {
         return refuse("cannot mix --ro and --rw options");
@@ -359,6 +370,9 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         check: all("check").next().map(PathBuf::from),
         listen: flag("listen"),
         csh: flag("csh"),
+        keys,
+        keys_from_stdin: flag("keys-from-stdin"),
+        echo_keys: flag("echo-keys"),
         color,
         words,
     })))
@@ -384,6 +398,8 @@ fn batch(matches: &ArgMatches, words: Vec<Vec<u8>>) -> Result<Request, String> {
     for folder in matches.get_many::<OsString>("sandbox").into_iter().flatten() {
         options.extend([OsString::from("--sandbox"), folder.clone()]);
     }
+    let keys = matches.get_many::<OsString>("key").into_iter().flatten();
+    options.extend(keys.flat_map(|key| [OsString::from("--key"), key.clone()]));
     Ok(Request::Batch(Batch { script, images, options, json: matches.get_flag("json") }))
 }
 
@@ -524,8 +540,8 @@ mod tests {
         assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");
         assert!(refused(&["-f", "a", "-f", "b"]).contains("only one -f"));
         assert!(refused(&["-d", "guest"]).contains("libvirt"));
-        assert_eq!(parsed(&["--remote=5", "ls"]), Request::Remote(Some("5".into()), vec![b"ls".to_vec()]));
-        assert_eq!(parsed(&["--remote"]), Request::Remote(None, Vec::new()));
+        assert_eq!(parsed(&["--remote=5", "ls"]), Request::Remote(Some("5".into()), vec![b"ls".to_vec()], false));
+        assert_eq!(parsed(&["--remote"]), Request::Remote(None, Vec::new(), false));
         assert!(refused(&["--csh"]).contains("--listen"));
         assert!(refused(&["-i"]).contains("-i needs a disk image"));
     }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 mod cli;
+mod keys;
 pub mod output;
 pub mod prepare;
 mod recording;

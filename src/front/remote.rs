@@ -7,6 +7,7 @@ use super::cli::PROGRAM;
 use super::wire::{self, Call, End};
 use crate::base::{Error, Result};
 use crate::command::{Host, HostFile};
+use crate::commands;
 use crate::host::{self, RealHost};
 use crate::shell::lex::{self, Statement};
 use crate::shell::lines::{self, Lines, ReaderLines};
@@ -29,7 +30,7 @@ fn complain(text: &str) {
 }
 
 /// Sends the words, or without any the lines of standard input; answers whether all went well.
-pub fn run(pid: Option<&str>, words: &[Vec<u8>]) -> bool {
+pub fn run(pid: Option<&str>, words: &[Vec<u8>], keys_from_stdin: bool) -> bool {
     let variable = std::env::var("GUESTFISH_PID").ok();
     let Some(pid) = pid.filter(|p| !p.is_empty()).or(variable.as_deref()).and_then(|p| p.parse().ok()) else {
         complain("remote: $GUESTFISH_PID must be set to the PID of the remote process");
@@ -42,11 +43,15 @@ pub fn run(pid: Option<&str>, words: &[Vec<u8>]) -> bool {
     };
     let terminal = std::io::stdout().is_terminal();
     let host = RealHost::new(Box::new(std::io::stdout()), terminal, false);
+    host.set_keys(keys_from_stdin, false);
     let mut client = Client { socket, host };
-    let done = match words.is_empty() {
-        true => host::standard_input().and_then(|input| client.lines(&mut ReaderLines(BufReader::new(input)))),
-        false => client.words(words),
-    };
+    let done = host::standard_input().and_then(|input| {
+        let mut lines = ReaderLines(BufReader::new(input));
+        match words.is_empty() {
+            true => client.lines(&mut lines),
+            false => client.words(words, &mut lines),
+        }
+    });
     match done {
         Ok(good) => good,
         Err(error) => {
@@ -66,8 +71,25 @@ impl Client {
         Ok(end)
     }
 
+    /// The keys that a command wants, a line each; they are asked for here, where the user is.
+    fn keys(&self, words: &[Vec<u8>], lines: &mut dyn Lines) -> Result<Vec<u8>> {
+        let Some(command) = words.first().and_then(|name| commands::lookup(&String::from_utf8_lossy(name))) else {
+            return Ok(Vec::new());
+        };
+        let mut keys = Vec::new();
+        for param in command.params.iter().filter(|param| !param.is_word()) {
+            let key = match self.host.asks_for_keys() {
+                true => self.host.key(param.name)?,
+                false => lines::key(lines).map_err(|failure| Error::usage(format!("{failure:?}")))?,
+            };
+            keys.extend(key);
+            keys.push(b'\n');
+        }
+        Ok(keys)
+    }
+
     /// Commands with `:` between.
-    fn words(&mut self, words: &[Vec<u8>]) -> Result<bool> {
+    fn words(&mut self, words: &[Vec<u8>], lines: &mut dyn Lines) -> Result<bool> {
         for command in words.strip_suffix(&[b":".to_vec()]).unwrap_or(words).split(|word| word == b":") {
             let [name, arguments @ ..] = command else {
                 complain("empty command on command line");
@@ -76,7 +98,8 @@ impl Client {
             let plain = name.strip_prefix(b"-");
             let mut all = vec![plain.unwrap_or(name).to_vec()];
             all.extend_from_slice(arguments);
-            match self.call(&Call { words: all, may_fail: plain.is_some(), heredoc: Vec::new() })? {
+            let heredoc = self.keys(&all, lines)?;
+            match self.call(&Call { words: all, may_fail: plain.is_some(), heredoc })? {
                 End::Good => {}
                 End::Quit => return Ok(true),
                 End::Failed => return Ok(false),
@@ -131,6 +154,7 @@ impl Client {
         }
         let mut words = vec![line.name];
         words.extend(line.words);
+        heredoc.extend(self.keys(&words, lines)?);
         if let Some(pipe) = &line.pipe {
             self.host.open_pipe(pipe)?;
         }

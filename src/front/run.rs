@@ -12,6 +12,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::batch;
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
+use super::keys;
 use super::prepare::{self, Prepared};
 use super::repl;
 use super::scripting::Scripting;
@@ -34,7 +35,7 @@ pub fn main() -> ExitCode {
     let good = match request {
         Request::Run(options) => run(&options, &mut wanted),
         Request::Print(text) => print(&text),
-        Request::Remote(pid, words) => remote::run(pid.as_deref(), &words),
+        Request::Remote(pid, words, keys) => remote::run(pid.as_deref(), &words, keys),
         Request::Batch(request) => match batch::run(&request) {
             Ok(status) => return status.into(),
             Err(error) => failed(&error),
@@ -100,6 +101,7 @@ fn run(options: &Options, status: &mut u8) -> bool {
         None => Box::new(output),
     };
     let host = Rc::new(RealHost::new(output, is_terminal, options.pipe_error));
+    host.set_keys(options.keys_from_stdin, options.echo_keys);
     let interactive =
         !options.listen && options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
     if let Err(error) = host.catch_interrupts(!interactive) {
@@ -115,7 +117,9 @@ fn run(options: &Options, status: &mut u8) -> bool {
     let mut shell = Shell::new(&*host, &scripting, &mut messages, PROGRAM);
     let mut target = None;
     shell.set_json(options.json);
-    let system = match open(options, &mut session, &mut shell, &mut target) {
+    // Standard input is read by lines from one place only, and a server has none.
+    shell.set_keys_in_lines(options.listen || (options.file.is_none() && !interactive && !host.asks_for_keys()));
+    let system = match open(options, &mut session, &mut shell, &host, &mut target) {
         Ok(Opened::Ready(system)) => system,
         Ok(Opened::Listed) => return true,
         // What failed as a command was reported as one.
@@ -210,6 +214,7 @@ fn open(
     options: &Options,
     session: &mut Session,
     shell: &mut Shell,
+    host: &RealHost,
     target: &mut Option<Target>,
 ) -> Result<Opened, Option<Error>> {
     let mut prepared = Vec::new();
@@ -250,7 +255,7 @@ fn open(
     }
     command(shell, session, &[b"launch".to_vec()])?;
     let system = match options.inspect {
-        true => Some(inspect(options, session)?),
+        true => Some(inspect(options, session, host)?),
         false => None,
     };
     for (index, new) in &prepared {
@@ -313,9 +318,15 @@ fn command(shell: &mut Shell, session: &mut Session, words: &[Vec<u8>]) -> Resul
 }
 
 /// `-i`: exactly one system is mounted; answers its name.
-fn inspect(options: &Options, session: &mut Session) -> Result<String> {
+fn inspect(options: &Options, session: &mut Session, host: &RealHost) -> Result<String> {
+    let closed = keys::open_volumes(options, session, host)?;
+    keys::tell_closed(&closed);
     let mut roots = session.inspect()?;
     let root = match roots.len() {
+        0 if !closed.is_empty() => {
+            let words = "no operating system was found outside of encrypted volumes";
+            return Err(Error::usage(words).hint("give their keys with --key"));
+        }
         0 => {
             return Err(Error::usage("no operating system was found on this disk")
                 .hint("leave out -i, look with 'run' and 'list-filesystems', and mount by hand with -m or 'mount'"));

@@ -2,6 +2,7 @@
 
 mod edit;
 mod folder;
+mod key;
 mod output;
 mod sandbox;
 mod tree;
@@ -43,6 +44,10 @@ pub struct RealHost {
     /// What `setenv` and `unsetenv` changed.
     variables: RefCell<BTreeMap<String, Option<String>>>,
     sandbox: Sandbox,
+    /// Passphrases are lines of standard input even if there is a terminal.
+    keys_from_stdin: Cell<bool>,
+    /// Passphrases show while they are typed.
+    echo_keys: Cell<bool>,
 }
 
 impl RealHost {
@@ -59,6 +64,8 @@ impl RealHost {
             scratch: RefCell::default(),
             variables: RefCell::default(),
             sandbox: Sandbox::default(),
+            keys_from_stdin: Cell::new(false),
+            echo_keys: Cell::new(false),
         }
     }
 
@@ -68,6 +75,17 @@ impl RealHost {
     /// A path that is not there.
     pub fn confine<'a>(&self, open: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         self.sandbox.confine(open)
+    }
+
+    /// `--keys-from-stdin` and `--echo-keys`.
+    pub fn set_keys(&self, from_stdin: bool, echo: bool) {
+        self.keys_from_stdin.set(from_stdin);
+        self.echo_keys.set(echo);
+    }
+
+    /// Whether somebody at a terminal is asked for passphrases.
+    pub fn asks_for_keys(&self) -> bool {
+        !self.keys_from_stdin.get() && key::terminal().is_some()
     }
 
     /// Makes Ctrl-C stop the running command instead of the program. With `twice` a second one before anybody has
@@ -140,6 +158,17 @@ impl RealHost {
 /// The host's.
 pub fn standard_input() -> Result<File> {
     Ok(File::from(std::io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// The first line of a reader without its newline, if it has no more than `most` bytes.
+///
+/// # Errors
+/// The reader's.
+pub fn first_line(reader: impl Read, most: u64) -> Result<Vec<u8>> {
+    let mut line = Vec::new();
+    reader.take(most).read_to_end(&mut line)?;
+    line.truncate(memchr::memchr(b'\n', &line).unwrap_or(line.len()));
+    Ok(line)
 }
 
 impl Host for RealHost {
@@ -311,6 +340,13 @@ impl LineHost for RealHost {
 
     fn output_is_terminal(&self) -> bool {
         self.output_is_terminal && !self.output.is_pipe()
+    }
+
+    fn key(&self, name: &str) -> Result<Vec<u8>> {
+        match key::terminal().filter(|_| !self.keys_from_stdin.get()) {
+            Some(terminal) => key::ask(&terminal, name, self.echo_keys.get()),
+            None => key::line(&mut standard_input()?),
+        }
     }
 
     fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>> {

@@ -26,9 +26,14 @@ pub fn to_arg(param: &Param, value: Dynamic) -> Result<Arg> {
             Arg::Int(value.as_int().map_err(|found| wrong(param, "an integer", found))?)
         }
         // Device names are resolved in the gate.
-        Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::List => {
-            Arg::Bytes(bytes(param, value)?)
-        }
+        Kind::Text
+        | Kind::Bytes
+        | Kind::Device
+        | Kind::Mountable
+        | Kind::DeviceOrPath
+        | Kind::Command
+        | Kind::List
+        | Kind::Key => Arg::Bytes(bytes(param, value)?),
     })
 }
 
@@ -93,6 +98,7 @@ fn usual_mode(mode: i64) -> bool {
 /// An argument as `changes` shows it: as a word of a line, long ones cut.
 pub fn short(param: &Param, value: &Dynamic) -> String {
     let text = match (param.kind, value.as_int()) {
+        (Kind::Key, _) => "***".to_string(),
         (Kind::Mode | Kind::ModeChange, Ok(mode)) => format!("0{mode:o}"),
         _ if value.is_blob() => "(bytes)".to_string(),
         _ => without_secret(quoted(value.to_string().as_bytes())),

@@ -18,6 +18,7 @@ impl Session {
             old.attach(Box::new(Committed(disk.stage.clone())), add);
         }
         old.launch()?;
+        old.map_as(self);
         for mount in self.guest.mounts() {
             // What is new has no committed state.
             let _ = old.mount(&mount.device, &mount.mountpoint, true);

@@ -16,6 +16,14 @@ pub(super) fn overlap(a: &Place, b: &Place) -> bool {
     a.iter().any(|(disk, one)| b.iter().any(|(other, two)| disk == other && one.start < two.end && two.start < one.end))
 }
 
+/// A range of the bytes of a device. What is in several pieces is taken as a whole: the answer is for overlaps.
+pub(super) fn within(place: &Place, range: &Range<u64>) -> Place {
+    match place.as_slice() {
+        [(disk, whole)] => vec![(*disk, whole.start + range.start..whole.start + range.end)],
+        _ => place.clone(),
+    }
+}
+
 /// The name of a logical volume: `/dev/VG/LV`.
 pub fn volume_name(group: &str, volume: &str) -> String {
     format!("/dev/{group}/{volume}")
@@ -103,9 +111,7 @@ impl Session {
         let mut place = Vec::new();
         for (pv, range) in opened.places {
             let pv = lvm.physical.get(pv).ok_or(Kind::Internal)?;
-            for (disk, whole) in self.place(&pv.name)? {
-                place.push((disk, whole.start + range.start..whole.start + range.end));
-            }
+            place.extend(within(&self.place(&pv.name)?, &range));
         }
         Ok(place)
     }

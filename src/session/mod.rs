@@ -3,6 +3,7 @@
 mod committed;
 mod inspection;
 mod logged;
+mod luks;
 mod lvm;
 mod mountpoints;
 mod settings;
@@ -24,6 +25,7 @@ use crate::stage::{Savepoint, Stage, StageOptions};
 use crate::volume::lvm::Lvm;
 
 pub use inspection::Root;
+pub use luks::{Encrypted, OpenVolume};
 pub use lvm::volume_name;
 pub use settings::Settings;
 
@@ -98,6 +100,8 @@ pub struct Session {
     tables: volumes::Tables,
     /// Physical volumes, groups and logical volumes that were found; forgotten whenever a disk may have changed.
     groups: RefCell<Option<Arc<Lvm>>>,
+    /// Encrypted volumes that were opened, by their names below /dev/mapper.
+    mappings: BTreeMap<String, luks::Mapping>,
     /// Where on its disks the device of each open file system was when it was opened.
     opened: BTreeMap<String, lvm::Place>,
     steps: Vec<Step>,

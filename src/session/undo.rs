@@ -59,6 +59,7 @@ impl Session {
     /// After disks went back: no cache survives, nor do file systems on partitions that moved or went.
     fn read_anew(&mut self) {
         self.forget_layout();
+        self.close_lost_volumes();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
         for device in open.into_iter().filter(|device| !Session::is_memory_root(device)) {
             let moved = match self.place(&device) {

@@ -150,6 +150,9 @@ impl Session {
             return Ok(format!("{SUBVOLUME}{device}/{path}"));
         }
         let Some(rest) = name.strip_prefix("/dev/") else { return missing() };
+        if self.mapping(name).is_some() {
+            return Ok(name.to_string());
+        }
         let found = match rest.strip_prefix("disk/") {
             None => parse(rest),
             Some(link) => {
@@ -246,15 +249,16 @@ impl Session {
         }
     }
 
-    /// What can hold a file system: disks without partitions, then partitions without the extended ones, then
-    /// logical volumes.
-    fn volumes(&self) -> Result<Vec<String>> {
+    /// What can hold a file system: disks without partitions, then partitions without the extended ones, then opened
+    /// encrypted volumes, then logical volumes.
+    pub(super) fn volumes(&self) -> Result<Vec<String>> {
         let mut names = self.blocks()?;
         names.extend(self.logical_volumes()?);
         Ok(names)
     }
 
-    /// What can hold a physical volume: disks without partitions, then partitions without the extended ones.
+    /// What can hold a physical volume: disks without partitions, then partitions without the extended ones, then opened
+    /// encrypted volumes.
     pub(super) fn blocks(&self) -> Result<Vec<String>> {
         let (mut disks, mut partitions) = (Vec::new(), Vec::new());
         for index in 0..self.disks.len() {
@@ -266,6 +270,7 @@ impl Session {
             partitions.extend(all.iter().filter(|p| p.role != Role::Extended).map(|p| format!("{name}{}", p.number)));
         }
         disks.append(&mut partitions);
+        disks.extend(self.mapped_devices());
         Ok(disks)
     }
 
@@ -308,7 +313,7 @@ impl Session {
     }
 
     /// Whether a device, or the disk that it lies on, was set read-only.
-    fn is_locked(&self, name: &str) -> bool {
+    pub(super) fn is_locked(&self, name: &str) -> bool {
         self.locked.iter().any(|locked| {
             let rest = name.strip_prefix(locked.as_str());
             rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
@@ -320,9 +325,10 @@ impl Session {
         if let Some((device, _)) = self.split_subvolume(name) {
             return self.place(&device);
         }
-        match self.is_logical(name) {
-            true => self.logical_place(name),
-            false => Ok(vec![self.range(name)?]),
+        match self.mapped_place(name) {
+            Some(place) => Ok(place),
+            None if self.is_logical(name) => self.logical_place(name),
+            None => Ok(vec![self.range(name)?]),
         }
     }
 
@@ -359,6 +365,9 @@ impl Session {
         if let Some((device, _)) = self.split_subvolume(name) {
             return self.device(&device);
         }
+        if let Some(device) = self.mapped_device(name) {
+            return Ok(device);
+        }
         if self.is_logical(name) {
             let device = self.logical_device(name)?;
             return Ok(if self.is_locked(name) { Arc::new(ReadOnly(device)) } else { device });
@@ -388,7 +397,7 @@ impl Session {
     }
 
     /// As [`Session::identify`]; nothing is known of a logical volume that cannot be opened.
-    fn look_at(&self, device: &str) -> Result<Option<Identity>> {
+    pub(super) fn look_at(&self, device: &str) -> Result<Option<Identity>> {
         match self.identify(device) {
             Err(e) if self.is_logical(device) && matches!(e.kind(), Kind::Unsupported | Kind::Corrupt) => Ok(None),
             answer => answer,
@@ -396,12 +405,12 @@ impl Session {
     }
 
     /// `list-filesystems`: device and type (`unknown` where nothing is known), disks without partitions first,
-    /// then partitions in device order, then logical volumes. Members of LVM or RAID and encrypted volumes are no file systems.
+    /// then partitions in device order, then opened encrypted volumes, then logical volumes. Members of LVM or RAID and encrypted volumes are no file systems.
     pub fn file_systems(&self) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for device in self.volumes()? {
             let fs_type = self.look_at(&device)?.map_or_else(|| "unknown".to_string(), |i| i.fs_type);
-            if fs_type.ends_with("_member") || fs_type == "crypto_LUKS" {
+            if fs_type.ends_with("_member") || fs_type == super::luks::ENCRYPTED {
                 continue;
             }
             let subvolumes = if fs_type == "btrfs" { self.subvolumes(&device) } else { Vec::new() };
@@ -454,9 +463,10 @@ impl Session {
     /// Before a whole device is rewritten: closes what is open on it.
     ///
     /// # Errors
-    /// `Kind::Busy` if it, a partition of it or a logical volume on it is mounted.
+    /// `Kind::Busy` if it, a partition of it or a logical volume on it is mounted, or an encrypted volume on it is open.
     pub fn release(&mut self, device: &str) -> Result<()> {
         let name = self.canonical(device)?;
+        self.check_unopened(&name)?;
         // A logical volume that cannot be opened is not open.
         let place = self.place(&name).unwrap_or_default();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();

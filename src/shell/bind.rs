@@ -9,8 +9,19 @@ use super::{lex, usage};
 use crate::base::{GuestPathBuf, size};
 use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Param};
 
-/// Reads the lines of a heredoc up to its end marker.
-pub type Heredoc<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Failure>;
+/// Where arguments come from that are no words of the line.
+pub trait Sources {
+    /// The lines of a heredoc up to its end marker.
+    ///
+    /// # Errors
+    /// No such marker.
+    fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure>;
+    /// A passphrase, asked for by the parameter's name.
+    ///
+    /// # Errors
+    /// Nobody gives one.
+    fn key(&mut self, name: &str) -> Result<Vec<u8>, Failure>;
+}
 
 /// Reads words as the arguments of a command. `typed` is the command's name as the user wrote it.
 ///
@@ -21,7 +32,7 @@ pub fn bind(
     command: &'static Command,
     typed: &str,
     words: Vec<Vec<u8>>,
-    heredoc: Heredoc<'_>,
+    sources: &mut dyn Sources,
 ) -> Result<Args, Failure> {
     let params = command.params;
     let split = split(params, &words).ok_or_else(|| wrong_count(command, typed))?;
@@ -31,9 +42,10 @@ pub fn bind(
         let mut taken = words.by_ref().take(*count);
         *slot = match param.need {
             Need::Optional => None,
+            _ if !param.is_word() => Some(Arg::Bytes(sources.key(param.name)?)),
             Need::Many | Need::Any => Some(Arg::List(taken.collect())),
             Need::Required | Need::Maybe => match taken.next() {
-                Some(word) => Some(value(param, typed, word, heredoc)?),
+                Some(word) => Some(value(param, typed, word, sources)?),
                 None => None,
             },
         };
@@ -47,7 +59,7 @@ pub fn bind(
             let name = param.name;
             return Err(Failure::Plain(format!("{typed}: optional argument \"{name}\" given more than once")));
         }
-        values[index] = Some(value(param, typed, text.to_vec(), heredoc)?);
+        values[index] = Some(value(param, typed, text.to_vec(), sources)?);
     }
     Ok(Args::new(params, values))
 }
@@ -69,7 +81,7 @@ struct Split {
 
 /// Deals the words out, `None` if there are too few or too many.
 fn split(params: &[Param], words: &[Vec<u8>]) -> Option<Split> {
-    let count = |need: Need| params.iter().filter(|p| p.need == need).count();
+    let count = |need: Need| params.iter().filter(|p| p.need == need && p.is_word()).count();
     let (required, many, any) = (count(Need::Required), count(Need::Many), count(Need::Any));
     let (maybe, optional) = (count(Need::Maybe), count(Need::Optional));
     let least = required + many;
@@ -87,7 +99,7 @@ fn split(params: &[Param], words: &[Vec<u8>]) -> Option<Split> {
     let counts = params
         .iter()
         .map(|param| match param.need {
-            Need::Required => 1,
+            Need::Required => usize::from(param.is_word()),
             Need::Many => 1 + std::mem::take(&mut spare),
             Need::Any => std::mem::take(&mut spare),
             Need::Maybe if spare > 0 => {
@@ -107,16 +119,16 @@ fn option<'w>(params: &[Param], word: &'w [u8]) -> Option<(usize, &'w [u8])> {
     Some((index, &word[colon + 1..]))
 }
 
-fn value(param: &Param, typed: &str, word: Vec<u8>, heredoc: Heredoc<'_>) -> Result<Arg, Failure> {
+fn value(param: &Param, typed: &str, word: Vec<u8>, sources: &mut dyn Sources) -> Result<Arg, Failure> {
     let host = |word: Vec<u8>| PathBuf::from(OsString::from_vec(word));
     Ok(match param.kind {
-        Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command => {
+        Kind::Text | Kind::Bytes | Kind::Device | Kind::Mountable | Kind::DeviceOrPath | Kind::Command | Kind::Key => {
             Arg::Bytes(word)
         }
         Kind::Path => Arg::Path(GuestPathBuf(word)),
         Kind::FileIn => match word.strip_prefix(b"-<<") {
             Some(b"") => return Err(Failure::Shell("missing end marker in -<< expression".into())),
-            Some(marker) => Arg::File(HostFile::Inline(heredoc(marker)?)),
+            Some(marker) => Arg::File(HostFile::Inline(sources.heredoc(marker)?)),
             None if word == b"-" => Arg::File(HostFile::Standard),
             None => Arg::File(HostFile::Path(host(word))),
         },
@@ -187,6 +199,25 @@ mod tests {
         }
     }
 
+    /// Sources for tests: a heredoc is its marker, a key its name.
+    struct Given;
+
+    impl Sources for Given {
+        fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+            Ok([marker, b"!"].concat())
+        }
+
+        fn key(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
+            Ok(format!("the {name}").into_bytes())
+        }
+    }
+
+    static OPEN: Command = command(&[
+        param("device", Kind::Text, Need::Required),
+        param("key", Kind::Key, Need::Required),
+        param("name", Kind::Text, Need::Required),
+        param("readonly", Kind::Bool, Need::Optional),
+    ]);
     static COPY: Command = command(&[
         param("local", Kind::HostPath, Need::Many),
         param("dir", Kind::Path, Need::Required),
@@ -202,7 +233,7 @@ mod tests {
 
     fn bound(command: &'static Command, words: &[&str]) -> Result<Args, String> {
         let words = words.iter().map(|w| w.as_bytes().to_vec()).collect();
-        bind(command, "typed", words, &mut |marker| Ok([marker, b"!"].concat())).map_err(|failure| match failure {
+        bind(command, "typed", words, &mut Given).map_err(|failure| match failure {
             Failure::Plain(text) => text,
             Failure::Shell(text) => format!("imgsh: {text}"),
             other => panic!("{other:?}"),
@@ -220,6 +251,19 @@ mod tests {
         assert_eq!(bound(&PAGER, &["a", "c"]).unwrap().text("b"), "c");
         assert!(bound(&PAGER, &["a", "b", "c"]).is_err());
         assert!(bound(&PAGER, &[]).is_err());
+    }
+
+    #[test]
+    fn keys_are_no_words() {
+        let args = bound(&OPEN, &["d", "n", "readonly:yes"]).unwrap();
+        assert_eq!(
+            (args.text("device"), args.text("key"), args.text("name")),
+            ("d".into(), "the key".into(), "n".into())
+        );
+        assert!(args.bool("readonly"));
+        let unknown = bound(&OPEN, &["d", "secret", "n"]).unwrap_err();
+        assert!(unknown.contains("unknown optional argument \"n\""), "{unknown}");
+        assert!(bound(&OPEN, &["d"]).unwrap_err().contains("usage: a-command device name [readonly:true|false]\n"));
     }
 
     #[test]

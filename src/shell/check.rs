@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::bind::Sources;
 use super::lex::{self, Statement};
 use super::lines::{self, Lines};
 use super::report::Failure;
@@ -45,6 +46,19 @@ pub fn script(text: &[u8], before: Before) -> Vec<Finding> {
         }
     }
     check.findings
+}
+
+/// What a script holds for its commands; keys come from elsewhere.
+struct Script<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl Sources for Script<'_> {
+    fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+        lines::heredoc(self.0, marker)
+    }
+
+    fn key(&mut self, _: &str) -> Result<Vec<u8>, Failure> {
+        Ok(Vec::new())
+    }
 }
 
 struct Check {
@@ -92,8 +106,7 @@ impl Check {
             return true;
         };
         self.modes(command, &words);
-        let mut heredoc = |marker: &[u8]| lines::heredoc(lines, marker);
-        if let Err(failure) = bind::bind(command, &typed, words.clone(), &mut heredoc) {
+        if let Err(failure) = bind::bind(command, &typed, words.clone(), &mut Script(lines)) {
             let message = match failure {
                 Failure::Plain(text) | Failure::Shell(text) => text.lines().take(2).collect::<Vec<_>>().join("; "),
                 _ => "this cannot be read".to_string(),
@@ -118,7 +131,7 @@ impl Check {
 
     /// A mode that was meant to be octal.
     fn modes(&mut self, command: &Command, words: &[Vec<u8>]) {
-        let plain = command.params.iter().filter(|p| p.need == Need::Required);
+        let plain = command.params.iter().filter(|p| p.need == Need::Required && p.is_word());
         for (param, word) in plain.zip(words) {
             let octal = word.iter().all(|b| matches!(b, b'0'..=b'7')) && word.len() >= 3 && !word.starts_with(b"0");
             if matches!(param.kind, Kind::Mode | Kind::ModeChange) && octal {

@@ -108,7 +108,7 @@ fn arguments(session: &Session, host: HostFolder<'_>, words: &[Word], last: &Wor
 
 /// The parameters that word number `index` may be for.
 fn possible(command: &Command, index: usize) -> Vec<&'static Param> {
-    let positional: Vec<&Param> = command.params.iter().filter(|p| p.need != Need::Optional).collect();
+    let positional: Vec<&Param> = command.params.iter().filter(|p| p.need != Need::Optional && p.is_word()).collect();
     let repeated = positional.iter().position(|p| matches!(p.need, Need::Many | Need::Any));
     let mut params: Vec<&Param> = match repeated {
         // From the repeated one on, a word may be one more of it or already one of those that follow.
@@ -156,6 +156,7 @@ fn of_kind(session: &Session, host: HostFolder<'_>, kind: Kind, last: &Word, fou
         Kind::Text
         | Kind::Bytes
         | Kind::List
+        | Kind::Key
         | Kind::Int
         | Kind::Int64
         | Kind::Mode
@@ -182,7 +183,7 @@ fn command_names(last: &Word, found: &mut Vec<Candidate>) {
 fn devices(session: &Session, last: &Word, found: &mut Vec<Candidate>) {
     // Whoever has no devices yet gets no candidates.
     let names = session.devices().into_iter().chain(session.partitions().unwrap_or_default());
-    let names: Vec<String> = names.collect();
+    let names: Vec<String> = names.chain(session.mapped_devices()).collect();
     if last.text.is_empty() || last.text.starts_with("/d") {
         plain(names.iter().map(String::as_str), last, found);
     }

@@ -62,6 +62,15 @@ pub fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure>
     Err(Failure::Shell(format!("end of input reached without finding '{marker}'")))
 }
 
+/// A passphrase: the next line.
+///
+/// # Errors
+/// Lines that have ended.
+pub fn key(lines: &mut dyn Lines) -> Result<Vec<u8>, Failure> {
+    let line = lines.next().map_err(Failure::shell)?;
+    line.ok_or_else(|| Failure::Shell("end of input reached where a key or passphrase must be".into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

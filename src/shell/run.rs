@@ -28,12 +28,34 @@ pub trait LineHost: Host {
     fn flush(&self) -> Result<()>;
     /// Whether standard output, as it is now, is a terminal.
     fn output_is_terminal(&self) -> bool;
+    /// Asks for a passphrase on the terminal, which does not show it; without a terminal it is a line of standard input.
+    fn key(&self, name: &str) -> Result<Vec<u8>>;
     /// The home folder of a user, or of the caller.
     fn home(&self, user: Option<&[u8]>) -> Option<Vec<u8>>;
     /// Runs the script of an event handler, with the event's name in its environment.
     fn handle_event(&self, script: &str, event: &str, arguments: &[String]) -> Result<()>;
     /// The host as commands see it.
     fn for_commands(&self) -> &dyn Host;
+}
+
+/// What belongs to a command and is no word of its line.
+struct Given<'a> {
+    lines: &'a mut dyn Lines,
+    /// Who asks for keys; without it they are lines.
+    keys: Option<&'a dyn LineHost>,
+}
+
+impl bind::Sources for Given<'_> {
+    fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+        lines::heredoc(self.lines, marker)
+    }
+
+    fn key(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
+        match self.keys {
+            Some(host) => host.key(name).map_err(Failure::shell),
+            None => lines::key(self.lines),
+        }
+    }
 }
 
 /// Runs functions of the script library, for commands that are written there.
@@ -63,6 +85,7 @@ pub struct Shell<'a> {
     any_command: bool,
     pub(super) events: Handlers,
     json: bool,
+    keys_in_lines: bool,
 }
 
 impl<'a> Shell<'a> {
@@ -74,12 +97,27 @@ impl<'a> Shell<'a> {
         program: &'a str,
     ) -> Self {
         let place = Place::Prompt;
-        Shell { host, library, messages, program, place, any_command: false, events: Handlers::default(), json: false }
+        Shell {
+            host,
+            library,
+            messages,
+            program,
+            place,
+            any_command: false,
+            events: Handlers::default(),
+            json: false,
+            keys_in_lines: false,
+        }
     }
 
     /// Answers and failures as JSON from now on.
     pub fn set_json(&mut self, json: bool) {
         self.json = json;
+    }
+
+    /// Keys are the lines behind the commands that want them: those lines are standard input, or a client's.
+    pub fn set_keys_in_lines(&mut self, keys_in_lines: bool) {
+        self.keys_in_lines = keys_in_lines;
     }
 
     /// Where the next lines come from, for messages.
@@ -249,7 +287,8 @@ impl<'a> Shell<'a> {
             });
         };
         let label = label(&typed, &words);
-        let args = bind::bind(command, &typed, words, &mut |marker| lines::heredoc(lines, marker))?;
+        let mut sources = Given { lines, keys: (!self.keys_in_lines).then_some(self.host) };
+        let args = bind::bind(command, &typed, words, &mut sources)?;
         let value = self.call(session, command, &args, &label)?;
         match value {
             Value::Control(control) => self.control(session, command, control, lines),

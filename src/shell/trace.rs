@@ -2,7 +2,7 @@
 
 use super::wording;
 use crate::base::{printable, without_secret};
-use crate::command::{Arg, Args, Command, HostFile, Need, Value};
+use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Value};
 
 /// `libguestfs: trace: NAME ARG...`
 pub fn call(command: &Command, args: &Args) -> String {
@@ -14,7 +14,7 @@ pub fn call(command: &Command, args: &Args) -> String {
             line.push_str(param.name);
             line.push(':');
         }
-        line.push_str(&argument(arg));
+        line.push_str(&if param.kind == Kind::Key { "***".to_string() } else { argument(arg) });
     }
     line
 }

@@ -132,6 +132,9 @@ impl BlockDevice for Mapped {
         self.may_write()?;
         self.visit(range, true, &mut |(device, range, _)| device.zero(range))
     }
+    fn holes(&self) -> bool {
+        self.devices().all(|device| device.holes())
+    }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         // Whole legs of a stripe are asked, not each turn: a "no" too many costs only speed.
         self.runs.iter().filter(|run| run.range.start < range.end && range.start < run.range.end).all(|run| {

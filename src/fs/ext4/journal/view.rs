@@ -149,6 +149,9 @@ impl BlockDevice for Replayed {
     fn zero(&self, _: Range<u64>) -> Result<()> {
         self.refuse()
     }
+    fn holes(&self) -> bool {
+        self.base.holes()
+    }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         self.base.pristine_range(range)
     }

@@ -79,16 +79,20 @@ fn too_small(bytes: u64) -> Error {
 }
 
 impl Layout {
-    /// The layout for a device of `bytes` bytes.
+    /// The layout for a device of `bytes` bytes in sectors of `sector` bytes: Linux mounts no smaller blocks.
     ///
     /// # Errors
     /// `Kind::NoSpace` if it is too small, `Kind::Invalid` for impossible sizes in the options,
     /// `Kind::Unsupported` for sizes that are not handled.
-    pub fn new(bytes: u64, options: &MakeOptions, features: &Features) -> Result<Self> {
+    pub fn new(bytes: u64, sector: u32, options: &MakeOptions, features: &Features) -> Result<Self> {
         let (usual, ratio) = usage(bytes);
-        let block_size = options.block_size.map_or(usual, u64::from);
+        let block_size = options.block_size.map_or(usual.max(sector.into()), u64::from);
         if !matches!(block_size, 1024 | 2048 | 4096) {
             return Err(Error::unsupported(format!("block size {block_size}: it must be 1024, 2048 or 4096")));
+        }
+        if block_size < sector.into() {
+            let detail = format!("block size {block_size} is smaller than the device's sectors of {sector} bytes");
+            return Err(Error::new(Kind::Invalid, detail).hint(format!("choose the block size {sector}")));
         }
         let inode_size = options.inode_size.map_or(256, u64::from);
         if !inode_size.is_power_of_two() || inode_size < 128 || inode_size > block_size {

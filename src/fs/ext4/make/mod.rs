@@ -61,7 +61,7 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         return Err(Error::new(Kind::Invalid, detail));
     }
     let mut features = Features::new(&options.fs_type, options.features.as_deref())?;
-    let layout = Layout::new(device.len(), options, &features)?;
+    let layout = Layout::new(device.len(), device.sector(), options, &features)?;
     let journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
     if journal.is_none() {
         features.drop_journal();
