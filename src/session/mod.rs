@@ -2,6 +2,7 @@
 
 mod committed;
 mod inspection;
+mod located;
 mod lvm;
 mod mountpoints;
 mod settings;
@@ -23,6 +24,7 @@ use crate::stage::{Savepoint, Stage, StageOptions};
 use crate::volume::lvm::Lvm;
 
 pub use inspection::Root;
+pub use located::Located;
 pub use lvm::volume_name;
 pub use settings::Settings;
 
@@ -125,7 +127,8 @@ impl Session {
 
     /// Attaches a disk that is open already; `add` says how to treat it.
     pub fn attach(&mut self, disk: Box<dyn Disk>, add: AddDisk) {
-        let options = StageOptions { read_only: add.read_only, dry_run: self.options.dry_run };
+        let options =
+            StageOptions { read_only: add.read_only, dry_run: self.options.dry_run, number: self.disks.len() };
         self.disks.push(Attached { path: add.path, label: add.label, stage: Stage::new(disk, options) });
     }
 
