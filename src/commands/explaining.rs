@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::command::{
     Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Table, Value,
 };
-use crate::disk::Kept;
+use crate::disk::{Device, Kept};
 use crate::fs::{Segment, Stored};
 use crate::session::{Located, Session};
 
@@ -43,7 +43,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 /// The rows of one file as they are put together.
 struct Rows<'a> {
     session: &'a Session,
-    device: String,
+    /// The volume's name, and the volume.
+    name: String,
+    device: Device,
     /// Bytes of the file system's blocks.
     block_size: u64,
     disks: Vec<String>,
@@ -57,12 +59,13 @@ struct Rows<'a> {
 fn explain(cx: &mut Context, args: &Args) -> Result<Value> {
     let path = args.path("path");
     let session = &*cx.session;
-    let (device, segments) = session.guest.layout(&path)?;
+    let (name, segments) = session.guest.layout(&path)?;
+    let device = session.device(&name)?;
     let end = segments.last().map_or(0, |last| last.offset.saturating_add(last.len));
     let most = if args.bool("all") { ROWS_ALL } else { ROWS };
     let disks = session.devices();
     let block_size = session.guest.statvfs(&path)?.block_size.max(1);
-    let mut rows = Rows { session, device, block_size, disks, most, rows: Vec::new(), more: 0, more_from: 0 };
+    let mut rows = Rows { session, name, device, block_size, disks, most, rows: Vec::new(), more: 0, more_from: 0 };
     for segment in &segments {
         session.guest.check_interrupt()?;
         rows.add_segment(segment)?;
@@ -94,7 +97,7 @@ impl Rows<'_> {
         let session = self.session;
         let device = self.device.clone();
         let block_size = self.block_size;
-        session.locate(&device, at..at.saturating_add(len), &mut |found| {
+        session.locate(device.as_ref(), at..at.saturating_add(len), &mut |found| {
             session.guest.check_interrupt()?;
             let inside = found.at - at;
             // What is compressed is a whole: each of its rows is about all of its bytes.
@@ -145,7 +148,7 @@ impl Rows<'_> {
             ("length", Field::Int(part.len.into())),
             ("kind", text(Some(kind))),
             ("block", number(part.block)),
-            ("device", text(found.map(|_| self.device.as_str()))),
+            ("device", text(found.map(|_| self.name.as_str()))),
             ("place", number(found.map(|found| found.at))),
             ("disk", text(disk.map(String::as_str))),
             ("diskplace", number(found.map(|found| found.range.start))),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Session;
 use crate::base::{Kind, Result};
-use crate::disk::Kept;
+use crate::disk::{BlockDevice, Kept};
 
 /// A run of a device's bytes.
 #[derive(Debug)]
@@ -23,17 +23,17 @@ pub struct Located<'a> {
 }
 
 impl Session {
-    /// Calls `each` for every run of a range of a device (canonical name), in order, without gaps.
+    /// Calls `each` for every run of a range of a device of this session, in order, without gaps.
     ///
     /// # Errors
-    /// A device that is not there, a range outside of it, damaged maps of an image, what `each` says.
+    /// A range outside of the device, damaged maps of an image, what `each` says.
     pub fn locate(
         &self,
-        device: &str,
+        device: &dyn BlockDevice,
         range: Range<u64>,
         each: &mut dyn FnMut(Located<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.device(device)?.pieces(range, &mut |piece| {
+        device.pieces(range, &mut |piece| {
             let disk = piece.disk.ok_or(Kind::Internal)?;
             let stage = &self.disks.get(disk).ok_or(Kind::Internal)?.stage;
             let start = piece.range.start;
