@@ -195,3 +195,62 @@ fn archives_as_other_programs_read_and_write_them() {
         code => assert_eq!(code, Some(0), "{}", err(&judge)),
     }
 }
+
+#[test]
+fn scripts_run_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r##"
+        fn caught(line) {
+            try { run_line(line); return "nothing"; } catch (e) { return e.command + "|" + e.message + "|" + e.hint; }
+        }
+        print(run_line("echo 'a  b' \"c\\n\""));
+        write("/x", "one\n");
+        print(run_line("# a remark\n-rm /none\ncat /x\nupload -<<END /y\n1\nEND\nread-file /y"));
+        print(cat("/y"));
+        print(run_line("!echo host") + run_line("<!echo echo generated") + run_line("time echo t").contains("elapsed"));
+        print(caught("mkdir /a/b"));
+        print(caught("mkdri /a"));
+        print(caught("quit"));
+        print(caught("cat /x | wc -c"));
+        print(caught("!false"));
+        print(type_of(run_line("read-file /bytes")) + " " + type_of(run_line("touch /z")));
+        mkdir_p("/var/log");
+        write("/var/log/a", "text");
+        run_line("truncate-logs");
+        print(filesize("/var/log/a"));
+        run_line("undo");
+        print(filesize("/var/log/a"));
+    "##;
+    fs::write(folder.path().join("lines.rhai"), script).unwrap();
+    let make =
+        "disk-create d.img raw 32M\nadd d.img\nrun\nmkfs ext4 /dev/sda\nmount /dev/sda /\nwrite /bytes \"\\xff\"\n";
+    assert!(imgsh(folder.path(), &[], make).status.success());
+    let done = imgsh(folder.path(), &["-a", "d.img", "-m", "/dev/sda", "lines.rhai"], "");
+    let wanted = [
+        "a  b c\n\n\n",
+        "one\n\n1\n\n",
+        "1\n\n",
+        "host\ngenerated\ntrue\n",
+        "mkdir|/a/b: No such file or directory|\n",
+        "run_line|mkdri: unknown command\n  hint: did you mean mkdir?|\n",
+        "run_line|quit means nothing in a script|return ends a function, throw a script\n",
+        "run_line|a pipe in run_line: leave it out and work on the answer in the script|\n",
+        "run_line|the host command failed|\n",
+        "blob string\n0\n4\n",
+    ];
+    assert_eq!(out(&done), wanted.concat(), "{}", err(&done));
+}
+
+#[test]
+fn lines_in_scripts_in_lines_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let again = "run_line(\"vtorque-check profile:site.rhai\");";
+    fs::write(folder.path().join("site.rhai"), format!("fn checks(about, results) {{ {again} results }}")).unwrap();
+    fs::write(folder.path().join("go.rhai"), again).unwrap();
+    let make = "disk-create d.img raw 32M\nadd d.img\nrun\nmkfs ext4 /dev/sda\nmount /dev/sda /\nmkdir /etc\n\
+                write /etc/os-release ID=debian\n";
+    assert!(imgsh(folder.path(), &[], make).status.success());
+    let done = imgsh(folder.path(), &["-a", "d.img", "-m", "/dev/sda", "go.rhai"], "");
+    assert_eq!(done.status.code(), Some(1), "{}", err(&done));
+    assert!(err(&done).contains("nested more than"), "{}", err(&done));
+}

@@ -115,3 +115,41 @@ fn maps_and_status() {
     let shown = world.good(&["-f", "many.gfs"]);
     assert!(shown.contains("# /dev/sda40") && shown.contains("z /dev/sda35"), "{shown}");
 }
+
+/// Two images of the same tree with other numbers, times, formats and partitions: only what differs is told.
+#[test]
+fn differences_between_images() {
+    let world = World::new();
+    let tree = "mkdir-p /etc/deep\nwrite /etc/os-release \"ID=debian\\nPRETTY_NAME=\\\"Debian 12\\\"\\n\"\nmkdir-p /usr/bin\nwrite /etc/a one\n\
+                write /etc/deep/b \"two\\nlines\\n\"\nln-s a /etc/l\nmkdir-p /var/lib/dpkg\nwrite /var/lib/dpkg/status \"\"\nmkdir /bin\n";
+    let part = "part-add /dev/sda p";
+    let first = format!("run\npart-init /dev/sda mbr\n{part} 2048 -1\nmkfs ext4 /dev/sda1\nmount /dev/sda1 /\n{tree}");
+    // Nodes with other numbers, and a root elsewhere.
+    let second = format!(
+        "run\npart-init /dev/sda gpt\n{part} 2048 22527\n{part} 22528 -34\nmkfs vfat /dev/sda1\nmkfs ext4 /dev/sda2 blocksize:1024\n\
+         mount /dev/sda2 /\nmkdir /tmp\nwrite /tmp/x y\nrm-rf /tmp\n{tree}utimens /etc/a 1 0 1 0\n"
+    );
+    for (image, format, lines) in [("a.raw", "raw", &first), ("b.qcow2", "qcow2", &second)] {
+        world.good(&["disk-create", image, format, "64M"]);
+        fs::write(world.path("make.gfs"), lines).unwrap();
+        world.good(&["-a", image, "-f", "make.gfs"]);
+    }
+    let diff = |lines: &str| {
+        fs::write(world.path("diff.gfs"), format!("{lines}diff-image b.qcow2\n")).unwrap();
+        world.good(&["--dry-run", "-a", "a.raw", "-i", "-f", "diff.gfs"])
+    };
+    assert_eq!(diff("").trim_end(), "");
+    let changes = "chmod 0600 /etc/a\nchown 5 6 /etc/deep\nwrite /etc/deep/b \"two\\nwords\\n\"\nln-sf b /etc/l\nrmdir /bin\n\
+                   mkdir /new\ntouch /new/f\nlsetxattr user.x y 1 /etc/os-release\n";
+    let wanted = "D /bin\nM /etc/a (mode 0644 -> 0600)\nM /etc/deep (owner 0:0 -> 5:6)\nM /etc/deep/b (content)\n\
+                  --- /etc/deep/b\n+++ /etc/deep/b\n@@ -1,2 +1,2 @@\n two\n-lines\n+words\nM /etc/l (link a -> b)\n\
+                  M /etc/os-release (extended attributes)\nA /new\nA /new/f";
+    assert_eq!(diff(changes).trim_end(), wanted);
+    // The devices of the same names, where no operating system is meant.
+    world.good(&["disk-convert", "a.raw", "c.qcow2", "qcow2"]);
+    let by_name = world.good(&["--ro", "-a", "a.raw", "-m", "/dev/sda1", "diff-image", "c.qcow2", "/etc"]);
+    assert_eq!(by_name.trim_end(), "");
+    world.good(&["disk-create", "empty.raw", "raw", "1M"]);
+    let wrong = world.imgsh(&["--ro", "-a", "a.raw", "-i", "diff-image", "empty.raw"]);
+    assert!(text(&wrong.stderr).contains("0 operating systems were found in it"), "{}", text(&wrong.stderr));
+}

@@ -9,7 +9,7 @@ pub mod value;
 pub use args::{Arg, Args, HostFile};
 pub use host::Host;
 pub use reference::reference;
-pub use value::{Control, Field, Record, Value};
+pub use value::{Control, Field, Record, Table, Value};
 
 use std::fmt::Write;
 
@@ -185,6 +185,8 @@ pub enum Returns {
     Struct,
     /// `[n] = { ... }` blocks.
     Structs,
+    /// Aligned columns.
+    Table,
     /// Raw bytes.
     Bytes,
     /// A request to the shell.

@@ -23,6 +23,8 @@ pub enum Value {
     Struct(Record),
     /// Records.
     Structs(Vec<Record>),
+    /// Records that people read as a table.
+    Table(Table),
     /// Raw bytes.
     Bytes(Vec<u8>),
     /// A request to whoever runs the lines.
@@ -32,6 +34,17 @@ pub enum Value {
 /// A record: field names and values in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record(pub Vec<(&'static str, Field)>);
+
+/// Records with the same fields, a row each.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// The rows.
+    pub rows: Vec<Record>,
+    /// What stands below the table, for people only.
+    pub note: Option<String>,
+    /// Printed as JSON whatever the shell prints else.
+    pub json: bool,
+}
 
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +57,8 @@ pub enum Field {
     Bytes(Vec<u8>),
     /// One character.
     Char(char),
+    /// What this record does not have: nothing in a table, `()` in a script, `null` in JSON.
+    Nothing,
     /// A percentage, `-1` and missing print as nothing.
     Percent(Option<f64>),
 }

@@ -1,14 +1,16 @@
-//! `diff`: the staged state of the mounted guest against the committed one.
+//! `diff`: the staged state of the mounted guest against the committed one; `diff-image`: against another image.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::time::Duration;
 
-use crate::base::{GuestPathBuf, Result};
+use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
+use crate::disk::Format;
 use crate::fs::{FileType, Metadata};
 use crate::guest::Guest;
+use crate::session::{AddDisk, Session, SessionOptions};
 
 /// Longest file whose lines are compared, in bytes.
 const TEXT_LIMIT: u64 = 256 << 10;
@@ -17,7 +19,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes that two files are compared by.
 const STEP: usize = 64 << 10;
 
-pub(super) const COMMANDS: &[Command] = &[Command {
+pub(super) const COMMANDS: &[Command] = &[DIFF, DIFF_IMAGE];
+
+const DIFF: Command = Command {
     name: "diff",
     aliases: &[],
     summary: "what differs between the staged and the committed state",
@@ -33,27 +37,110 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         output: "A /d\nM /motd (mode 0644 -> 0600, size 8 -> 6)\n--- /motd\n+++ /motd\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n",
     }],
     run: diff,
-}];
+};
 
-fn diff(cx: &mut Context, args: &Args) -> Result<Value> {
-    let top = match args.get("path") {
+const DIFF_IMAGE: Command = Command {
+    name: "diff-image",
+    aliases: &[],
+    summary: "what differs between another image and the mounted guest",
+    help: "As `diff`, from the state in the image FILENAME to what is mounted here, staged changes with it: A is only here, D only there, M in \
+           both and different in type, mode, owner, device numbers, extended attributes, link or content, which is read; times are not \
+           compared. If the root here is that of an operating system, the only one in the other image is mounted there as its fstab says; \
+           else the devices of the same names are mounted there as they are here. The other image is only read. `format` is raw or qcow2, \
+           `text:false` leaves the lines of texts out.",
+    params: &[
+        Param::required("filename", Kind::HostPath),
+        Param::maybe("path", Kind::Path),
+        Param::optional("format", Kind::Text),
+        Param::optional("text", Kind::Bool),
+    ],
+    returns: Returns::Text,
+    effect: Effect::Reads,
+    examples: &[Example {
+        setup: Setup::Ext4,
+        lines: "write /motd \"one\\n\"\nsync\n!cp disk.img old.img\nwrite /motd \"two\\n\"\nrmdir /lost+found\ndiff-image old.img\n",
+        output: "D /lost+found\nM /motd (content)\n--- /motd\n+++ /motd\n@@ -1 +1 @@\n-one\n+two\n",
+    }],
+    run: diff_image,
+};
+
+/// How two guests are compared.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// The lines that differ in texts are wanted.
+    text: bool,
+    /// A node that has the same number, size and times is the same: so only for two states of one image.
+    trusting: bool,
+}
+
+fn top_of(args: &Args) -> GuestPathBuf {
+    match args.get("path") {
         Some(_) => args.path("path"),
         None => GuestPathBuf::root(),
-    };
-    let text = args.get("text").is_none() || args.bool("text");
+    }
+}
+
+fn wants_text(args: &Args) -> bool {
+    args.get("text").is_none() || args.bool("text")
+}
+
+fn diff(cx: &mut Context, args: &Args) -> Result<Value> {
     if cx.session.steps().is_empty() {
         return Ok(Value::text(""));
     }
     let committed = cx.session.committed()?;
-    let (old, new) = (&committed.guest, &cx.session.guest);
-    let mut before = nodes(old, &top)?;
+    let manner = Manner { text: wants_text(args), trusting: true };
+    compare(&committed.guest, &cx.session.guest, &top_of(args), manner)
+}
+
+fn diff_image(cx: &mut Context, args: &Args) -> Result<Value> {
+    let path = cx.host.absolute(args.host("filename"))?;
+    let format = match args.text_if("format") {
+        None => None,
+        Some(name) => {
+            Some(Format::from_name(&name).ok_or_else(|| Error::usage(format!("format '{name}' is not known")))?)
+        }
+    };
+    let mut other = Session::new(SessionOptions { dry_run: true });
+    other.guest.set_interrupt(cx.session.guest.interrupt_flag());
+    other.add(AddDisk { path: path.clone(), format, read_only: true, label: None })?;
+    other.launch()?;
+    other.files().try_for_each(|file| cx.host.absolute(&file).map(drop))?;
+    mount_likewise(cx.session, &mut other).map_err(|e| e.at(path.display()))?;
+    let manner = Manner { text: wants_text(args), trusting: false };
+    compare(&other.guest, &cx.session.guest, &top_of(args), manner)
+}
+
+/// Mounts in another session what is mounted in this one.
+fn mount_likewise(session: &mut Session, other: &mut Session) -> Result<()> {
+    let mounts = session.guest.mounts().to_vec();
+    let root = mounts.iter().find(|mount| mount.mountpoint == GuestPathBuf::root());
+    let Some(root) = root else {
+        return Err(Error::usage("nothing is mounted on / here").hint("mount what is to be compared, or use -i"));
+    };
+    if !session.inspect()?.iter().any(|found| found.device == root.device) {
+        return mounts.iter().try_for_each(|mount| other.mount(&mount.device, &mount.mountpoint, true));
+    }
+    match &other.inspect()?[..] {
+        [found] => {
+            // Volumes that are mounted only here show as what they hold.
+            other.mount_root(found, true)?;
+            Ok(())
+        }
+        found => Err(Error::usage(format!("{} operating systems were found in it, not one", found.len()))
+            .hint("mount devices by hand that are no operating system's root, and compare those")),
+    }
+}
+
+fn compare(old: &Guest, new: &Guest, top: &GuestPathBuf, manner: Manner) -> Result<Value> {
+    let mut before = nodes(old, top)?;
     let mut lines: Vec<(GuestPathBuf, String)> = Vec::new();
-    new.walk(&top, &mut |entry| {
-        let path = below(&top, &entry.path);
+    new.walk(top, &mut |entry| {
+        let path = below(top, &entry.path);
         match before.remove(&path) {
             None => lines.push((path.clone(), format!("A {}\n", path))),
             Some(was) => {
-                if let Some(line) = changed(old, new, &path, &was, &entry.metadata, text)? {
+                if let Some(line) = changed(old, new, &path, &was, &entry.metadata, manner)? {
                     lines.push((path, line));
                 }
             }
@@ -95,10 +182,10 @@ fn changed(
     path: &GuestPathBuf,
     was: &Metadata,
     is: &Metadata,
-    text: bool,
+    manner: Manner,
 ) -> Result<Option<String>> {
     let touched = was.changed != is.changed || was.modified != is.modified || was.inode != is.inode;
-    if was == is || (!touched && was.size == is.size) {
+    if manner.trusting && (was == is || (!touched && was.size == is.size)) {
         return Ok(None);
     }
     let mut facts = Vec::new();
@@ -131,7 +218,7 @@ fn changed(
         } else if !same {
             facts.push("content".to_string());
         }
-        if !same && text && was.size.max(is.size) <= TEXT_LIMIT {
+        if !same && manner.text && was.size.max(is.size) <= TEXT_LIMIT {
             content = text_difference(old, new, path)?;
         }
     }

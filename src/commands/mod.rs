@@ -16,6 +16,7 @@ mod editing;
 mod encryption;
 mod erasing;
 mod examining;
+mod explaining;
 mod extfs;
 mod features;
 mod filesystems;
@@ -36,7 +37,7 @@ mod names;
 mod owners;
 mod packing;
 mod partitions;
-mod pattern;
+pub(crate) mod pattern;
 mod ranges;
 mod reading;
 mod refusals;
@@ -90,6 +91,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Mounts", commands: mounts::COMMANDS },
     Group { title: "Looking", commands: looking::COMMANDS },
     Group { title: "Looking at the whole", commands: views::COMMANDS },
+    Group { title: "Where bytes are", commands: explaining::COMMANDS },
     Group { title: "Names", commands: names::COMMANDS },
     Group { title: "Reading files", commands: reading::COMMANDS },
     Group { title: "Searching", commands: grep::COMMANDS },

@@ -6,11 +6,13 @@ use crate::base::{Error, Result};
 
 /// How a pattern is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Syntax {
+pub(crate) enum Syntax {
     /// grep: `\(`, `\{`, `\|`.
     Basic,
     /// egrep: `(`, `{`, `|`.
     Extended,
+    /// As `Extended`, for texts of many lines: a line end in the pattern is one in the text.
+    WholeText,
     /// fgrep: a text.
     Fixed,
 }
@@ -19,12 +21,12 @@ pub(super) enum Syntax {
 const SIZE_LIMIT: usize = 8 << 20;
 
 /// Makes a pattern ready to be looked for.
-pub(super) fn compile(pattern: &[u8], syntax: Syntax, ignore_case: bool) -> Result<Regex> {
+pub(crate) fn compile(pattern: &[u8], syntax: Syntax, ignore_case: bool) -> Result<Regex> {
     let text = std::str::from_utf8(pattern)
         .map_err(|_| Error::usage("the pattern is no UTF-8").hint("write other bytes as a dot"))?;
     let translated = match syntax {
         Syntax::Fixed => text.split('\n').map(regex::escape).collect::<Vec<_>>().join("|"),
-        syntax => translate(text, syntax == Syntax::Extended)?,
+        syntax => translate(text, syntax)?,
     };
     // A text may hold letters outside of ASCII; the rest is bytes, as in the C locale.
     let translated = bytes_of(&translated);
@@ -54,7 +56,8 @@ fn bytes_of(text: &str) -> String {
 }
 
 /// Rewrites a POSIX pattern in the syntax of the crate `regex`.
-fn translate(pattern: &str, extended: bool) -> Result<String> {
+fn translate(pattern: &str, syntax: Syntax) -> Result<String> {
+    let extended = syntax != Syntax::Basic;
     let chars: Vec<char> = pattern.chars().collect();
     let mut out = String::new();
     let mut at = 0;
@@ -106,7 +109,7 @@ fn translate(pattern: &str, extended: bool) -> Result<String> {
                 at = end;
             }
             // Alternatives on lines of their own.
-            '\n' => {
+            '\n' if syntax != Syntax::WholeText => {
                 out.push('|');
                 now_start = true;
             }

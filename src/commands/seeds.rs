@@ -143,7 +143,7 @@ fn make_fat(cx: &Context, target: &Path, files: &[(&str, Vec<u8>)]) -> Result<()
 
 fn seed_read(cx: &mut Context, args: &Args) -> Result<Value> {
     let path = args.host("file");
-    let stage = Stage::new(open(cx, path)?, StageOptions { read_only: true, dry_run: true });
+    let stage = Stage::new(open(cx, path)?, StageOptions { read_only: true, dry_run: true, ..StageOptions::default() });
     let volume = fs::open(stage).map_err(|e| e.at(path.display()))?;
     let info = volume.info()?;
     let wanted = args.text_if("name");

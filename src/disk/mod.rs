@@ -54,10 +54,27 @@ pub trait BlockDevice: Send + Sync {
     }
     /// Whether nothing in a range is staged: what is read there is what is committed.
     fn pristine_range(&self, range: Range<u64>) -> bool;
+    /// Calls `each` for every piece of a range, in order: where it lies on the whole disk that it is read from. Of
+    /// a mirror that is the leg that is read.
+    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
+        check_bounds(range.start, range.end.saturating_sub(range.start), self.len())?;
+        each(DiskPiece { disk: None, at: range.start, range })
+    }
     /// Whether nothing in this device is staged.
     fn pristine(&self) -> bool {
         self.pristine_range(0..self.len())
     }
+}
+
+/// A piece of a device on a whole disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskPiece {
+    /// The disk's number in its session; `None` for a device that lies on no disk of a session.
+    pub disk: Option<usize>,
+    /// First byte of the device.
+    pub at: u64,
+    /// Bytes of the disk.
+    pub range: Range<u64>,
 }
 
 /// Answers `Kind::Io` unless `len` bytes at `offset` are inside a device of `size` bytes.
@@ -110,6 +127,35 @@ pub struct Run {
     pub hole: bool,
 }
 
+/// How bytes of a disk are kept in an image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// As they are, from this byte of the file on.
+    Data(u64),
+    /// From this byte of the file on, where it has a hole: they are zeros.
+    Sparse(u64),
+    /// Nowhere: they are zeros.
+    Zero,
+    /// With others in a compressed cluster.
+    Compressed {
+        /// First byte of the cluster's stream in the file.
+        at: u64,
+        /// The sectors that the stream lies in, in bytes from `at` on.
+        len: u64,
+    },
+}
+
+/// A run of a disk's bytes in its image file, or in a file behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<'a> {
+    /// Bytes of the disk.
+    pub range: Range<u64>,
+    /// The file that has or hides them: the image, one of its backing files, its data file.
+    pub file: &'a Path,
+    /// How.
+    pub kept: Kept,
+}
+
 /// A virtual disk in an image file: what a format driver implements.
 ///
 /// Opened without write permission. The first [`Disk::write_fresh`] or [`Disk::commit`] takes the write
@@ -136,6 +182,14 @@ pub trait Disk: Send + Sync {
     }
     /// The runs that cover `range`, in order, without gaps, from the format's own maps (no data is read).
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
+    /// Calls `each` for every run of `range`, in order, without gaps: where it is in the files. Maps are read, no data.
+    ///
+    /// # Errors
+    /// As [`Disk::runs`]; what `each` says; `Kind::Unsupported` for a disk that is in no file.
+    fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
+        let _ = (range, each);
+        Err(Error::unsupported(format!("where a {} disk keeps its bytes is not known", self.format())))
+    }
     /// Writes bytes that the committed state does not use, ahead of the commit. After a crash or
     /// [`Disk::abandon`] the committed state is as it was, but for these unused bytes.
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;

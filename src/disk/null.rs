@@ -1,9 +1,9 @@
 //! `/dev/null` as a disk: guestfish gives it 4096 zero bytes, for sessions that need a drive but no image.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Changes, Disk, Run, check_bounds};
+use super::{Changes, Disk, Kept, Located, Run, check_bounds};
 use crate::base::Result;
 
 /// The path that is meant.
@@ -30,6 +30,10 @@ impl Disk for Null {
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         check_bounds(range.start, range.end.saturating_sub(range.start), LEN)?;
         Ok(vec![Run { range, hole: true }])
+    }
+    fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
+        check_bounds(range.start, range.end.saturating_sub(range.start), LEN)?;
+        each(Located { range, file: Path::new(PATH), kept: Kept::Zero })
     }
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
         check_bounds(offset, data.len() as u64, LEN)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BlockDevice, Device};
+use super::{BlockDevice, Device, DiskPiece};
 use crate::base::{Kind, Result};
 
 /// Another device, read-only.
@@ -32,6 +32,9 @@ impl BlockDevice for ReadOnly {
     }
     fn holes(&self) -> bool {
         self.0.holes()
+    }
+    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
+        self.0.pieces(range, each)
     }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         self.0.pristine_range(range)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BlockDevice, Device, check_bounds};
+use super::{BlockDevice, Device, DiskPiece, check_bounds};
 use crate::base::Result;
 
 /// Bytes `start..start+len` of another device.
@@ -52,6 +52,11 @@ impl BlockDevice for Slice {
     }
     fn holes(&self) -> bool {
         self.device.holes()
+    }
+    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        let start = self.place(range.start, len)?;
+        self.device.pieces(start..start + len, &mut |piece| each(DiskPiece { at: piece.at - self.start, ..piece }))
     }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         let end = range.end.min(self.len);

@@ -138,6 +138,60 @@ pub struct Extent {
     pub hole: bool,
 }
 
+/// How a run of a file's bytes is kept on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As it is, from this byte of the device on.
+    Data(u64),
+    /// Space from this byte of the device on is set aside; it reads as zeros.
+    Unwritten(u64),
+    /// Nowhere: it reads as zeros.
+    Hole,
+    /// With the metadata of the file.
+    Inline,
+    /// Compressed.
+    Compressed {
+        /// First byte of the device.
+        at: u64,
+        /// Bytes there.
+        len: u64,
+    },
+}
+
+/// A run of a file's bytes and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// First byte of the file.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// The file system's own number of the first block (FAT: cluster), where there is one.
+    pub block: Option<u64>,
+    /// Where it is.
+    pub stored: Stored,
+}
+
+/// Fills the gaps between segments with holes and cuts the last one at the end of the file.
+pub(crate) fn covered(size: u64, segments: impl IntoIterator<Item = Segment>) -> Vec<Segment> {
+    let mut all: Vec<Segment> = Vec::new();
+    let mut at = 0;
+    let hole = |at: u64, end: u64| Segment { offset: at, len: end - at, block: None, stored: Stored::Hole };
+    for segment in segments {
+        let (start, end) = (segment.offset.min(size), segment.offset.saturating_add(segment.len).min(size));
+        if at < start {
+            all.push(hole(at, start));
+        }
+        if start < end {
+            all.push(Segment { len: end - start, ..segment });
+        }
+        at = at.max(end);
+    }
+    if at < size {
+        all.push(hole(at, size));
+    }
+    all
+}
+
 /// What a file system says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FsInfo {
@@ -234,6 +288,14 @@ pub trait FileSystem: Send {
     fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize>;
     /// Data and holes of a file, in order, covering `0..size`.
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>>;
+    /// Where the bytes of a regular file are, in order, covering `0..size`.
+    ///
+    /// # Errors
+    /// As [`FileSystem::read`]; `Kind::Unsupported` for drivers that cannot tell.
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        let _ = node;
+        Err(Error::unsupported("where this file system keeps the bytes of files cannot be told yet"))
+    }
     /// All extended attributes with full names (`user.x`, `security.selinux`), ACLs in the kernel's
     /// (version 2) form. Sorted by name.
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>>;

@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read};
 
 use super::{At, Guest, Place};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
-use crate::fs::{Extent, FileSystem, FileType, FsInfo, Metadata, NodeId};
+use crate::fs::{Extent, FileSystem, FileType, FsInfo, Metadata, NodeId, Segment};
 
 /// Largest buffer of a [`Guest::reader`].
 const CHUNK: u64 = 1 << 20;
@@ -127,6 +127,13 @@ impl Guest {
     pub fn extents(&self, path: &GuestPathBuf) -> Result<Vec<Extent>> {
         let (at, _) = self.regular(path)?;
         self.fs_of(at)?.extents(at.node).map_err(|e| e.at(path))
+    }
+
+    /// Where the bytes of a regular file are on its device, and the device's canonical name.
+    pub fn layout(&self, path: &GuestPathBuf) -> Result<(String, Vec<Segment>)> {
+        let (at, _) = self.regular(path)?;
+        let device = self.mounts.get(at.mount).ok_or(Kind::Internal)?.device.clone();
+        Ok((device, self.fs_of(at)?.layout(at.node).map_err(|e| e.at(path))?))
     }
 
     /// Extended attributes, sorted by name.

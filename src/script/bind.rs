@@ -35,6 +35,12 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
             }
         }
     }
+    let lent = shared.clone();
+    engine.register_fn("run_line", move |context: NativeCallContext, text: &str| {
+        let printed = lent.lines.run_lines(&mut lent.session.borrow_mut(), text);
+        let printed = printed.map_err(|e| error::thrown(&e.command, e.error, context.call_position()))?;
+        Ok::<_, Box<EvalAltResult>>(convert::from_bytes(printed))
+    });
     if let Some(sync) = commands::lookup("sync") {
         let shared = shared.clone();
         // The result says whether the word was already taken; it is not, in a new engine.

@@ -124,11 +124,13 @@ pub fn from_value(value: Value) -> Dynamic {
             .into(),
         Value::Struct(record) => from_record(record),
         Value::Structs(records) => records.into_iter().map(from_record).collect::<Array>().into(),
+        Value::Table(table) => table.rows.into_iter().map(from_record).collect::<Array>().into(),
         Value::Bytes(bytes) => Dynamic::from_blob(bytes),
     }
 }
 
-fn from_bytes(bytes: Vec<u8>) -> Dynamic {
+/// Bytes as a string, or as a blob where they are no UTF-8.
+pub fn from_bytes(bytes: Vec<u8>) -> Dynamic {
     match String::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(e) => Dynamic::from_blob(e.into_bytes()),
@@ -141,7 +143,7 @@ fn from_record(record: Record) -> Dynamic {
         Field::Text(bytes) | Field::Bytes(bytes) => from_bytes(bytes),
         Field::Char(c) => c.to_string().into(),
         Field::Percent(Some(p)) => Dynamic::from_float(p),
-        Field::Percent(None) => Dynamic::UNIT,
+        Field::Nothing | Field::Percent(None) => Dynamic::UNIT,
     };
     record.0.into_iter().map(|(name, value)| (name.into(), field(value))).collect::<Map>().into()
 }

@@ -6,6 +6,7 @@ mod bind;
 mod convert;
 mod error;
 mod modules;
+mod natives;
 mod yaml;
 
 use std::cell::RefCell;
@@ -25,10 +26,29 @@ const SCRIPT_LIMIT: u64 = 16 << 20;
 /// How often Ctrl-C is looked at, in Rhai operations (about every tenth of a millisecond).
 const OPERATIONS_PER_POLL: u64 = 4096;
 
+/// Runs lines of the guestfish language for `run_line`: the front end gives it, since this module knows no grammar.
+pub trait LineRunner {
+    /// Runs lines in the session that the script has; answers what they printed.
+    ///
+    /// # Errors
+    /// The first line that failed; those before it have run.
+    fn run_lines(&self, session: &mut Session, text: &str) -> Result<Vec<u8>, LineError>;
+}
+
+/// Why a line of `run_line` failed.
+#[derive(Debug)]
+pub struct LineError {
+    /// The command, `run_line` if it was none.
+    pub command: String,
+    /// What is wrong.
+    pub error: Error,
+}
+
 /// What the registered functions share: the session while a script runs, and the host.
 struct Shared {
     session: RefCell<Session>,
     host: Rc<dyn Host>,
+    lines: Rc<dyn LineRunner>,
 }
 
 /// A Rhai engine with the commands bound, and what the prompt has defined so far.
@@ -41,8 +61,8 @@ pub struct Interpreter {
 
 impl Interpreter {
     /// An engine for one host. Costs under a millisecond.
-    pub fn new(host: Rc<dyn Host>) -> Self {
-        let shared = Rc::new(Shared { session: RefCell::default(), host });
+    pub fn new(host: Rc<dyn Host>, lines: Rc<dyn LineRunner>) -> Self {
+        let shared = Rc::new(Shared { session: RefCell::default(), host, lines });
         let mut engine = Engine::new();
         engine.set_max_expr_depths(256, 256);
         engine.set_max_call_levels(128);
@@ -59,11 +79,7 @@ impl Interpreter {
         });
         error::register(&mut engine);
         yaml::register(&mut engine);
-        let lent = shared.clone();
-        // What the program's exit status is if nothing else goes wrong.
-        engine.register_fn("exit_status", move |status: i64| {
-            lent.session.borrow_mut().settings.exit_status = u8::try_from(status).unwrap_or(1);
-        });
+        natives::register(&mut engine, &shared);
         bind::register(&mut engine, &shared);
         Interpreter { engine, scope: Scope::new(), functions: AST::empty(), shared }
     }

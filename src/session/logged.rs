@@ -16,7 +16,7 @@ impl Session {
     /// Whatever goes wrong here, the commit can do without.
     pub(super) fn log_plan(&self, disk: usize, changes: &dyn Changes) -> Option<LogPlan> {
         let stage = self.disks.get(disk)?.stage.clone();
-        let options = StageOptions { read_only: true, dry_run: true };
+        let options = StageOptions { read_only: true, dry_run: true, number: disk };
         let committed: Device = Stage::new(Box::new(Committed(stage)), options);
         let mut candidates = self.opened.values().filter_map(|place| match place.as_slice() {
             [(at, range)] if *at == disk && !range.is_empty() => Some(range.clone()),

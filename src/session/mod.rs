@@ -2,6 +2,7 @@
 
 mod committed;
 mod inspection;
+mod located;
 mod logged;
 mod luks;
 mod lvm;
@@ -25,6 +26,7 @@ use crate::stage::{Savepoint, Stage, StageOptions};
 use crate::volume::lvm::Lvm;
 
 pub use inspection::Root;
+pub use located::Located;
 pub use luks::{Encrypted, OpenVolume};
 pub use lvm::volume_name;
 pub use settings::Settings;
@@ -130,7 +132,8 @@ impl Session {
 
     /// Attaches a disk that is open already; `add` says how to treat it.
     pub fn attach(&mut self, disk: Box<dyn Disk>, add: AddDisk) {
-        let options = StageOptions { read_only: add.read_only, dry_run: self.options.dry_run };
+        let options =
+            StageOptions { read_only: add.read_only, dry_run: self.options.dry_run, number: self.disks.len() };
         self.disks.push(Attached { path: add.path, label: add.label, stage: Stage::new(disk, options) });
     }
 

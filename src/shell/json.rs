@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::report::Failure;
 use crate::base::base64;
-use crate::command::{Field, Record, Value};
+use crate::command::{Field, Record, Table, Value};
 
 /// Writes an answer as one line.
 ///
@@ -48,7 +48,7 @@ fn text_of(value: &Value) -> String {
             object(pairs.iter().map(|(k, v)| format!("{}: {}", key(k), string(v))))
         }
         Value::Struct(fields) => record(fields),
-        Value::Structs(records) => array(records.iter().map(record)),
+        Value::Structs(records) | Value::Table(Table { rows: records, .. }) => array(records.iter().map(record)),
     }
 }
 
@@ -67,7 +67,7 @@ fn record(Record(fields): &Record) -> String {
             Field::Text(text) | Field::Bytes(text) => string(text),
             Field::Char(c) => string(c.to_string().as_bytes()),
             Field::Percent(Some(percent)) if percent.is_finite() && *percent >= 0.0 => percent.to_string(),
-            Field::Percent(_) => "null".to_string(),
+            Field::Nothing | Field::Percent(_) => "null".to_string(),
         };
         format!("\"{name}\": {text}")
     }))

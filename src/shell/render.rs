@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::command::{Field, Record, Value};
+use super::json;
+use crate::base::printable;
+use crate::command::{Field, Record, Table, Value};
 
 /// Writes an answer. Answers that ask the shell for something have no bytes.
 ///
@@ -30,6 +32,8 @@ pub fn value(out: &mut dyn Write, value: &Value) -> io::Result<()> {
             record(out, fields, b"  ")?;
             out.write_all(b"}\n")
         }),
+        Value::Table(answer) if answer.json => json::value(out, value),
+        Value::Table(answer) => table(out, answer),
         Value::Bytes(bytes) => out.write_all(bytes),
     }
 }
@@ -37,6 +41,38 @@ pub fn value(out: &mut dyn Write, value: &Value) -> io::Result<()> {
 fn line(out: &mut dyn Write, text: &[u8]) -> io::Result<()> {
     out.write_all(text)?;
     out.write_all(b"\n")
+}
+
+/// Columns two blanks apart under their names, numbers to the right; columns without anything are left out.
+fn table(out: &mut dyn Write, Table { rows, note, .. }: &Table) -> io::Result<()> {
+    let names: Vec<&str> = rows.first().map(|row| row.0.iter().map(|(name, _)| *name).collect()).unwrap_or_default();
+    let mut lines: Vec<String> = vec![String::new(); rows.len() + 1];
+    for (column, name) in names.iter().enumerate() {
+        let fields = || rows.iter().map(|row| row.0.get(column).map_or(&Field::Nothing, |(_, field)| field));
+        let cells: Vec<String> = fields().map(cell).collect();
+        if cells.iter().all(String::is_empty) {
+            continue;
+        }
+        let to_right = fields().all(|field| matches!(field, Field::Int(_) | Field::Nothing));
+        let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0).max(name.chars().count());
+        for (line, cell) in lines.iter_mut().zip(std::iter::once(*name).chain(cells.iter().map(String::as_str))) {
+            let cell = if cell.is_empty() { "-" } else { cell };
+            let gap = if line.is_empty() { "" } else { "  " };
+            line.push_str(&if to_right { format!("{gap}{cell:>width$}") } else { format!("{gap}{cell:<width$}") });
+        }
+    }
+    lines.iter().filter(|line| !line.is_empty()).try_for_each(|line| writeln!(out, "{}", line.trim_end()))?;
+    note.iter().try_for_each(|note| writeln!(out, "{note}"))
+}
+
+fn cell(field: &Field) -> String {
+    match field {
+        Field::Nothing => String::new(),
+        Field::Int(number) => number.to_string(),
+        Field::Text(bytes) | Field::Bytes(bytes) => printable(bytes),
+        Field::Char(c) => c.to_string(),
+        Field::Percent(percent) => percent.map(|percent| format!("{} %", general(percent))).unwrap_or_default(),
+    }
 }
 
 fn record(out: &mut dyn Write, Record(fields): &Record, indent: &[u8]) -> io::Result<()> {
@@ -49,7 +85,7 @@ fn record(out: &mut dyn Write, Record(fields): &Record, indent: &[u8]) -> io::Re
             Field::Bytes(bytes) => line(out, &escaped(bytes))?,
             Field::Char(c) => writeln!(out, "{c}")?,
             Field::Percent(Some(percent)) if *percent >= 0.0 => writeln!(out, "{} %", general(*percent))?,
-            Field::Percent(_) => out.write_all(b"\n")?,
+            Field::Nothing | Field::Percent(_) => out.write_all(b"\n")?,
         }
     }
     Ok(())

@@ -24,6 +24,10 @@ pub trait LineHost: Host {
     fn open_pipe(&self, command: &[u8]) -> Result<()>;
     /// Ends the pipe and waits for its command; its status does not matter.
     fn close_pipe(&self) -> Result<()>;
+    /// Keeps what is written to standard output in memory until [`LineHost::kept_output`]. May be nested.
+    fn keep_output(&self);
+    /// What was written since [`LineHost::keep_output`].
+    fn kept_output(&self) -> Vec<u8>;
     /// Brings everything written to standard output on its way.
     fn flush(&self) -> Result<()>;
     /// Whether standard output, as it is now, is a terminal.
@@ -154,13 +158,40 @@ impl<'a> Shell<'a> {
     /// Runs one line; heredocs are read from `lines`.
     pub fn run_line(&mut self, session: &mut Session, line: &[u8], lines: &mut dyn Lines) -> Outcome {
         let (may_fail, statement) = lex::statement(line);
-        let result = match statement {
+        let result = self.statement(session, statement, lines);
+        self.reported(may_fail, result)
+    }
+
+    /// Runs lines until they end or `quit`; the first failure is answered, not reported.
+    ///
+    /// # Errors
+    /// The failure of a line that may not fail.
+    pub fn try_lines(&mut self, session: &mut Session, lines: &mut dyn Lines) -> Result<Outcome, Failure> {
+        // Nobody who gives lines needs to be told how the program is called.
+        self.any_command = true;
+        while let Some(line) = lines.next().map_err(Failure::shell)? {
+            let (may_fail, statement) = lex::statement(&line);
+            let result = self.statement(session, statement, lines);
+            let outcome = if may_fail { self.reported(true, result) } else { result? };
+            if outcome != Outcome::Done {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn statement(
+        &mut self,
+        session: &mut Session,
+        statement: Statement<'_>,
+        lines: &mut dyn Lines,
+    ) -> Result<Outcome, Failure> {
+        match statement {
             Statement::Nothing => Ok(Outcome::Done),
             Statement::Host(command) => self.host_line(command),
             Statement::Generate(command) => self.generated(session, command),
             Statement::Command(text) => self.command_line(session, text, lines),
-        };
-        self.reported(may_fail, result)
+        }
     }
 
     /// Runs the commands of the program's own command line: words as they are, separated by `:`.

@@ -2,7 +2,7 @@
 
 use super::wording;
 use crate::base::{printable, without_secret};
-use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Value};
+use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Table, Value};
 
 /// `libguestfs: trace: NAME ARG...`
 pub fn call(command: &Command, args: &Args) -> String {
@@ -33,7 +33,9 @@ pub fn result(command: &Command, value: Option<&Value>) -> String {
             list(&items)
         }
         Some(Value::Struct(_)) => "<struct>".to_string(),
-        Some(Value::Structs(records)) => format!("<struct list({})>", records.len()),
+        Some(Value::Structs(records) | Value::Table(Table { rows: records, .. })) => {
+            format!("<struct list({})>", records.len())
+        }
     };
     format!("libguestfs: trace: {} = {value}", wording::call(command))
 }

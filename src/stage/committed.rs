@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Stage;
 use crate::base::{Kind, Result};
-use crate::disk::{Changes, Disk, Run};
+use crate::disk::{Changes, Disk, Located, Run};
 
 /// The disk below a stage. Places that the committed state does not use may show what was written fresh.
 pub struct Committed(pub Arc<Stage>);
@@ -23,6 +23,9 @@ impl Disk for Committed {
     }
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         self.0.disk().runs(range)
+    }
+    fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
+        self.0.disk().locate(range, each)
     }
     fn write_fresh(&self, _: u64, _: &[u8]) -> Result<()> {
         Err(Kind::ReadOnly.into())

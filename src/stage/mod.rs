@@ -15,6 +15,7 @@ pub use committed::Committed;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::difference::Difference;
@@ -23,7 +24,7 @@ use self::ranges::Ranges;
 use crate::base::bytes::is_zero;
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::disk::guest_log::LogPlan;
-use crate::disk::{BlockDevice, Change, Changes, Disk, check_bounds};
+use crate::disk::{BlockDevice, Change, Changes, Disk, DiskPiece, Kept, check_bounds};
 
 const UNIT: u64 = PAGE as u64;
 
@@ -37,6 +38,19 @@ pub struct StageOptions {
     pub read_only: bool,
     /// The image is never touched: fresh data is spilled too, and [`Stage::commit`] is refused.
     pub dry_run: bool,
+    /// The disk's number in its session, which [`BlockDevice::pieces`] names.
+    pub number: usize,
+}
+
+/// A run of a disk's bytes, and where it is.
+#[derive(Debug)]
+pub struct StagedPiece<'a> {
+    /// Bytes of the disk.
+    pub range: Range<u64>,
+    /// Whether the bytes, or at least some of them, differ from what is committed.
+    pub staged: bool,
+    /// Where they are in the files; `None` for what only a commit brings there.
+    pub located: Option<(&'a Path, Kept)>,
 }
 
 /// A moment to go back to. Stays valid until the stage commits or goes back to an earlier one.
@@ -150,6 +164,40 @@ impl Stage {
         state.zeros.iter().for_each(|range| all.add(self.bytes_of(range)));
         state.pages.keys().for_each(|page| all.add(self.bytes_of(*page..page + 1)));
         all.iter().collect()
+    }
+
+    /// Calls `each` for every run of `range`, in order, without gaps: what is staged and where it is in the files.
+    ///
+    /// # Errors
+    /// Those of [`Disk::locate`]; what `each` says.
+    pub fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(StagedPiece<'_>) -> Result<()>) -> Result<()> {
+        check_bounds(range.start, range.end.saturating_sub(range.start), self.disk.len())?;
+        let (waiting, fresh) = self.staged_within(&range);
+        let below = |range: Range<u64>, each: &mut dyn FnMut(StagedPiece<'_>) -> Result<()>| {
+            self.disk.locate(range, &mut |found| {
+                let staged = fresh.within(&found.range).next().is_some();
+                each(StagedPiece { range: found.range, staged, located: Some((found.file, found.kept)) })
+            })
+        };
+        let mut at = range.start;
+        for run in waiting.within(&range) {
+            if at < run.start {
+                below(at..run.start, each)?;
+            }
+            at = run.end;
+            each(StagedPiece { range: run, staged: true, located: None })?;
+        }
+        if at < range.end { below(at..range.end, each) } else { Ok(()) }
+    }
+
+    /// The bytes within a range that wait for a commit, and those that were written fresh.
+    fn staged_within(&self, range: &Range<u64>) -> (Ranges, Ranges) {
+        let (state, pages) = (self.read_state(), range.start / UNIT..range.end.div_ceil(UNIT));
+        let (mut waiting, mut fresh) = (Ranges::default(), Ranges::default());
+        state.zeros.within(&pages).for_each(|zeros| waiting.add(self.bytes_of(zeros)));
+        state.pages.range(pages).for_each(|(page, _)| waiting.add(self.bytes_of(*page..page + 1)));
+        state.fresh.within(range).for_each(|run| fresh.add(run));
+        (waiting, fresh)
     }
 
     /// Makes all changes permanent, at once or not at all. Afterwards nothing is staged and older
@@ -508,6 +556,11 @@ impl BlockDevice for Stage {
             state.add_zeros(&body);
         }
         Ok(())
+    }
+
+    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
+        check_bounds(range.start, range.end.saturating_sub(range.start), self.disk.len())?;
+        each(DiskPiece { disk: Some(self.options.number), at: range.start, range })
     }
 
     fn pristine_range(&self, range: Range<u64>) -> bool {

@@ -76,7 +76,7 @@ fn check(model: &Model, read: &[u8], when: &str) {
 
 fn model_run(name: &str, seed: u64, steps: usize, dry_run: bool) {
     let (_dir, path) = image(name, LEN);
-    let stage = stage(&path, StageOptions { dry_run, read_only: false }, 7);
+    let stage = stage(&path, StageOptions { dry_run, ..StageOptions::default() }, 7);
     let mut random = Random(seed);
     let original = on_host(&path);
     // The second half is free space.

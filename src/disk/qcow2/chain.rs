@@ -11,7 +11,7 @@ use super::map::{Fresh, Image};
 use super::storage::{FileId, HostFile};
 use crate::base::{Error, Result};
 use crate::disk::raw::{self, Raw};
-use crate::disk::{Disk, Format, Run};
+use crate::disk::{Disk, Format, Kept, Located, Run};
 
 /// Images deeper than this are refused.
 const DEPTH: usize = 64;
@@ -53,6 +53,25 @@ impl Node {
             Node::Image(image) => image.runs(&Fresh::new(), range, runs)?,
         }
         Ok(())
+    }
+
+    /// See [`Disk::locate`]; what is past the end of this image is zeros of `above`.
+    pub fn locate(
+        &self,
+        range: Range<u64>,
+        above: &Path,
+        each: &mut dyn FnMut(Located<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let end = self.len().clamp(range.start, range.end);
+        match self {
+            _ if end == range.start => {}
+            Node::Raw(raw) => raw.locate(range.start..end, each)?,
+            Node::Image(image) => image.locate(&Fresh::new(), range.start..end, each)?,
+        }
+        match end < range.end {
+            true => each(Located { range: end..range.end, file: above, kept: Kept::Zero }),
+            false => Ok(()),
+        }
     }
 }
 

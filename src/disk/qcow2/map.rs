@@ -13,7 +13,7 @@ use super::storage::{Storage, read_data, read_metadata};
 use crate::base::bytes::be64;
 use crate::base::{Error, Result};
 use crate::disk::raw::Raw;
-use crate::disk::{Disk, Run};
+use crate::disk::{Disk, Kept, Located, Run};
 
 /// L1 and L2 entries, bits 9 to 55: a host offset.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -363,6 +363,33 @@ impl Image {
                 push(runs, Run { range: end..part.end, hole: true });
             }
             Ok(())
+        })
+    }
+
+    /// See [`Disk::locate`].
+    pub fn locate(
+        &self,
+        fresh: &Fresh,
+        range: Range<u64>,
+        each: &mut dyn FnMut(Located<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.pieces(fresh, range, |part, source| {
+            let file = self.path.as_path();
+            match (source, &self.backing, &self.data) {
+                (Source::Backing, Some(node), _) => node.locate(part, file, each),
+                (Source::Zero | Source::Backing, ..) => each(Located { range: part, file, kept: Kept::Zero }),
+                (Source::Data(host), _, Some(data)) => {
+                    let len = part.end - part.start;
+                    let moved = |at: u64| at - host + part.start;
+                    data.locate(host..host + len, &mut |found| {
+                        each(Located { range: moved(found.range.start)..moved(found.range.end), ..found })
+                    })
+                }
+                (Source::Data(host), _, None) => each(Located { range: part, file, kept: Kept::Data(host) }),
+                (Source::Packed(Packed { offset, len }), ..) => {
+                    each(Located { range: part, file, kept: Kept::Compressed { at: offset, len } })
+                }
+            }
         })
     }
 

@@ -33,7 +33,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
-use super::{Changes, Disk, Format, Run, raw};
+use super::{Changes, Disk, Format, Located, Run, raw};
 use crate::base::{Error, Kind, Result, Timestamp};
 pub use check::{CheckReport, check};
 use commit::Broken;
@@ -160,6 +160,11 @@ impl Disk for Qcow2 {
         let state = self.state();
         state.image.runs(&state.fresh, range, &mut runs)?;
         Ok(runs)
+    }
+    fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
+        let range = self.inside(range.start, range.end.saturating_sub(range.start))?;
+        let state = self.state();
+        state.image.locate(&state.fresh, range, each)
     }
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.inside(offset, data.len() as u64)?;

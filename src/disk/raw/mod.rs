@@ -24,7 +24,7 @@ use self::host::{FileStorage, HostPlace};
 pub(in crate::disk) use self::host::{open_image, size};
 use self::journal::Overlay;
 use super::guest_log::LogPlan;
-use super::{Changes, CreateOptions, Disk, Format, Run, check_bounds, target};
+use super::{Changes, CreateOptions, Disk, Format, Kept, Located, Run, check_bounds, target};
 use crate::base::bytes::be32;
 use crate::base::{Error, Kind, Result};
 
@@ -209,6 +209,14 @@ impl Disk for Raw {
             return Ok(vec![Run { range, hole: false }]);
         }
         self.place.image().runs(range)
+    }
+
+    fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
+        for Run { range, hole } in self.runs(range)? {
+            let kept = if hole { Kept::Sparse(range.start) } else { Kept::Data(range.start) };
+            each(Located { range, file: self.place.path(), kept })?;
+        }
+        Ok(())
     }
 
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {

@@ -11,11 +11,13 @@ use super::superblock::Root;
 use super::tree::{Key, Trees};
 use crate::base::bytes::{le64, u8_at};
 use crate::base::{Error, Result};
-use crate::fs::Extent;
+use crate::fs::{Extent, Segment, Stored, covered};
 
 /// `type` of an extent item.
 const INLINE: u8 = 0;
 const PREALLOCATED: u8 = 2;
+/// Pieces of one file that are listed.
+const PIECES_MAX: usize = 1 << 22;
 /// Bytes in front of inline data, and of an item for an extent on the device.
 const HEAD: usize = 21;
 const ITEM: usize = 53;
@@ -44,6 +46,8 @@ struct Piece {
     packing: u8,
     unpacked: u64,
     skip: u64,
+    /// The address of space that is set aside and reads as zeros.
+    reserved: Option<u64>,
 }
 
 /// The extent that was unpacked last: its address, and its bytes.
@@ -66,7 +70,8 @@ impl Piece {
             return Err(bad(inode, format!("extent at {at}: {unpacked} packed bytes")));
         }
         let piece = if kind == INLINE {
-            Piece { at, len: unpacked, place: Place::Inline(item[HEAD..].to_vec()), packing, unpacked, skip: 0 }
+            let place = Place::Inline(item[HEAD..].to_vec());
+            Piece { at, len: unpacked, place, packing, unpacked, skip: 0, reserved: None }
         } else {
             let (address, stored, skip, len) = (le64(item, 21), le64(item, 29), le64(item, 37), le64(item, 45));
             let place = if address == 0 || kind == PREALLOCATED { Place::Hole } else { Place::Device(address, stored) };
@@ -75,7 +80,8 @@ impl Piece {
             if item.len() < ITEM || matches!(place, Place::Device(..)) && !fits || packing != 0 && stored > PACKED_MAX {
                 return Err(bad(inode, format!("extent at {at}: {len} bytes at {skip} of {most}")));
             }
-            Piece { at, len, place, packing, unpacked, skip }
+            let reserved = (kind == PREALLOCATED && address != 0).then_some(address);
+            Piece { at, len, place, packing, unpacked, skip, reserved }
         };
         if piece.len == 0 || at.checked_add(piece.len).is_none() {
             return Err(bad(inode, format!("extent at {at}: {} bytes", piece.len)));
@@ -113,23 +119,40 @@ fn unpack(packing: u8, data: &[u8], len: usize, sector: usize) -> Option<Vec<u8>
 impl Trees {
     /// The pieces of a file that reach into `from..to`, in order; gaps between them are holes.
     fn pieces(&self, root: Root, inode: u64, from: u64, to: u64) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        self.visit(root, inode, from, to, &mut |piece| {
+            pieces.push(piece);
+            Ok(())
+        })?;
+        Ok(pieces)
+    }
+
+    /// Calls `each` for the pieces of a file that reach into `from..to`, in order.
+    fn visit(
+        &self,
+        root: Root,
+        inode: u64,
+        from: u64,
+        to: u64,
+        each: &mut dyn FnMut(Piece) -> Result<()>,
+    ) -> Result<()> {
         let key = Key { object: inode, kind: EXTENT_DATA, offset: from };
         let start = self.last_up_to(root, key)?.map_or(Key::first(inode, EXTENT_DATA), |(key, _)| key);
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut end = 0;
         self.items(root, start, |key, item| {
             if (key.object, key.kind) != (inode, EXTENT_DATA) || key.offset >= to {
                 return Ok(ControlFlow::Break(()));
             }
             let piece = Piece::read(inode, key.offset, item)?;
-            if pieces.last().is_some_and(|last| last.end() > piece.at) {
+            if end > piece.at {
                 return Err(bad(inode, format!("extents overlap at {}", piece.at)));
             }
             if piece.end() > from {
-                pieces.push(piece);
+                end = piece.end();
+                each(piece)?;
             }
             Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(pieces)
+        })
     }
 
     /// The unpacked bytes of a packed piece.
@@ -205,5 +228,43 @@ impl Trees {
         }
         add(at, size, true);
         Ok(extents)
+    }
+
+    /// See [`crate::fs::FileSystem::layout`]. Block numbers are logical addresses in sectors, as Linux tells them.
+    pub fn file_layout(&self, root: Root, inode: u64, size: u64) -> Result<Vec<Segment>> {
+        let mut segments = Vec::new();
+        self.visit(root, inode, 0, size, &mut |piece| {
+            if segments.len() >= PIECES_MAX {
+                return Err(Error::unsupported(format!("btrfs: inode {inode}: more than {PIECES_MAX} extents")));
+            }
+            segments.extend(self.segment(&piece)?);
+            Ok(())
+        })?;
+        Ok(covered(size, segments))
+    }
+
+    /// Where a piece is; `None` for a hole.
+    fn segment(&self, piece: &Piece) -> Result<Option<Segment>> {
+        let place = |address: u64, len: u64| {
+            let places = self.chunks().places(address, len)?;
+            Ok::<_, Error>((places.first().copied().unwrap_or(u64::MAX), address / u64::from(self.superblock().sector)))
+        };
+        let (block, stored) = match (&piece.place, piece.reserved) {
+            (Place::Inline(_), _) => (None, Stored::Inline),
+            (Place::Device(address, stored), _) if piece.packing != 0 => {
+                let (at, block) = place(*address, *stored)?;
+                (Some(block), Stored::Compressed { at, len: *stored })
+            }
+            (Place::Device(address, _), _) => {
+                let (at, block) = place(address.saturating_add(piece.skip), piece.len)?;
+                (Some(block), Stored::Data(at))
+            }
+            (Place::Hole, Some(address)) => {
+                let (at, block) = place(address.saturating_add(piece.skip), piece.len)?;
+                (Some(block), Stored::Unwritten(at))
+            }
+            (Place::Hole, None) => return Ok(None),
+        };
+        Ok(Some(Segment { offset: piece.at, len: piece.len, block, stored }))
     }
 }

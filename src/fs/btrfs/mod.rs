@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment};
 
 use file::Unpacked;
 use items::{
@@ -331,6 +331,15 @@ impl FileSystem for Btrfs {
         let node = self.node(node)?;
         let (inode, _) = self.inode(node)?;
         self.trees.file_extents(self.volume(node.tree)?.0, node.inode, inode.size)
+    }
+
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        let node = self.node(node)?;
+        let (inode, file_type) = self.inode(node)?;
+        if file_type != FileType::Regular {
+            return Err(Kind::Invalid.into());
+        }
+        self.trees.file_layout(self.volume(node.tree)?.0, node.inode, inode.size)
     }
 
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {

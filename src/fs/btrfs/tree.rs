@@ -128,6 +128,11 @@ impl Trees {
         &self.superblock
     }
 
+    /// The chunks.
+    pub fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
     /// Reads bytes at a logical address from the first copy.
     pub fn read(&self, logical: u64, buf: &mut [u8]) -> Result<()> {
         let places = self.chunks.places(logical, buf.len() as u64)?;

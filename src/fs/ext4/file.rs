@@ -5,7 +5,7 @@ use super::cache::Role;
 use super::features::Incompat;
 use super::inode::{FLAG_ENCRYPT, FLAG_INLINE_DATA, Inode};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
-use crate::fs::{Extent, FileType};
+use crate::fs::{Extent, FileType, Segment, Stored, covered};
 
 impl Ext4 {
     /// Refuses what cannot be read without a key.
@@ -105,6 +105,32 @@ impl Ext4 {
         }
         add(at, size, true);
         Ok(extents)
+    }
+
+    /// See [`crate::fs::FileSystem::layout`].
+    pub(super) fn file_layout(&self, inode: &Inode) -> Result<Vec<Segment>> {
+        if inode.file_type() != Some(FileType::Regular) {
+            return Err(Kind::Invalid.into());
+        }
+        self.check_readable(inode)?;
+        let (size, bs) = (inode.size(), self.geometry.bs());
+        if inode.has(FLAG_INLINE_DATA) {
+            let inline = Segment { offset: 0, len: size, block: None, stored: Stored::Inline };
+            return Ok(covered(size, [inline]));
+        }
+        // Runs are checked: their blocks are on the device.
+        Ok(covered(
+            size,
+            self.map(inode)?.runs.into_iter().map(|run| {
+                let place = run.physical * bs;
+                Segment {
+                    offset: run.logical.saturating_mul(bs),
+                    len: u64::from(run.len) * bs,
+                    block: Some(run.physical),
+                    stored: if run.unwritten { Stored::Unwritten(place) } else { Stored::Data(place) },
+                }
+            }),
+        ))
     }
 
     /// See [`crate::fs::FileSystem::read_link`].

@@ -52,7 +52,7 @@ use std::collections::HashMap;
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::guest_log::LogPlan;
 use crate::disk::{BlockDevice, Changes, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId, Segment};
 pub use make::make;
 pub use tune::Tuning;
 
@@ -257,6 +257,10 @@ impl FileSystem for Ext4 {
 
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
         self.file_extents(&self.node(node)?)
+    }
+
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        self.file_layout(&self.node(node)?)
     }
 
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId, Segment};
 
 use volume::Volume;
 
@@ -68,6 +68,9 @@ impl FileSystem for Fat {
     }
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
         self.0.borrow_mut().extents(node)
+    }
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        self.0.borrow_mut().layout(node)
     }
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {
         self.0.borrow_mut().node(node)?;

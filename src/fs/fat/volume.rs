@@ -9,7 +9,7 @@ use super::time;
 use crate::base::bytes::{le32, u8_at};
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Extent, FileType, FsInfo, Metadata, NodeId};
+use crate::fs::{DirEntry, Extent, FileType, FsInfo, Metadata, NodeId, Segment, Stored, covered};
 
 /// The root directory. Every other node is its short entry's place on the volume, in units of 32 bytes,
 /// which is never below 16.
@@ -451,6 +451,30 @@ impl Volume {
     pub fn extents(&mut self, id: NodeId) -> Result<Vec<Extent>> {
         let size = u64::from(self.file(id)?.size);
         Ok(if size == 0 { Vec::new() } else { vec![Extent { range: 0..size, hole: false }] })
+    }
+
+    /// See [`crate::fs::FileSystem::layout`].
+    pub fn layout(&mut self, id: NodeId) -> Result<Vec<Segment>> {
+        let node = self.file(id)?;
+        let (size, cluster) = (u64::from(node.size), u64::from(self.boot.cluster));
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let runs = self.chain(node.first)?;
+        let segments: Vec<Segment> = runs
+            .iter()
+            .map(|run| Segment {
+                offset: u64::from(run.index) * cluster,
+                len: u64::from(run.len) * cluster,
+                block: Some(run.start.into()),
+                stored: Stored::Data(self.boot.cluster_at(run.start)),
+            })
+            .collect();
+        self.keep_chain(runs);
+        if segments.last().is_none_or(|last| last.offset + last.len < size) {
+            return Err(self.short_chain(&node));
+        }
+        Ok(covered(size, segments))
     }
 
     /// The label in the root directory, as blkid prints it.

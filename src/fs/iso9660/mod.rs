@@ -12,7 +12,7 @@ use std::cell::RefCell;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment};
 
 pub use descriptor::{Descriptor, FIRST, SECTOR};
 
@@ -86,6 +86,9 @@ impl FileSystem for Iso {
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
         let size = self.volume.borrow().node(node)?.metadata.size;
         Ok(if size == 0 { Vec::new() } else { vec![Extent { range: 0..size, hole: false }] })
+    }
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        self.volume.borrow().layout(node)
     }
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {
         self.volume.borrow().node(node)?;

@@ -8,7 +8,7 @@ use super::record::{Record, joliet_name, plain_name};
 use super::rock::{self, Attributes};
 use crate::base::{Error, Kind, Name, Result};
 use crate::disk::Device;
-use crate::fs::{DirEntry, FileType, Metadata, NodeId};
+use crate::fs::{DirEntry, FileType, Metadata, NodeId, Segment, Stored, covered};
 
 /// Longest directory that is read: about half a million names.
 const MAX_DIR: u64 = 64 << 20;
@@ -359,5 +359,24 @@ impl Volume {
             start = end;
         }
         Ok(done)
+    }
+
+    /// See [`crate::fs::FileSystem::layout`].
+    pub fn layout(&self, id: NodeId) -> Result<Vec<Segment>> {
+        let node = self.node(id)?;
+        if node.metadata.file_type != FileType::Regular {
+            return Err(Kind::Invalid.into());
+        }
+        if let Some(why) = node.unreadable {
+            return Err(Error::unsupported(format!("iso9660: {why}")));
+        }
+        let mut offset = 0_u64;
+        let segments = node.pieces.into_iter().map(|(place, len)| {
+            let block = Some(place / self.block_size.max(1));
+            let segment = Segment { offset, len, block, stored: Stored::Data(place) };
+            offset = offset.saturating_add(len);
+            segment
+        });
+        Ok(covered(node.metadata.size, segments))
     }
 }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use crate::base::bytes::be64;
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId};
+use crate::fs::{
+    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment, Stored, covered,
+};
 
 use inode::{Format, Inode};
 use map::Run;
@@ -260,6 +262,25 @@ impl FileSystem for Xfs {
         }
         add(at, size, true);
         Ok(extents)
+    }
+
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        let inode = self.inode(node)?;
+        if inode.file_type() != FileType::Regular {
+            return Err(Kind::Invalid.into());
+        }
+        let bs = self.superblock.block as u64;
+        let runs = self.content(&inode)?;
+        let segments = runs.iter().filter_map(|run| {
+            let place = self.superblock.place(run.physical)?;
+            Some(Segment {
+                offset: run.logical.saturating_mul(bs),
+                len: run.len.saturating_mul(bs),
+                block: Some(run.physical),
+                stored: if run.unwritten { Stored::Unwritten(place) } else { Stored::Data(place) },
+            })
+        });
+        Ok(covered(inode.size(), segments))
     }
 
     fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {

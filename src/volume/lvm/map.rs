@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::base::{Error, Kind, Result};
-use crate::disk::{BlockDevice, Device, check_bounds};
+use crate::disk::{BlockDevice, Device, DiskPiece, check_bounds};
 
 /// Where a run of bytes is.
 pub enum Target {
@@ -134,6 +134,15 @@ impl BlockDevice for Mapped {
     }
     fn holes(&self) -> bool {
         self.devices().all(|device| device.holes())
+    }
+    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
+        let start = range.start;
+        self.visit(range, false, &mut |(device, below, here)| {
+            let first = below.start;
+            device.pieces(below, &mut |piece| {
+                each(DiskPiece { at: start + here.start as u64 + (piece.at - first), ..piece })
+            })
+        })
     }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         // Whole legs of a stripe are asked, not each turn: a "no" too many costs only speed.
