@@ -92,7 +92,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "help on a command, or the list of commands",
         help: "`help` explains where to begin, `help --list` lists every command, `help COMMAND` explains one, `help -k WORD...` \
                searches names and explanations.",
-        params: &[Param::maybe("cmd", Kind::Command), Param::any("words", Kind::Text)],
+        params: &[Param::any("cmd", Kind::Command)],
         returns: Returns::Control,
         effect: Effect::Host,
         examples: &[Example {
@@ -103,8 +103,8 @@ pub(super) const COMMANDS: &[Command] = &[
                      clean                take out what clones should not inherit\n",
         }],
         run: |_, args| {
-            let words = args.list("words").iter().map(|word| String::from_utf8_lossy(word).into_owned());
-            Ok(Value::Control(Control::Help(args.text_if("cmd"), words.collect())))
+            let mut words = args.list("cmd").iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            Ok(Value::Control(Control::Help(words.next(), words.collect())))
         },
     },
     Command {
