@@ -168,6 +168,7 @@ fn copy_in(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn copy_out(cx: &mut Context, args: &Args) -> Result<Value> {
     let folder: &Path = args.host("localdir");
+    cx.host.absolute(folder)?;
     if !cx.host.is_folder(folder) {
         let detail = format!("target ‘{}’ is not a directory", folder.display());
         return Err(Error::new(ErrorKind::NotADirectory, detail));
