@@ -1,6 +1,8 @@
 //! Arguments that were read and checked, ready for a handler.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Kind, Param};
@@ -48,6 +50,16 @@ impl Args {
     /// Values in the order of the parameters.
     pub fn new(params: &'static [super::Param], values: Vec<Option<Arg>>) -> Self {
         Args { names: params.iter().map(|p| p.name).collect(), values }
+    }
+
+    /// The host paths among the arguments.
+    pub fn host_paths<'a>(&'a self, params: &'a [Param]) -> impl Iterator<Item = &'a Path> {
+        let given = params.iter().zip(&self.values).filter(|(param, _)| param.kind == Kind::HostPath);
+        given.flat_map(|(_, value)| match value {
+            Some(Arg::Host(path)) => vec![path.as_path()],
+            Some(Arg::List(paths)) => paths.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect(),
+            _ => Vec::new(),
+        })
     }
 
     /// The arguments with device names in their canonical form (once there are devices) and guest paths known to

@@ -32,11 +32,14 @@ pub trait Host {
     fn folder(&self, path: &Path) -> Result<Box<dyn Sink>>;
     /// Whether a path names an existing folder.
     fn is_folder(&self, path: &Path) -> bool;
-    /// Makes a disk image path absolute against the current host folder.
+    /// Whether commands may use a path of the host. Asked for every [`Kind::HostPath`](super::Kind::HostPath) before a command
+    /// runs; a command asks for files that it finds named elsewhere.
     ///
     /// # Errors
     /// `Kind::Denied` outside of the sandbox.
-    fn absolute(&self, path: &Path) -> Result<std::path::PathBuf>;
+    fn reach(&self, path: &Path) -> Result<()>;
+    /// Makes a disk image path absolute against the current host folder.
+    fn absolute(&self, path: &Path) -> std::path::PathBuf;
     /// `lcd`.
     fn change_folder(&self, path: &Path) -> Result<()>;
     /// Lets the user edit content with `editor` (a shell command the temporary file's name is appended to); `None` if it was left unchanged.

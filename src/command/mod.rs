@@ -262,6 +262,7 @@ impl Context<'_> {
 pub fn run(command: &Command, context: &mut Context, args: &Args, label: &str) -> Result<Value> {
     let host = context.host;
     let now = host.now();
+    args.host_paths(command.params).try_for_each(|path| host.reach(path))?;
     let args = &*args.resolved(command.params, context.session)?;
     context.session.guest.set_now(now);
     if matches!(command.effect, Effect::Reads | Effect::Writes) {

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::time::Duration;
 
+use super::disks;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
-use crate::disk::Format;
+use crate::disk::OpenOptions;
 use crate::fs::{FileType, Metadata};
 use crate::guest::Guest;
 use crate::session::{AddDisk, Session, SessionOptions};
@@ -94,18 +95,13 @@ fn diff(cx: &mut Context, args: &Args) -> Result<Value> {
 }
 
 fn diff_image(cx: &mut Context, args: &Args) -> Result<Value> {
-    let path = cx.host.absolute(args.host("filename"))?;
-    let format = match args.text_if("format") {
-        None => None,
-        Some(name) => {
-            Some(Format::from_name(&name).ok_or_else(|| Error::usage(format!("format '{name}' is not known")))?)
-        }
-    };
+    let path = args.host("filename");
+    let format = args.text_if("format").map(|name| disks::format(&name)).transpose()?;
+    let opened = disks::open_image(cx, path, OpenOptions { format, read_only: true })?;
     let mut other = Session::new(SessionOptions { dry_run: true });
     other.guest.set_interrupt(cx.session.guest.interrupt_flag());
-    other.add(AddDisk { path: path.clone(), format, read_only: true, label: None })?;
+    other.attach(opened, AddDisk { path: path.to_path_buf(), format, read_only: true, label: None });
     other.launch()?;
-    other.files().try_for_each(|file| cx.host.absolute(&file).map(drop))?;
     mount_likewise(cx.session, &mut other).map_err(|e| e.at(path.display()))?;
     let manner = Manner { text: wants_text(args), trusting: false };
     compare(&other.guest, &cx.session.guest, &top_of(args), manner)

@@ -1,5 +1,7 @@
 //! Commands on disk images and on the session's devices.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind as ErrorKind, Result, size};
@@ -24,7 +26,7 @@ macro_rules! read_only {
             effect: Effect::Session,
             examples: &[Example { setup: Setup::Nothing, lines: $lines, output: "true\n" }],
             run: |cx, args| {
-                let path = cx.host.absolute(args.host("filename"))?;
+                let path = cx.host.absolute(args.host("filename"));
                 attach(cx, AddDisk { path, read_only: true, ..AddDisk::default() })?;
                 Ok(Value::Nothing)
             },
@@ -90,7 +92,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "true\n",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             attach(cx, AddDisk { path, read_only: true, ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
@@ -144,7 +146,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "/dev/sda\n",
         }],
         run: |cx, args| {
-            attach(cx, AddDisk { path: cx.host.absolute(args.host("filename"))?, ..AddDisk::default() })?;
+            attach(cx, AddDisk { path: cx.host.absolute(args.host("filename")), ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
     },
@@ -222,7 +224,7 @@ pub(super) const COMMANDS: &[Command] = &[
             FILENAME,
             Param::required("format", Kind::Text),
             Param::required("size", Kind::Int64),
-            Param::optional("backingfile", Kind::HostPath),
+            Param::optional("backingfile", Kind::Text),
             Param::optional("backingformat", Kind::Text),
             Param::optional("preallocation", Kind::Text),
             Param::optional("compat", Kind::Text),
@@ -231,7 +233,7 @@ pub(super) const COMMANDS: &[Command] = &[
             Param::optional("subclusters", Kind::Bool),
             Param::optional("lazyrefcounts", Kind::Bool),
             Param::optional("compression", Kind::Text),
-            Param::optional("datafile", Kind::HostPath),
+            Param::optional("datafile", Kind::Text),
             Param::optional("datafileraw", Kind::Bool),
         ],
         returns: Returns::Nothing,
@@ -399,7 +401,7 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
     attach(
         cx,
         AddDisk {
-            path: cx.host.absolute(args.host("filename"))?,
+            path: cx.host.absolute(args.host("filename")),
             format,
             read_only: args.bool("readonly"),
             label: args.text_if("label"),
@@ -417,7 +419,7 @@ fn sectors_of_512(args: &Args) -> Result<()> {
 }
 
 fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {
-    let path = cx.host.absolute(args.host("filename"))?;
+    let path = cx.host.absolute(args.host("filename"));
     let size = Some(size::bytes(&args.text("size"))?);
     let preallocation = preallocation.map(str::to_string);
     disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
@@ -426,7 +428,7 @@ fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> R
 }
 
 fn disk_info(cx: &mut Context, args: &Args) -> Result<Value> {
-    let info = disk::info::info(&cx.host.absolute(args.host("filename"))?)?;
+    let info = disk::info::info(&cx.host.absolute(args.host("filename")))?;
     let mut found = vec![("format", info.format.name().to_string()), ("virtual-size", info.virtual_size.to_string())];
     let texts = [("backing-file", info.backing_file), ("data-file", info.data_file), ("encryption", info.encryption)];
     found.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text?))));
@@ -436,11 +438,13 @@ fn disk_info(cx: &mut Context, args: &Args) -> Result<Value> {
 }
 
 fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
-    let path = cx.host.absolute(args.host("filename"))?;
+    let path = cx.host.absolute(args.host("filename"));
     // Names in a header count from the image's folder.
     let path_if = |name: &str| -> Result<Option<PathBuf>> {
-        let Some(name) = args.get(name).map(|_| args.host(name).to_path_buf()) else { return Ok(None) };
-        cx.host.absolute(&path.parent().unwrap_or(Path::new("/")).join(&name))?;
+        let Some(name) = args.get(name).map(|_| PathBuf::from(OsStr::from_bytes(args.bytes(name)))) else {
+            return Ok(None);
+        };
+        cx.host.reach(&path.parent().unwrap_or(Path::new("/")).join(&name))?;
         Ok(Some(name))
     };
     let backing = path_if("backingfile")?;
@@ -482,9 +486,9 @@ pub(super) fn shape(args: &Args) -> Result<CreateOptions> {
 }
 
 /// Opens an image with all the files that it is read from, which the sandbox must reach too.
-fn open_image(cx: &Context, path: &Path, options: OpenOptions) -> Result<Box<dyn disk::Disk>> {
-    let opened = disk::open(&cx.host.absolute(path)?, options).map_err(|e| e.at(path.display()))?;
-    opened.files().iter().try_for_each(|file| cx.host.absolute(file).map(drop))?;
+pub(super) fn open_image(cx: &Context, path: &Path, options: OpenOptions) -> Result<Box<dyn disk::Disk>> {
+    let opened = disk::open(&cx.host.absolute(path), options).map_err(|e| e.at(path.display()))?;
+    opened.files().iter().try_for_each(|file| cx.host.reach(file))?;
     Ok(opened)
 }
 

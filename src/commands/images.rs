@@ -72,7 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "2097152\n",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             let size = size::bytes(&args.text("size"))?;
             let whole = size.checked_next_multiple_of(512).ok_or(crate::base::Kind::FileTooBig)?;
             disk::resize(&path, whole, args.bool("shrink")).map(|()| Value::Nothing)
@@ -96,7 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "1048576\n",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             qcow2::apply_snapshot(&path, &args.text("snapshot")).map(|()| Value::Nothing)
         },
     },
@@ -116,7 +116,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             qcow2::create_snapshot(&path, &args.text("name"), cx.host.now()).map(|()| Value::Nothing)
         },
     },
@@ -137,7 +137,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             qcow2::delete_snapshot(&path, &args.text("snapshot")).map(|()| Value::Nothing)
         },
     },
@@ -155,7 +155,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "",
         }],
         run: |cx, args| {
-            let path = cx.host.absolute(args.host("filename"))?;
+            let path = cx.host.absolute(args.host("filename"));
             let record = |s: qcow2::Snapshot| {
                 Record(vec![
                     ("id", Field::Text(s.id.into_bytes())),
@@ -171,7 +171,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 fn check(cx: &mut Context, args: &Args) -> Result<Value> {
-    let path = cx.host.absolute(args.host("filename"))?;
+    let path = cx.host.absolute(args.host("filename"));
     let report = qcow2::check(&path, args.bool("repair"))?;
     let mut lines = report.examples.clone();
     if report.marked {
@@ -195,7 +195,7 @@ fn convert(cx: &mut Context, args: &Args) -> Result<Value> {
     if args.text_if("compression").is_some() && !args.bool("compress") && format == Format::Qcow2 {
         return Err(Error::usage("compression without compress:true packs nothing"));
     }
-    let path = cx.host.absolute(args.host("newfile"))?;
+    let path = cx.host.absolute(args.host("newfile"));
     let going = &mut || !cx.host.interrupted();
     disk::convert::convert_while(source.as_ref(), &path, format, &options, args.bool("compress"), going)?;
     Ok(Value::Nothing)

@@ -153,7 +153,6 @@ fn copy_in(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     for local in args.list("local") {
         let path = host_path(local);
-        cx.host.absolute(&path)?;
         let mut source = cx.host.tree(&path).map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::Denied => {
                 Error::new(e.kind(), format!("source ‘{}’ does not exist (or cannot be read)", path.display()))
@@ -168,7 +167,6 @@ fn copy_in(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn copy_out(cx: &mut Context, args: &Args) -> Result<Value> {
     let folder: &Path = args.host("localdir");
-    cx.host.absolute(folder)?;
     if !cx.host.is_folder(folder) {
         let detail = format!("target ‘{}’ is not a directory", folder.display());
         return Err(Error::new(ErrorKind::NotADirectory, detail));

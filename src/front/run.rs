@@ -184,7 +184,7 @@ fn confine(options: &Options, session: &Session, host: &RealHost) -> Result<()> 
     let folders = options.sandbox.iter().chain(&options.file).map(PathBuf::as_path);
     host.confine(folders.chain(named).chain(session.images()))?;
     // A stranger's image may name any file as its backing file.
-    session.files().try_for_each(|file| host.absolute(&file).map(drop))
+    session.files().try_for_each(|file| host.reach(&file))
 }
 
 /// Says what is wrong with a script; answers whether it is nothing.

@@ -255,26 +255,26 @@ impl Host for RealHost {
     }
 
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
-        self.sandbox.check(path)?;
         Ok(Box::new(tree::Tree::new(path)?))
     }
 
     fn folder(&self, path: &Path) -> Result<Box<dyn Sink>> {
-        self.sandbox.check(path)?;
         Ok(Box::new(folder::Folder::new(path)?))
     }
 
     fn is_folder(&self, path: &Path) -> bool {
-        self.sandbox.check(path).is_ok() && path.is_dir()
+        path.is_dir()
     }
 
-    fn absolute(&self, path: &Path) -> Result<PathBuf> {
-        self.sandbox.check(path)?;
-        Ok(std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
+    fn reach(&self, path: &Path) -> Result<()> {
+        self.sandbox.check(path)
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
     }
 
     fn change_folder(&self, path: &Path) -> Result<()> {
-        self.sandbox.check(path)?;
         env::set_current_dir(path).map_err(|e| Error::io(path.display(), e))
     }
 
