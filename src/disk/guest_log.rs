@@ -15,11 +15,13 @@ pub struct Put {
     pub data: Vec<u8>,
 }
 
-/// What to write for a commit through a log, in the order of the fields; a flush stands between all of them but the first two.
+/// What to write for a commit through a log, in the order of the fields; a flush stands between all of them but `entries` and `mark`.
 /// A cut before `point` is durable leaves the old state, any later one the new state, for all who know the log.
 pub struct LogPlan {
     /// The bytes of the disk that the log and the changes lie in; all other offsets begin at its start.
     pub range: Range<u64>,
+    /// The bytes that the log's entries take.
+    pub space: Vec<Range<u64>>,
     /// The log's entries, which do not count yet.
     pub entries: Box<dyn LogEntries>,
     /// Says that there may be a log that counts. Harmless as long as none does.
@@ -38,11 +40,6 @@ pub struct LogPlan {
 
 /// The entries of a log.
 pub trait LogEntries {
-    /// The bytes that they take.
-    ///
-    /// # Errors
-    /// Those of reading the log's map.
-    fn space(&self) -> Result<Vec<Range<u64>>>;
     /// Calls `each` with bytes and their place. `changes` are those that the plan was made from, counted from the start
     /// of [`LogPlan::range`].
     ///

@@ -19,14 +19,30 @@ pub(super) struct Prepared {
 
 impl LogPlan {
     /// Where the changes do not go: the log, and what is written of its own accord. By place on the disk.
-    fn kept(&self) -> Result<BTreeMap<u64, u64>> {
+    fn kept(&self) -> BTreeMap<u64, u64> {
         let puts = [&self.point, &self.over].map(|put| put.offset..put.offset + put.data.len() as u64);
-        let all = self.entries.space()?.into_iter().chain(puts);
-        Ok(all.map(|range| (self.range.start + range.start, self.range.start + range.end)).collect())
+        let all = self.space.iter().cloned().chain(puts);
+        all.map(|range| (self.range.start + range.start, self.range.start + range.end)).collect()
     }
 
     fn put(&self, image: &dyn Storage, put: &Put) -> Result<()> {
         image.write_at(self.range.start + put.offset, &put.data)
+    }
+}
+
+/// What was reserved in the image.
+#[derive(Default)]
+struct Reserved {
+    /// For the changes.
+    changes: Vec<Range<u64>>,
+    /// For the log.
+    log: Vec<Range<u64>>,
+}
+
+impl Reserved {
+    /// Makes holes of it again. Only space is lost where this fails.
+    fn give_back(&self, image: &dyn Storage) {
+        self.changes.iter().chain(&self.log).for_each(|range| _ = image.zero(range.clone()).ok());
     }
 }
 
@@ -41,59 +57,44 @@ fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Ra
 /// Reserves what the changes and the log need, writes the log, and makes it count: the commit point. On an error the
 /// image is as it was, but for bytes of the log, which do not count.
 pub(super) fn prepare(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan) -> Result<Prepared> {
-    let (mut reserved, mut holes) = (Vec::new(), Vec::new());
-    let mut marked = false;
-    write_log(image, changes, plan, (&mut reserved, &mut holes), &mut marked).inspect_err(|_| match marked {
-        true => give_back(image, plan, reserved.iter().chain(&holes)),
-        false => give_back_space(image, reserved.iter().chain(&holes)),
+    let mut reserved = Reserved::default();
+    write_log(image, changes, plan, &mut reserved).inspect_err(|_| reserved.give_back(image))?;
+    set_point(image, plan).inspect_err(|_| {
+        // Where this fails a mark stays that means nothing.
+        plan.put(image, &plan.withdraw).ok();
+        reserved.give_back(image);
     })?;
-    if let Err(error) = plan.put(image, &plan.point) {
-        let mut there = vec![0; plan.point.data.len()];
-        image.read_at(plan.range.start + plan.point.offset, &mut there)?;
-        if there != plan.point.data {
-            give_back(image, plan, reserved.iter().chain(&holes));
-            return Err(error);
-        }
-    }
-    Ok(Prepared { holes, counts: image.sync() })
+    Ok(Prepared { holes: reserved.log, counts: image.sync() })
 }
 
-/// Takes the mark and reserved space back. Where this fails, only space is lost, and a mark stays that means nothing.
-fn give_back<'a>(image: &dyn Storage, plan: &LogPlan, space: impl Iterator<Item = &'a Range<u64>>) {
-    plan.put(image, &plan.withdraw).ok();
-    give_back_space(image, space);
-}
-
-fn give_back_space<'a>(image: &dyn Storage, space: impl Iterator<Item = &'a Range<u64>>) {
-    space.for_each(|range| _ = image.zero(range.clone()).ok());
-}
-
-fn write_log(
-    image: &dyn Storage,
-    changes: &dyn Changes,
-    plan: &LogPlan,
-    (reserved, holes): (&mut Vec<Range<u64>>, &mut Vec<Range<u64>>),
-    marked: &mut bool,
-) -> Result<()> {
+fn write_log(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, reserved: &mut Reserved) -> Result<()> {
     changes.visit(&mut |offset, change| match change {
-        Change::Data(data) => reserve(image, &(offset..offset + data.len() as u64), reserved),
+        Change::Data(data) => reserve(image, &(offset..offset + data.len() as u64), &mut reserved.changes),
         Change::Zero(_) => Ok(()),
     })?;
     let start = plan.range.start;
-    for range in plan.entries.space()? {
-        reserve(image, &(start + range.start..start + range.end), holes)?;
+    for range in &plan.space {
+        reserve(image, &(start + range.start..start + range.end), &mut reserved.log)?;
     }
     let within = Within { changes, range: plan.range.clone() };
-    plan.entries.visit(&within, &mut |offset, bytes| image.write_at(start + offset, bytes))?;
-    *marked = true;
+    plan.entries.visit(&within, &mut |offset, bytes| image.write_at(start + offset, bytes))
+}
+
+/// Writes the mark, and after a flush the point. An error means that the point is not there.
+fn set_point(image: &dyn Storage, plan: &LogPlan) -> Result<()> {
     plan.put(image, &plan.mark)?;
-    image.sync()
+    image.sync()?;
+    plan.put(image, &plan.point).or_else(|error| {
+        let mut there = vec![0; plan.point.data.len()];
+        image.read_at(plan.range.start + plan.point.offset, &mut there)?;
+        if there == plan.point.data { Ok(()) } else { Err(error) }
+    })
 }
 
 /// After the commit point: everything goes to its place, and the log is empty again.
 pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, holes: Vec<Range<u64>>) -> Result<()> {
     // Changes come in pages, which may hold bytes of the log as they were before.
-    let kept = plan.kept()?;
+    let kept = plan.kept();
     changes.visit(&mut |offset, change| {
         for (at, part) in gaps(offset..offset + change.len(), &kept).filter_map(|gap| cut(offset, change, &gap)) {
             match part {

@@ -40,16 +40,28 @@ struct Transaction {
     /// The superblock as it is before and after.
     superblock: (Superblock, Superblock),
     sequence: u32,
+    /// What the sums of the log's blocks begin with.
+    seed: u32,
     blocks: Vec<Logged>,
 }
 
 /// Takes a block's number, its bytes, and what they become.
 type EachBlock<'a> = dyn FnMut(u64, &[u8], &mut [u8]) -> Result<()> + 'a;
 
-/// The blocks that changes touch, whole, ascending: what they are now, and what they become.
+/// Which blocks are read as they are now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// All that change.
+    All,
+    /// Those of which only a part changes.
+    Parts,
+}
+
+/// The blocks that changes touch, whole, ascending: what they are now where they are read, and what they become.
 fn each_block(
     device: &dyn BlockDevice,
     block_size: usize,
+    read: Read,
     changes: &dyn Changes,
     each: &mut EachBlock<'_>,
 ) -> Result<()> {
@@ -64,11 +76,13 @@ fn each_block(
                 if let Some(block) = open {
                     each(block, &old, &mut new)?;
                 }
-                // The device may end inside its last block.
-                let inside = (device.len() - block * bs).min(bs) as usize;
-                old.fill(0);
-                device.read_at(block * bs, &mut old[..inside])?;
-                new.copy_from_slice(&old);
+                if read == Read::All || stop - at < bs {
+                    // The device may end inside its last block.
+                    let inside = (device.len() - block * bs).min(bs) as usize;
+                    old.fill(0);
+                    device.read_at(block * bs, &mut old[..inside])?;
+                    new.copy_from_slice(&old);
+                }
                 open = Some(block);
             }
             let place = (at % bs) as usize..(at % bs) as usize + (stop - at) as usize;
@@ -131,6 +145,7 @@ impl Ext4 {
             device: self.device.clone(),
             block_size: self.geometry.block_size,
             sequence: journal.superblock.sequence.wrapping_add(1),
+            seed: journal.superblock.seed(),
             superblock: (old.clone(), old),
             journal,
             blocks: Vec::new(),
@@ -148,7 +163,8 @@ impl Ext4 {
         let block_size = self.geometry.block_size;
         let frame = self.inode_slot(self.superblock.journal_inode())?;
         let (home, place) = transaction.superblock_place();
-        each_block(self.device.as_ref(), block_size, changes, &mut |block, old, new| {
+        let data_seed = crc32c(transaction.seed, &transaction.sequence.to_be_bytes());
+        each_block(self.device.as_ref(), block_size, Read::All, changes, &mut |block, old, new| {
             if old == new {
                 return Ok(());
             }
@@ -166,7 +182,7 @@ impl Ext4 {
                 transaction.superblock.1 = found;
             }
             let escaped = transaction.as_logged(block, new);
-            let sum = crc32c(crc32c(transaction.seed(), &transaction.sequence.to_be_bytes()), new);
+            let sum = crc32c(data_seed, new);
             transaction.blocks.push(Logged { block, sum, escaped });
             Ok(())
         })?;
@@ -175,10 +191,6 @@ impl Ext4 {
 }
 
 impl Transaction {
-    fn seed(&self) -> u32 {
-        self.journal.superblock.seed()
-    }
-
     fn log(&self) -> Log<'_> {
         Log::new(self.device.as_ref(), &self.journal.superblock, &self.journal.runs, self.block_size)
     }
@@ -207,6 +219,21 @@ impl Transaction {
     fn position(&self, index: usize) -> u64 {
         let (before, inside) = (index / self.tags(), index % self.tags());
         u64::from(self.journal.superblock.first) + (before * (self.tags() + 1) + 1 + inside) as u64
+    }
+
+    /// The bytes of the device that the log's blocks take.
+    fn space(&self) -> Result<Vec<Range<u64>>> {
+        let (log, bs) = (self.log(), self.block_size as u64);
+        let end = self.position(self.blocks.len().saturating_sub(1)) + 2;
+        let mut space: Vec<Range<u64>> = Vec::new();
+        for block in u64::from(self.journal.superblock.first)..end {
+            let at = log.place(block as u32)? * bs;
+            match space.last_mut() {
+                Some(last) if last.end == at => last.end = at + bs,
+                _ => space.push(at..at + bs),
+            }
+        }
+        Ok(space)
     }
 
     /// Whether one more block, and the commit block behind it, fit.
@@ -281,7 +308,7 @@ impl Transaction {
     /// Sets the sum of a block of the log, where the journal has sums.
     fn stamp(&self, block: &mut [u8], field: usize) {
         if self.journal.superblock.has_block_sums() {
-            let sum = crc32c(self.seed(), block);
+            let sum = crc32c(self.seed, block);
             put_be32(block, field, sum);
         }
     }
@@ -293,6 +320,7 @@ impl Transaction {
         let (old, new) = &self.superblock;
         Ok(LogPlan {
             range: 0..self.device.len(),
+            space: self.space()?,
             mark: superblock(marked(old)),
             point: Put { offset: home, data: journal.started(self.sequence) },
             over: superblock(marked(new)),
@@ -339,26 +367,12 @@ impl Gather<'_> {
 }
 
 impl LogEntries for Transaction {
-    fn space(&self) -> Result<Vec<Range<u64>>> {
-        let bs = self.block_size as u64;
-        let end = self.position(self.blocks.len().saturating_sub(1)) + 2;
-        let mut space: Vec<Range<u64>> = Vec::new();
-        for block in u64::from(self.journal.superblock.first)..end {
-            let at = self.log().place(block as u32)? * bs;
-            match space.last_mut() {
-                Some(last) if last.end == at => last.end = at + bs,
-                _ => space.push(at..at + bs),
-            }
-        }
-        Ok(space)
-    }
-
     fn visit(&self, changes: &dyn Changes, each: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let log = self.log();
         let place = |block: u64| Ok::<u64, Error>(log.place(block as u32)? * self.block_size as u64);
         let mut out = Gather { each, start: 0, bytes: Vec::with_capacity(COPY) };
         let mut index = 0;
-        each_block(self.device.as_ref(), self.block_size, changes, &mut |block, _, new| {
+        each_block(self.device.as_ref(), self.block_size, Read::Parts, changes, &mut |block, _, new| {
             if self.blocks.get(index).is_none_or(|logged| logged.block != block) {
                 return Ok(());
             }
