@@ -82,8 +82,8 @@ pub enum Control {
     ListEvents,
     /// Begin anew: a session without disks.
     Reopen,
-    /// Print help on a command, or the list.
-    Help(Option<String>, Vec<String>),
+    /// Print help as these words ask: on a command, the list, a search.
+    Help(Vec<String>),
     /// Call a function of the script library with these options (a command written in Rhai).
     Script {
         /// `std/vtorque`.

@@ -3,7 +3,7 @@
 use super::writing::done;
 use crate::base::{Error, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
-use crate::session::OpenVolume;
+use crate::session::{ENCRYPTED, OpenVolume};
 
 const DEVICE: Param = Param::required("device", Kind::Device);
 const KEY: Param = Param::required("key", Kind::Key);
@@ -113,7 +113,7 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let device = args.text("device");
-            match cx.session.identify(&device)?.filter(|i| i.fs_type == "crypto_LUKS") {
+            match cx.session.identify(&device)?.filter(|i| i.fs_type == ENCRYPTED) {
                 Some(found) => Ok(Value::text(found.uuid)),
                 None => Err(Error::new(ErrorKind::Invalid, "this is no LUKS volume").at(device)),
             }

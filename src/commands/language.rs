@@ -103,8 +103,8 @@ pub(super) const COMMANDS: &[Command] = &[
                      clean                take out what clones should not inherit\n",
         }],
         run: |_, args| {
-            let mut words = args.list("cmd").iter().map(|word| String::from_utf8_lossy(word).into_owned());
-            Ok(Value::Control(Control::Help(words.next(), words.collect())))
+            let words = args.list("cmd").iter().map(|word| String::from_utf8_lossy(word).into_owned());
+            Ok(Value::Control(Control::Help(words.collect())))
         },
     },
     Command {

@@ -395,11 +395,10 @@ fn batch(matches: &ArgMatches, words: Vec<Vec<u8>>) -> Result<Request, String> {
     }
     let flags = ["ro", "inspector", "dry-run", "no-sync", "verbose"].map(|name| (name, matches.get_flag(name)));
     let mut options = super::batch::passed_on(&flags);
-    for folder in matches.get_many::<OsString>("sandbox").into_iter().flatten() {
-        options.extend([OsString::from("--sandbox"), folder.clone()]);
+    for name in ["sandbox", "key"] {
+        let values = matches.get_many::<OsString>(name).into_iter().flatten();
+        options.extend(values.flat_map(|value| [format!("--{name}").into(), value.clone()]));
     }
-    let keys = matches.get_many::<OsString>("key").into_iter().flatten();
-    options.extend(keys.flat_map(|key| [OsString::from("--key"), key.clone()]));
     Ok(Request::Batch(Batch { script, images, options, json: matches.get_flag("json") }))
 }
 

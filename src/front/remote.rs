@@ -80,7 +80,7 @@ impl Client {
         for param in command.params.iter().filter(|param| !param.is_word()) {
             let key = match self.host.asks_for_keys() {
                 true => self.host.key(param.name)?,
-                false => lines::key(lines).map_err(|failure| Error::usage(format!("{failure:?}")))?,
+                false => lines::key(lines)?,
             };
             keys.extend(key);
             keys.push(b'\n');
@@ -149,7 +149,7 @@ impl Client {
         // The lines of a heredoc are the client's.
         let mut heredoc = Vec::new();
         if let Some(marker) = line.words.iter().find_map(|w| w.strip_prefix(b"-<<")).filter(|m| !m.is_empty()) {
-            heredoc = lines::heredoc(lines, marker).map_err(|failure| Error::usage(format!("{failure:?}")))?;
+            heredoc = lines::heredoc(lines, marker)?;
             heredoc.extend_from_slice(marker);
         }
         let mut words = vec![line.name];

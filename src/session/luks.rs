@@ -13,7 +13,7 @@ use crate::volume::lvm::Group;
 /// Where the names of opened volumes are.
 const MAPPER: &str = "/dev/mapper/";
 /// What `identify` calls an encrypted volume.
-pub(super) const ENCRYPTED: &str = "crypto_LUKS";
+pub const ENCRYPTED: &str = "crypto_LUKS";
 /// Longest name of a mapped device (`DM_NAME_LEN` of Linux, less the final zero byte).
 const NAME_MAX: usize = 127;
 /// Devices that stand on each other, at most; more is a circle.

@@ -27,7 +27,7 @@ use crate::volume::lvm::Lvm;
 
 pub use inspection::Root;
 pub use located::Located;
-pub use luks::{Encrypted, OpenVolume};
+pub use luks::{ENCRYPTED, Encrypted, OpenVolume};
 pub use lvm::volume_name;
 pub use settings::Settings;
 

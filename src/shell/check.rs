@@ -53,7 +53,7 @@ struct Script<'a>(&'a mut VecDeque<Vec<u8>>);
 
 impl Sources for Script<'_> {
     fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure> {
-        lines::heredoc(self.0, marker)
+        lines::heredoc(self.0, marker).map_err(Failure::shell)
     }
 
     fn key(&mut self, _: &str) -> Result<Vec<u8>, Failure> {

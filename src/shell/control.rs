@@ -42,7 +42,7 @@ impl Shell<'_> {
                 self.close();
                 Ok(Outcome::Done)
             }
-            Control::Help(topic, words) => self.help(session, topic.as_deref(), &words),
+            Control::Help(words) => self.help(session, &words),
             Control::Script { module, function, options } => {
                 let call = |session: &mut Session| self.library.call(session, module, function, &options);
                 // What a script does in many commands is one step, and nothing of it stays when it fails.
@@ -123,21 +123,22 @@ impl Shell<'_> {
         failed.map_or(Ok(Outcome::Done), Err)
     }
 
-    fn help(&mut self, session: &Session, topic: Option<&str>, words: &[String]) -> Result<Outcome, Failure> {
-        let text = match topic {
-            None => help::general(session.is_launched()).to_string(),
-            Some("-l" | "--list") => help::list(),
-            Some("-k") => match help::search(words) {
+    fn help(&mut self, session: &Session, words: &[String]) -> Result<Outcome, Failure> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let text = match words.as_slice() {
+            [] => help::general(session.is_launched()).to_string(),
+            ["-l" | "--list"] => help::list(),
+            ["-k", words @ ..] => match help::search(words) {
                 Some(found) => found,
                 None => {
                     let words = words.join(" ");
                     return Err(Failure::Plain(format!("help: no command says '{words}': help --list names all")));
                 }
             },
-            Some(_) if !words.is_empty() => {
+            [_, _, ..] => {
                 return Err(Failure::Plain("help: one command at a time; help -k WORD... searches".to_string()));
             }
-            Some(name) => match help::on(name) {
+            [name] => match help::on(name) {
                 Some(text) => text,
                 None => {
                     let near = help::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));

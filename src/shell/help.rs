@@ -93,7 +93,7 @@ pub fn list() -> String {
 
 /// The commands whose names, summaries or explanations have all the words, those with a word in the name first; `None`
 /// without any, and for no words.
-pub fn search(words: &[String]) -> Option<String> {
+pub fn search(words: &[&str]) -> Option<String> {
     let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
     let has = |text: &str, word: &String| text.to_lowercase().contains(word.as_str());
     let all = GROUPS.iter().flat_map(|group| group.commands);

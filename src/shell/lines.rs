@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::io::BufRead;
 
 use super::lex::LINE_LIMIT;
-use super::report::Failure;
-use crate::base::Result;
+use crate::base::{Error, Result};
 
 /// Where lines come from.
 pub trait Lines {
@@ -49,9 +48,9 @@ impl Lines for VecDeque<Vec<u8>> {
 ///
 /// # Errors
 /// Lines that end before.
-pub fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure> {
+pub fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    while let Some(line) = lines.next().map_err(Failure::shell)? {
+    while let Some(line) = lines.next()? {
         if line == marker {
             return Ok(text);
         }
@@ -59,16 +58,15 @@ pub fn heredoc(lines: &mut dyn Lines, marker: &[u8]) -> Result<Vec<u8>, Failure>
         text.push(b'\n');
     }
     let marker = String::from_utf8_lossy(marker);
-    Err(Failure::Shell(format!("end of input reached without finding '{marker}'")))
+    Err(Error::usage(format!("end of input reached without finding '{marker}'")))
 }
 
 /// A passphrase: the next line.
 ///
 /// # Errors
 /// Lines that have ended.
-pub fn key(lines: &mut dyn Lines) -> Result<Vec<u8>, Failure> {
-    let line = lines.next().map_err(Failure::shell)?;
-    line.ok_or_else(|| Failure::Shell("end of input reached where a key or passphrase must be".into()))
+pub fn key(lines: &mut dyn Lines) -> Result<Vec<u8>> {
+    lines.next()?.ok_or_else(|| Error::usage("end of input reached where a key or passphrase must be"))
 }
 
 #[cfg(test)]
@@ -93,7 +91,7 @@ mod tests {
         let mut source: VecDeque<Vec<u8>> = lines(b"a\n END\nEND\nrest").into();
         assert_eq!(heredoc(&mut source, b"END").unwrap(), b"a\n END\n");
         assert_eq!(source.len(), 1);
-        let Err(Failure::Shell(text)) = heredoc(&mut source, b"X") else { panic!("no failure") };
+        let text = heredoc(&mut source, b"X").unwrap_err().to_string();
         assert_eq!(text, "end of input reached without finding 'X'");
     }
 }

@@ -51,13 +51,13 @@ struct Given<'a> {
 
 impl bind::Sources for Given<'_> {
     fn heredoc(&mut self, marker: &[u8]) -> Result<Vec<u8>, Failure> {
-        lines::heredoc(self.lines, marker)
+        lines::heredoc(self.lines, marker).map_err(Failure::shell)
     }
 
     fn key(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
         match self.keys {
             Some(host) => host.key(name).map_err(Failure::shell),
-            None => lines::key(self.lines),
+            None => lines::key(self.lines).map_err(Failure::shell),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A text is changed where the change is and written back with all that we do not know in it.
 
-use super::group::{Group, Layout, LogicalVolume, Segment, is_name};
+use super::group::{Group, Layout, LogicalVolume, Member, Segment, is_name};
 use super::label::Label;
 use super::text::{Node, Section, Value};
 use super::{Id, Lvm, area::Area};
@@ -150,16 +150,13 @@ impl Group {
     }
 
     /// The first extent of a member behind all that volumes have.
-    fn used_on(&self, key: &str) -> u64 {
-        let end = |segment: &Segment| match &segment.layout {
-            Layout::Striped { legs, .. } => {
-                let count = segment.count / legs.len().max(1) as u64;
-                let ends = legs.iter().filter(|(name, _)| name == key).map(|(_, first)| first.saturating_add(count));
-                ends.max().unwrap_or_default()
-            }
-            _ => 0,
-        };
-        self.volumes.iter().flat_map(|volume| &volume.segments).map(end).max().unwrap_or_default()
+    ///
+    /// # Errors
+    /// As [`Group::free`].
+    fn used_on(&self, member: &Member) -> Result<u64> {
+        let free = self.free()?;
+        let last = free.iter().rfind(|run| run.key == member.key);
+        Ok(last.filter(|run| run.first + run.count == member.extents).map_or(member.extents, |run| run.first))
     }
 
     /// Takes `count` free extents: those right behind `after` if they are free, then one run that is long enough,
@@ -196,6 +193,12 @@ impl Group {
         }
         Ok(taken)
     }
+}
+
+/// The section of a group's member.
+fn member_section<'a>(group: &'a mut Section, key: &str) -> Result<&'a mut Section> {
+    let all = group.section_mut("physical_volumes");
+    all.and_then(|all| all.section_mut(key)).ok_or_else(|| Kind::Internal.into())
 }
 
 /// The entries of a segment on one place.
@@ -281,8 +284,7 @@ impl Lvm {
             let group = self.changeable(&group.name)?;
             let member = group.members.iter().find(|member| member.id == pv.label.id).ok_or(Kind::Internal)?;
             self.change(group, stamp, |text| {
-                let section = text.section_mut("physical_volumes").and_then(|all| all.section_mut(&member.key));
-                section.ok_or(Kind::Internal)?.set("id", Value::text(id.to_string()));
+                member_section(text, &member.key)?.set("id", Value::text(id.to_string()));
                 Ok(())
             })?;
         }
@@ -311,18 +313,15 @@ impl Lvm {
             let group = self.changeable(&group.name)?;
             let member = group.members.iter().find(|member| member.id == pv.label.id).ok_or(Kind::Internal)?;
             let extents = size.saturating_sub(member.start).checked_div(group.extent).unwrap_or_default();
-            let used = group.used_on(&member.key);
-            if extents < used.max(1) {
-                let needed = member.start + used.max(1) * group.extent;
+            let needed = group.used_on(member)?.max(1);
+            if extents < needed {
+                let needed = member.start + needed * group.extent;
                 return Err(
                     refuse(format!("{size} bytes are too few: its extents in use reach to byte {needed}")).at(device)
                 );
             }
-            // Extents that are used twice or not there are found before anything is written.
-            group.free()?;
             self.change(group, stamp, |text| {
-                let section = text.section_mut("physical_volumes").and_then(|all| all.section_mut(&member.key));
-                let section = section.ok_or(Kind::Internal)?;
+                let section = member_section(text, &member.key)?;
                 section.set("dev_size", int(size / SECTOR)?);
                 section.set("pe_count", int(extents)?);
                 Ok(())
