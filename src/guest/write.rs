@@ -117,6 +117,18 @@ impl Guest {
         })
     }
 
+    /// Makes an empty regular file with `mode` less the umask.
+    ///
+    /// # Errors
+    /// `Kind::Exists`, `Kind::IsADirectory` for a path with a slash at its end, those of [`Guest::write_from`].
+    pub fn make_file(&mut self, path: &GuestPathBuf, mode: u32) -> Result<()> {
+        let new = NewNode { kind: NewKind::Regular, mode: mode & !self.umask & 0o7777, uid: 0, gid: 0 };
+        self.on(path, |guest| match guest.new_name(path)? {
+            Named { directory: true, .. } => Err(Kind::IsADirectory.into()),
+            named => guest.create_at(named.parent, &named.name, &new).map(|_| ()),
+        })
+    }
+
     /// Makes any node; `new.mode` is used as it is.
     pub fn make(&mut self, path: &GuestPathBuf, new: &NewNode) -> Result<()> {
         self.on(path, |guest| {

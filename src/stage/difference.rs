@@ -15,7 +15,8 @@ pub(super) struct Difference(Box<[u8]>);
 impl Difference {
     /// What `old` has where `new` differs; `at` is their place in the page. `None` if it is more than the limit.
     pub(super) fn between(old: &[u8], new: &[u8], at: usize) -> Option<Self> {
-        let mut runs = Vec::new();
+        let mut runs = [0; LIMIT];
+        let mut used = 0;
         let mut from = next_difference(old, new, 0);
         while let Some(start) = from {
             let mut end = start + 1;
@@ -24,15 +25,15 @@ impl Difference {
                 end = next + 1;
                 from = next_difference(old, new, end);
             }
+            let run = runs.get_mut(used..used + 4 + end - start)?;
+            let (head, bytes) = run.split_at_mut(4);
             // Both fit: a page has 4096 bytes.
-            runs.extend_from_slice(&((at + start) as u16).to_le_bytes());
-            runs.extend_from_slice(&((end - start) as u16).to_le_bytes());
-            runs.extend_from_slice(&old[start..end]);
-            if runs.len() > LIMIT {
-                return None;
-            }
+            head[..2].copy_from_slice(&((at + start) as u16).to_le_bytes());
+            head[2..].copy_from_slice(&((end - start) as u16).to_le_bytes());
+            bytes.copy_from_slice(&old[start..end]);
+            used += run.len();
         }
-        Some(Difference(runs.into_boxed_slice()))
+        Some(Difference(runs[..used].into()))
     }
 
     /// Whether nothing differs.
@@ -52,11 +53,20 @@ impl Difference {
     }
 }
 
+/// Bytes that are compared at once.
+const WIDE: usize = 64;
+
+/// Whether all bytes are the same; without a way out on the first that is not, so that it becomes a few wide instructions.
+fn equal(old: &[u8; WIDE], new: &[u8; WIDE]) -> bool {
+    let words = old.as_chunks::<8>().0.iter().zip(new.as_chunks::<8>().0);
+    words.fold(0, |differ, (a, b)| differ | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b))) == 0
+}
+
 /// The first place from `from` on where the two differ.
 fn next_difference(old: &[u8], new: &[u8], from: usize) -> Option<usize> {
-    const WIDE: usize = 32;
     let (old, new) = (old.get(from..)?, new.get(from..)?);
-    let same = old.chunks_exact(WIDE).zip(new.chunks_exact(WIDE)).take_while(|(a, b)| a == b).count() * WIDE;
+    let (old_wide, new_wide) = (old.as_chunks::<WIDE>().0, new.as_chunks::<WIDE>().0);
+    let same = old_wide.iter().zip(new_wide).take_while(|(a, b)| equal(a, b)).count() * WIDE;
     let found = old[same..].iter().zip(&new[same..]).position(|(a, b)| a != b)?;
     Some(from + same + found)
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use super::checksum;
 use super::geometry::Geometry;
-use super::group::{BLOCK_UNINIT, Group, GroupMut, INODE_UNINIT};
+use super::group::{BLOCK_UNINIT, Descriptor, Group, GroupMut, INODE_UNINIT};
 use super::{Ext4, dirent};
 use crate::base::bytes::{le16, le32, put_le32, u8_at};
 use crate::base::{Error, Result};
@@ -47,13 +49,22 @@ pub enum Role {
 struct Cached {
     bytes: Arc<Vec<u8>>,
     role: Role,
+    /// Of the first inodes in the block, a bit each: the checksum of these bytes is known to be good.
+    good_inodes: u64,
 }
 
 /// The cached blocks and which of them must be written.
 #[derive(Default)]
 pub struct Cache {
-    blocks: HashMap<u64, Cached>,
+    blocks: HashMap<u64, Cached, RandomState>,
     dirty: BTreeSet<u64>,
+    /// Groups whose descriptors were changed since their checksums were computed.
+    unstamped: BTreeSet<u32>,
+}
+
+/// The bit of an inode in [`Cached::good_inodes`]; those further behind have none, and are checked whenever they are read.
+fn inode_bit(slot: usize) -> u64 {
+    u32::try_from(slot).ok().and_then(|slot| 1u64.checked_shl(slot)).unwrap_or(0)
 }
 
 /// Where the entries of an index block begin; `None` for a leaf.
@@ -107,7 +118,7 @@ impl Cache {
             self.blocks.retain(|number, _| dirty.contains(number));
         }
         let bytes = Arc::new(bytes);
-        self.blocks.insert(number, Cached { bytes: bytes.clone(), role });
+        self.blocks.insert(number, Cached { bytes: bytes.clone(), role, good_inodes: 0 });
         bytes
     }
 }
@@ -134,18 +145,46 @@ impl Ext4 {
         Ok(self.cache.borrow_mut().insert(geometry.block_size, number, bytes, role))
     }
 
+    /// Whether the checksum of the inode in this slot of a block is known to be good.
+    pub(super) fn inode_is_known_good(&self, block: u64, slot: usize) -> bool {
+        self.cache.borrow().blocks.get(&block).is_some_and(|cached| cached.good_inodes & inode_bit(slot) != 0)
+    }
+
+    /// Notes that the checksum of the inode in this slot is good, until the block is changed or forgotten.
+    pub(super) fn inode_is_good(&self, block: u64, slot: usize) {
+        if let Some(cached) = self.cache.borrow_mut().blocks.get_mut(&block) {
+            cached.good_inodes |= inode_bit(slot);
+        }
+    }
+
     /// The bytes of a metadata block to change; it is written by the next sync.
     pub(super) fn block_mut(&mut self, number: u64, role: Role) -> Result<&mut [u8]> {
+        let cached = self.dirty_block(number, role)?;
+        cached.good_inodes = 0;
+        Ok(Arc::make_mut(&mut cached.bytes).as_mut_slice())
+    }
+
+    /// The bytes of one inode to change, for those who stamp its checksum: the other inodes of the block stay as good as
+    /// they were.
+    pub(super) fn inode_mut(&mut self, block: u64, place: std::ops::Range<usize>) -> Result<&mut [u8]> {
+        let slot = place.start / self.geometry.inode_size;
+        let cached = self.dirty_block(block, Role::Inodes)?;
+        cached.good_inodes |= inode_bit(slot);
+        let bytes = Arc::make_mut(&mut cached.bytes).get_mut(place);
+        bytes.ok_or_else(|| Error::new(crate::base::Kind::Internal, "ext4: an inode outside its block"))
+    }
+
+    /// A block in the cache, marked as changed.
+    fn dirty_block(&mut self, number: u64, role: Role) -> Result<&mut Cached> {
         self.block(number, role)?;
         let cache = self.cache.get_mut();
         cache.dirty.insert(number);
-        match cache.blocks.get_mut(&number) {
-            Some(cached) => {
-                cached.role = role;
-                Ok(Arc::make_mut(&mut cached.bytes).as_mut_slice())
-            }
-            None => Err(Error::new(crate::base::Kind::Internal, "ext4: a block left the cache while it was read")),
-        }
+        let cached = cache.blocks.get_mut(&number);
+        let cached = cached.ok_or_else(|| {
+            Error::new(crate::base::Kind::Internal, "ext4: a block left the cache while it was read")
+        })?;
+        cached.role = role;
+        Ok(cached)
     }
 
     /// A metadata block of zeros in place of whatever is on the device; it is written by the next sync.
@@ -246,23 +285,22 @@ impl Ext4 {
         if !self.geometry.has_group_checksums() {
             return Ok(());
         }
+        let per = self.geometry.descs_per_block();
         let cache = self.cache.get_mut();
-        for number in &cache.dirty {
-            let Some(cached) = cache.blocks.get_mut(number) else { continue };
-            if let Role::Descriptors(first) = cached.role {
-                let bytes = Arc::make_mut(&mut cached.bytes).as_mut_slice();
-                for (group, desc) in (first..self.geometry.groups).zip(bytes.chunks_exact_mut(self.geometry.desc_size))
-                {
-                    let sum = group_checksum(&self.geometry, &self.superblock.uuid().0, group, desc);
-                    GroupMut(desc).set_checksum(sum);
-                }
+        for group in std::mem::take(&mut cache.unstamped) {
+            let Some(cached) = cache.blocks.get_mut(&self.geometry.desc_block(u64::from(group / per))) else { continue };
+            let bytes = Arc::make_mut(&mut cached.bytes).as_mut_slice();
+            let at = (group % per) as usize * self.geometry.desc_size;
+            if let Some(desc) = bytes.get_mut(at..at + self.geometry.desc_size) {
+                let sum = group_checksum(&self.geometry, &self.superblock.uuid().0, group, desc);
+                GroupMut(desc).set_checksum(sum);
             }
         }
         Ok(())
     }
 
-    /// The block of descriptors that holds a group's, and the descriptor's place in it.
-    fn group_block(&self, group: u32) -> Result<(u64, u32, std::ops::Range<usize>)> {
+    /// The block of descriptors that holds a group's: its number, first group and bytes, and the descriptor's place in it.
+    fn group_block(&self, group: u32) -> Result<(u64, u32, Arc<Vec<u8>>, std::ops::Range<usize>)> {
         let geometry = &self.geometry;
         if group >= geometry.groups {
             return Err(Error::corrupt(format!("ext4: group {group} is past the last of {}", geometry.groups)));
@@ -271,9 +309,12 @@ impl Ext4 {
         let number = geometry.desc_block(u64::from(group / per));
         let first = group / per * per;
         let at = (group % per) as usize * geometry.desc_size;
-        let known = self.cache.borrow().blocks.contains_key(&number);
+        let place = at..at + geometry.desc_size;
+        if let Some(cached) = self.cache.borrow().blocks.get(&number) {
+            return Ok((number, first, cached.bytes.clone(), place));
+        }
         let bytes = self.block(number, Role::Descriptors(first))?;
-        if !known && geometry.has_group_checksums() {
+        if geometry.has_group_checksums() {
             let uuid = self.superblock.uuid().0;
             for (group, desc) in (first..geometry.groups).zip(bytes.chunks_exact(geometry.desc_size)) {
                 if Group(desc).checksum() != group_checksum(geometry, &uuid, group, desc) {
@@ -282,18 +323,20 @@ impl Ext4 {
                 }
             }
         }
-        Ok((number, first, at..at + geometry.desc_size))
+        Ok((number, first, bytes, place))
     }
 
     /// A copy of a group's descriptor.
-    pub(super) fn group(&self, group: u32) -> Result<Vec<u8>> {
-        let (number, first, range) = self.group_block(group)?;
-        Ok(self.block(number, Role::Descriptors(first))?[range].to_vec())
+    pub(super) fn group(&self, group: u32) -> Result<Descriptor> {
+        let (_, _, bytes, range) = self.group_block(group)?;
+        Ok(Descriptor::new(bytes.get(range).unwrap_or_default()))
     }
 
     /// A group's descriptor to change.
     pub(super) fn group_mut(&mut self, group: u32) -> Result<GroupMut<'_>> {
-        let (number, first, range) = self.group_block(group)?;
+        let (number, first, bytes, range) = self.group_block(group)?;
+        drop(bytes);
+        self.cache.get_mut().unstamped.insert(group);
         Ok(GroupMut(&mut self.block_mut(number, Role::Descriptors(first))?[range]))
     }
 
@@ -308,9 +351,11 @@ impl Ext4 {
             (desc.inode_bitmap(), Role::InodeBitmap(group), desc.inode_bitmap_checksum(), INODE_UNINIT)
         };
         debug_assert!(!self.geometry.has_group_checksums() || desc.flags() & uninit == 0);
-        let known = self.cache.borrow().blocks.contains_key(&number);
+        if let Some(cached) = self.cache.borrow().blocks.get(&number) {
+            return Ok((number, cached.bytes.clone()));
+        }
         let bytes = self.block(number, role)?;
-        if !known && self.geometry.has_checksums() {
+        if self.geometry.has_checksums() {
             let crc = bitmap_crc(&self.geometry, &bytes, of_blocks);
             if stored != crc & desc.checksum_mask() {
                 self.cache.borrow_mut().blocks.remove(&number);

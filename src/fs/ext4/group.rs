@@ -11,6 +11,34 @@ pub const BLOCK_UNINIT: u16 = 2;
 /// `bg_flags`: the inode table is zeroed.
 pub const INODE_ZEROED: u16 = 4;
 
+/// Bytes of a descriptor that have a meaning (`struct ext4_group_desc`); longer ones end in reserve.
+const MEANING: usize = 64;
+
+/// A copy of a descriptor, of what has a meaning in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptor {
+    bytes: [u8; MEANING],
+    len: usize,
+}
+
+impl Descriptor {
+    /// From its bytes, of which at most 64 are kept.
+    pub fn new(from: &[u8]) -> Self {
+        let len = from.len().min(MEANING);
+        let mut bytes = [0; MEANING];
+        bytes[..len].copy_from_slice(&from[..len]);
+        Descriptor { bytes, len }
+    }
+}
+
+impl std::ops::Deref for Descriptor {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// A descriptor to read; `bytes` holds exactly one.
 #[derive(Debug, Clone, Copy)]
 pub struct Group<'a>(pub &'a [u8]);

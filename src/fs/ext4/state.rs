@@ -19,9 +19,13 @@ impl Ext4 {
     pub(super) fn inode(&self, number: u32) -> Result<Inode> {
         let (block, range) = self.inode_slot(number)?;
         let bytes = self.block(block, Role::Inodes)?;
+        let slot = range.start / self.geometry.inode_size;
         let inode = Inode::new(number, bytes.get(range).unwrap_or_default());
-        if self.geometry.has_checksums() && !super::checksum::inode_is_good(self.geometry.seed, number, inode.bytes()) {
-            return Err(Error::corrupt(format!("ext4: inode {number}: its checksum is wrong")));
+        if self.geometry.has_checksums() && !self.inode_is_known_good(block, slot) {
+            if !super::checksum::inode_is_good(self.geometry.seed, number, inode.bytes()) {
+                return Err(Error::corrupt(format!("ext4: inode {number}: its checksum is wrong")));
+            }
+            self.inode_is_good(block, slot);
         }
         Ok(inode)
     }

@@ -135,8 +135,7 @@ impl Ext4 {
         }
         let checksums = self.geometry.has_checksums();
         let seed = self.geometry.seed;
-        let slot = self.block_mut(block, Role::Inodes)?.get_mut(range);
-        let slot = slot.ok_or_else(|| Error::new(crate::base::Kind::Internal, "ext4: an inode outside its block"))?;
+        let slot = self.inode_mut(block, range)?;
         slot.copy_from_slice(inode.bytes());
         if checksums {
             super::checksum::stamp_inode(seed, inode.number(), slot);
