@@ -9,7 +9,7 @@ use imgsh::base::{Kind, Timestamp, Uuid};
 use imgsh::disk::BlockDevice;
 use imgsh::fs::FileSystem;
 use imgsh::fs::ext4::{Ext4, Tuning};
-use oracle::tree::{judge, through_trait};
+use oracle::tree::{Tree, judge, through_trait};
 use oracle::{Sparse, assert_clean, run, scratch, tool};
 
 const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
@@ -25,6 +25,15 @@ const MAKES: &[&[&str]] = &[
     &["-t", "ext4", "-O", "meta_bg,^resize_inode"],
     &["-t", "ext3"],
     &["-t", "ext2", "-I", "128"],
+];
+
+/// More makes, whose check has rules of their own.
+const MORE: &[&[&str]] = &[
+    &["-t", "ext4", "-O", "bigalloc", "-b", "1024", "-C", "4096"],
+    &["-t", "ext4", "-O", "inline_data"],
+    &["-t", "ext4", "-O", "ea_inode,sparse_super2"],
+    &["-t", "ext4", "-O", "large_dir"],
+    &["-t", "ext4", "-g", "8192", "-b", "1024"],
 ];
 
 /// A file system with an indexed directory, a file of many extents, attributes in a block, and deleted files.
@@ -248,7 +257,8 @@ fn the_check_agrees_with_e2fsck() {
     let dir = scratch();
     let image = image(dir.path(), &["-t", "ext4", "-O", "^metadata_csum"]);
     let bytes = std::fs::read(&image).unwrap();
-    for options in MAKES {
+    let quota: &[&str] = &["-t", "ext4", "-O", "quota,project"];
+    for options in MAKES.iter().chain(MORE).chain([&quota]) {
         let image = self::image(dir.path(), options);
         assert_eq!(open(&Sparse::load(&image)).check().unwrap(), Vec::<String>::new(), "{options:?}");
     }
@@ -256,7 +266,8 @@ fn the_check_agrees_with_e2fsck() {
         ("sif holes links_count 3", "links count is 3"),
         ("sif holes blocks 10", "i_blocks is 10"),
         ("unlink holes", "in no directory"),
-        ("freei holes", "which is free"),
+        ("freei holes", "in use but marked free"),
+        ("clri holes", "which is free"),
         ("freeb 1000 4", "in use but marked free"),
         ("setb 20000 3", "nothing has it"),
         ("ssv free_blocks_count 5", "superblock: free blocks"),
@@ -273,6 +284,88 @@ fn the_check_agrees_with_e2fsck() {
         assert!(status == 4 || text.contains("wrong"), "{command}: e2fsck finds nothing: {text}");
         let found = open(&Sparse::load(&image)).check().unwrap();
         assert!(found.iter().any(|problem| problem.contains(words)), "{command}: {found:?}");
+    }
+}
+
+/// Damages one by one, for one make of file system.
+const DAMAGES: &[&[&str]] = &[
+    &["sif holes links_count 3"],
+    &["sif holes blocks 10"],
+    &["sif many links_count 9", "sif holes dtime 0x50000000"],
+    &["freei holes"],
+    &["freeb 1000 4", "setb 20000 3"],
+    &["seti <900>", "freei <13>"],
+    &["ssv free_blocks_count 5", "ssv free_inodes_count 1"],
+    &["set_bg 1 free_blocks_count 5", "set_bg 0 free_inodes_count 9", "set_bg 0 used_dirs_count 77"],
+    &["ssv state 0"],
+    &["ssv state 3", "ssv error_count 4", "ssv first_error_time 20200101000000"],
+    &["unlink holes"],
+    &["unlink many"],
+    &["clri holes"],
+];
+
+/// Many at once, for all of them.
+const TOGETHER: &[&[&str]] = &[
+    &["sif holes links_count 3", "sif holes blocks 10", "freeb 1000 4", "setb 5000 3", "seti <90>", "ssv state 2"],
+    &["unlink many", "freei <13>", "sif many links_count 9", "ssv free_blocks_count 5"],
+];
+
+/// What is mended is clean for e2fsck, and everything else is as it was.
+#[test]
+fn mends_what_follows_from_the_rest() {
+    let dir = scratch();
+    let cases = DAMAGES.iter().map(|damage| (&MAKES[4], damage));
+    let more = MAKES.iter().chain(MORE).flat_map(|make| TOGETHER.iter().map(move |damage| (make, damage)));
+    for (options, commands) in cases.chain(more) {
+        let made = self::image(dir.path(), options);
+        let whole = through_trait(&open(&Sparse::load(&made)));
+        for command in *commands {
+            run("debugfs", &["-w", "-R", command, made.to_str().unwrap()]);
+        }
+        let what = format!("{options:?} {commands:?}");
+        let device = Sparse::load(&made);
+        let mut fs = open(&device);
+        let mended = fs.mend(NOW).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(!mended.is_empty(), "{what}");
+        fs.edit(NOW).and_then(|edit| edit.sync()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        device.save(&made);
+        judge(&made, &without_lost(&whole, &made, commands[0]), &what);
+    }
+}
+
+/// What is left in its place after a name was taken away; the node itself must be in `lost+found`, if it still is.
+fn without_lost(whole: &Tree, image: &Path, damage: &str) -> Tree {
+    let Some((how, lost)) = damage.split_once(' ').filter(|(how, _)| matches!(*how, "unlink" | "clri")) else {
+        return whole.clone();
+    };
+    let (lost, inside) = (format!("/{lost}").into_bytes(), format!("/{lost}/").into_bytes());
+    let mut wanted = whole.clone();
+    wanted.retain(|path, _| *path != lost && !path.starts_with(&inside));
+    if whole[&lost].mode & 0o170000 == 0o040000 {
+        wanted.get_mut(&b""[..]).unwrap().links -= 1;
+    }
+    let sheltered = run("debugfs", &["-R", "ls -p /lost+found", image.to_str().unwrap()]);
+    assert_eq!(sheltered.contains("/#"), how == "unlink", "{damage}: {sheltered}");
+    wanted
+}
+
+/// What cannot be mended is named, and nothing is written.
+#[test]
+fn does_not_mend_what_is_not_certain() {
+    let dir = scratch();
+    let made = image(dir.path(), &["-t", "ext4", "-O", "^metadata_csum"]);
+    let bytes = std::fs::read(&made).unwrap();
+    for (commands, words) in [
+        (["sif many block[5] 1000000", "sif holes links_count 3"], "outside the file system"),
+        (["sif holes size 2000", "freeb 1000 4"], "blocks past its size"),
+        (["sif holes file_acl 30000", "freei holes"], "outside the file system"),
+        (["clri <11>", "unlink holes"], "/lost+found"),
+    ] {
+        std::fs::write(&made, &bytes).unwrap();
+        commands.iter().for_each(|command| drop(run("debugfs", &["-w", "-R", command, made.to_str().unwrap()])));
+        let mut fs = open(&Sparse::load(&made));
+        let error = fs.mend(NOW).err().unwrap_or_else(|| panic!("{commands:?}"));
+        assert!(error.to_string().contains(words), "{commands:?}: {error}");
     }
 }
 

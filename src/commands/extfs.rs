@@ -6,7 +6,7 @@ use super::writing::{NEW_FILE, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, Uuid};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::fs::ext4::Tuning;
-use crate::fs::{NewKind, NewNode};
+
 use crate::guest::whole::ext4;
 
 const DEVICE: Param = Param::required("device", Kind::Device);
@@ -15,8 +15,8 @@ const LABEL: Param = Param::required("label", Kind::Text);
 const UUID: Param = Param::required("uuid", Kind::Text);
 const FILE: Param = Param::required("file", Kind::Path);
 
-/// `fsck`: nothing is wrong; errors are left; it could not be run.
-const FSCK: [i64; 3] = [0, 4, 8];
+/// `fsck`: nothing is wrong; errors were mended; errors are left; it could not be run.
+const FSCK: [i64; 4] = [0, 1, 4, 8];
 /// Bytes of a new `lost+found`.
 const LOST_FOUND: u64 = 16 << 10;
 
@@ -42,8 +42,10 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "check an ext2, ext3 or ext4 file system",
         help: "Replays the journal and cleans up deleted files that were still open (not with `forceno`), then checks \
-               inodes, maps, names, bitmaps and counts. What is damaged is listed and left as it is. `correct` and \
-               `forceall` are accepted. The file system must not be mounted.",
+               inodes, maps, names, bitmaps and counts. With `correct` or `forceall` it mends what follows from the rest: \
+               bitmaps, counts, links counts, names of deleted inodes, nodes without a name (which go to /lost+found), the \
+               mark of an unclean unmount. Damage beyond that is an error, and then nothing is changed; without these options \
+               any damage is. The file system must not be mounted.",
         params: &[
             DEVICE,
             Param::optional("correct", Kind::Bool),
@@ -59,12 +61,12 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "e2fsck-f",
         aliases: &[],
         summary: "check an ext2, ext3 or ext4 file system",
-        help: "As `e2fsck`.",
+        help: "As `e2fsck` with `correct:true`.",
         params: &[DEVICE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "umount /\ne2fsck-f /dev/sda1\n", output: "" }],
-        run: |cx, args| check(cx, &args.text("device"), true),
+        run: |cx, args| mend(cx, &args.text("device")),
     },
     Command {
         name: "fill-dir",
@@ -502,11 +504,24 @@ fn check(cx: &mut Context, device: &str, replay: bool) -> Result<Value> {
     Err(Error::corrupt(format!("{first}{more}")).at(device).hint("e2fsck -f on the host, or in the guest, can mend it"))
 }
 
+/// Checks a file system that is not mounted and mends it; says what was wrong.
+fn mend(cx: &mut Context, device: &str) -> Result<Value> {
+    let mended = mended(cx, device).map_err(|e| e.hint("nothing was changed; e2fsck -f on the host may mend it"))?;
+    mended.into_iter().for_each(|what| cx.session.notify(format!("{device}: mended: {what}")));
+    Ok(Value::Nothing)
+}
+
+fn mended(cx: &mut Context, device: &str) -> Result<Vec<String>> {
+    cx.session.check_unmounted(device)?;
+    let now = cx.host.now();
+    let fs = ext4(cx.session.file_system_to_mend(device)?).map_err(|e| e.at(device))?;
+    fs.mend(now).map_err(|e| e.at(device))
+}
+
 fn problems(cx: &mut Context, device: &str, replay: bool) -> Result<Vec<String>> {
     cx.session.check_unmounted(device)?;
     let fs = if replay { cx.session.file_system_mut(device)? } else { cx.session.file_system(device)? };
     let fs = ext4(fs).map_err(|e| e.at(device))?;
-    fs.check_is_possible().map_err(|e| e.at(device))?;
     fs.check().map_err(|e| e.at(device))
 }
 
@@ -514,7 +529,11 @@ fn e2fsck(cx: &mut Context, args: &Args) -> Result<Value> {
     if args.bool("correct") && args.bool("forceall") {
         return Err(Error::usage("only one of the options 'correct', 'forceall' may be specified"));
     }
-    check(cx, &args.text("device"), !args.bool("forceno"))
+    let device = args.text("device");
+    match args.bool("correct") || args.bool("forceall") {
+        true => mend(cx, &device),
+        false => check(cx, &device, !args.bool("forceno")),
+    }
 }
 
 fn fsck(cx: &mut Context, args: &Args) -> Result<Value> {
@@ -524,9 +543,13 @@ fn fsck(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     cx.session.check_unmounted(&device)?;
     if !matches!(identity(cx, &device)?.fs_type.as_str(), "ext2" | "ext3" | "ext4") {
+        return Ok(Value::Hex(FSCK[3]));
+    }
+    let fs = ext4(cx.session.file_system(&device)?).map_err(|e| e.at(&device))?;
+    if fs.is_hopeless().map_err(|e| e.at(&device))? {
         return Ok(Value::Hex(FSCK[2]));
     }
-    Ok(Value::Hex(if problems(cx, &device, true)?.is_empty() { FSCK[0] } else { FSCK[1] }))
+    Ok(Value::Hex(FSCK[usize::from(!mended(cx, &device)?.is_empty())]))
 }
 
 fn fill_dir(cx: &mut Context, args: &Args) -> Result<Value> {
@@ -535,7 +558,7 @@ fn fill_dir(cx: &mut Context, args: &Args) -> Result<Value> {
         return Err(Error::usage(format!("nr {count} is negative")));
     }
     for number in 0..count {
-        empty_file(cx, &dir.join(format!("{number:08}").as_bytes()))?;
+        cx.session.guest.make_file(&dir.join(format!("{number:08}").as_bytes()), NEW_FILE)?;
     }
     Ok(Value::Nothing)
 }
@@ -566,15 +589,10 @@ fn mklost_and_found(cx: &mut Context, args: &Args) -> Result<Value> {
     let mut count = 0;
     // A directory does not shrink: names that come and go leave the room.
     while cx.session.guest.stat(&path)?.size < LOST_FOUND {
-        empty_file(cx, &name(count))?;
+        cx.session.guest.make_file(&name(count), NEW_FILE)?;
         count += 1;
     }
     done((0..count).try_for_each(|number| cx.session.guest.unlink(&name(number))))
-}
-
-fn empty_file(cx: &mut Context, path: &GuestPathBuf) -> Result<()> {
-    let mode = NEW_FILE & !cx.session.guest.umask();
-    cx.session.guest.make(path, &NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 })
 }
 
 fn resize(cx: &mut Context, args: &Args, size: Option<u64>) -> Result<Value> {

@@ -37,15 +37,24 @@ impl Guest {
     /// # Errors
     /// `Kind::ReadOnly` if it is mounted so; why its driver does not write it.
     pub fn whole_mut(&mut self, device: &str, open: Opener<'_>) -> Result<&mut dyn FileSystem> {
+        let now = self.now;
+        let fs = self.whole_to_mend(device, open)?;
+        fs.edit(now).map_err(|e| e.at(device))?;
+        Ok(fs)
+    }
+
+    /// The same, as it was found: for those who mend what its driver does not write.
+    ///
+    /// # Errors
+    /// `Kind::ReadOnly` if it is mounted so.
+    pub fn whole_to_mend(&mut self, device: &str, open: Opener<'_>) -> Result<&mut dyn FileSystem> {
         if self.mounts.iter().any(|mount| mount.device == device && mount.read_only) {
             return Err(Error::from(Kind::ReadOnly).at(device));
         }
-        let now = self.now;
         let index = self.open_index(device, open)?;
         match self.file_systems.get_mut(index) {
             Some(Some(open)) => {
                 open.edited = true;
-                open.fs.edit(now).map_err(|e| e.at(device))?;
                 Ok(open.fs.as_mut())
             }
             _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),

@@ -204,6 +204,11 @@ impl Session {
         Ok(())
     }
 
+    /// Something to tell the user besides the answer of a command.
+    pub fn notify(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
     /// What the user should know although nothing failed: file systems that had to be unmounted because an undo
     /// took them away. Each is given once.
     pub fn take_notices(&mut self) -> Vec<String> {

@@ -11,10 +11,16 @@ impl Session {
     /// # Errors
     /// What is there cannot be opened.
     pub fn file_system(&mut self, device: &str) -> Result<&mut dyn FileSystem> {
+        let open = self.ready(device)?;
+        self.guest.whole(device, &mut || open())
+    }
+
+    /// Opens the file system of a device, which may have moved since it was last used.
+    fn ready(&mut self, device: &str) -> Result<impl Fn() -> Result<Box<dyn FileSystem>> + use<>> {
         let open = self.opener(device)?;
         self.close_moved(device)?;
         self.note_opened(device)?;
-        self.guest.whole(device, &mut || open())
+        Ok(open)
     }
 
     /// The same to change.
@@ -22,10 +28,17 @@ impl Session {
     /// # Errors
     /// Also `Kind::ReadOnly`, and why its driver does not write it.
     pub fn file_system_mut(&mut self, device: &str) -> Result<&mut dyn FileSystem> {
-        let open = self.opener(device)?;
-        self.close_moved(device)?;
-        self.note_opened(device)?;
+        let open = self.ready(device)?;
         self.guest.whole_mut(device, &mut || open())
+    }
+
+    /// The file system on a device as it was found, for those who mend what its driver does not write.
+    ///
+    /// # Errors
+    /// Those of [`Session::file_system`]; `Kind::ReadOnly`.
+    pub fn file_system_to_mend(&mut self, device: &str) -> Result<&mut dyn FileSystem> {
+        let open = self.ready(device)?;
+        self.guest.whole_to_mend(device, &mut || open())
     }
 
     /// `Kind::Busy` if a device is mounted.

@@ -84,7 +84,8 @@ impl Allocator {
         self.pristine = true;
     }
 
-    fn touch(&mut self, block_size: usize, group: u32, bits: Range<u32>) {
+    /// Blocks that are not to be written fresh before the next commit.
+    pub fn touch(&mut self, block_size: usize, group: u32, bits: Range<u32>) {
         let touched = self.touched.entry(group).or_insert_with(|| vec![0; block_size]);
         set_bits(touched, bits, true);
     }
@@ -220,6 +221,11 @@ impl Ext4 {
         if !self.is_uninit(&desc, BLOCK_UNINIT) {
             return Ok(self.bitmap(group, true)?.1.to_vec());
         }
+        Ok(self.zone_bits(group))
+    }
+
+    /// A block bitmap with nothing but the metadata at fixed places, and what is past the group's end.
+    pub(super) fn zone_bits(&self, group: u32) -> Vec<u8> {
         let mut bits = vec![0; self.geometry.block_size];
         let range = self.geometry.group_range(group);
         let ratio = self.geometry.ratio();
@@ -228,7 +234,7 @@ impl Ext4 {
             set_bits(&mut bits, (from / ratio) as u32..to.div_ceil(ratio) as u32, true);
         }
         set_bits(&mut bits, self.geometry.group_bits(group)..self.geometry.block_size as u32 * 8, true);
-        Ok(bits)
+        bits
     }
 
     /// Whether a descriptor says that a part of its group is not initialised.

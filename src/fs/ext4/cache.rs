@@ -180,9 +180,8 @@ impl Ext4 {
         let cache = self.cache.get_mut();
         cache.dirty.insert(number);
         let cached = cache.blocks.get_mut(&number);
-        let cached = cached.ok_or_else(|| {
-            Error::new(crate::base::Kind::Internal, "ext4: a block left the cache while it was read")
-        })?;
+        let cached = cached
+            .ok_or_else(|| Error::new(crate::base::Kind::Internal, "ext4: a block left the cache while it was read"))?;
         cached.role = role;
         Ok(cached)
     }
@@ -285,13 +284,10 @@ impl Ext4 {
         if !self.geometry.has_group_checksums() {
             return Ok(());
         }
-        let per = self.geometry.descs_per_block();
-        let cache = self.cache.get_mut();
-        for group in std::mem::take(&mut cache.unstamped) {
-            let Some(cached) = cache.blocks.get_mut(&self.geometry.desc_block(u64::from(group / per))) else { continue };
-            let bytes = Arc::make_mut(&mut cached.bytes).as_mut_slice();
-            let at = (group % per) as usize * self.geometry.desc_size;
-            if let Some(desc) = bytes.get_mut(at..at + self.geometry.desc_size) {
+        for group in std::mem::take(&mut self.cache.get_mut().unstamped) {
+            let (number, _, place) = self.group_place(group)?;
+            let Some(cached) = self.cache.get_mut().blocks.get_mut(&number) else { continue };
+            if let Some(desc) = Arc::make_mut(&mut cached.bytes).get_mut(place) {
                 let sum = group_checksum(&self.geometry, &self.superblock.uuid().0, group, desc);
                 GroupMut(desc).set_checksum(sum);
             }
@@ -299,21 +295,26 @@ impl Ext4 {
         Ok(())
     }
 
-    /// The block of descriptors that holds a group's: its number, first group and bytes, and the descriptor's place in it.
-    fn group_block(&self, group: u32) -> Result<(u64, u32, Arc<Vec<u8>>, std::ops::Range<usize>)> {
+    /// The block of descriptors that holds a group's, its role, and the descriptor's place in it.
+    fn group_place(&self, group: u32) -> Result<(u64, Role, std::ops::Range<usize>)> {
         let geometry = &self.geometry;
         if group >= geometry.groups {
             return Err(Error::corrupt(format!("ext4: group {group} is past the last of {}", geometry.groups)));
         }
         let per = geometry.descs_per_block();
-        let number = geometry.desc_block(u64::from(group / per));
-        let first = group / per * per;
         let at = (group % per) as usize * geometry.desc_size;
-        let place = at..at + geometry.desc_size;
+        let role = Role::Descriptors(group / per * per);
+        Ok((geometry.desc_block(u64::from(group / per)), role, at..at + geometry.desc_size))
+    }
+
+    /// A block of descriptors, all of them checked when it is first read.
+    fn descriptor_block(&self, number: u64, role: Role) -> Result<Arc<Vec<u8>>> {
         if let Some(cached) = self.cache.borrow().blocks.get(&number) {
-            return Ok((number, first, cached.bytes.clone(), place));
+            return Ok(cached.bytes.clone());
         }
-        let bytes = self.block(number, Role::Descriptors(first))?;
+        let geometry = &self.geometry;
+        let bytes = self.block(number, role)?;
+        let Role::Descriptors(first) = role else { return Ok(bytes) };
         if geometry.has_group_checksums() {
             let uuid = self.superblock.uuid().0;
             for (group, desc) in (first..geometry.groups).zip(bytes.chunks_exact(geometry.desc_size)) {
@@ -323,21 +324,21 @@ impl Ext4 {
                 }
             }
         }
-        Ok((number, first, bytes, place))
+        Ok(bytes)
     }
 
     /// A copy of a group's descriptor.
     pub(super) fn group(&self, group: u32) -> Result<Descriptor> {
-        let (_, _, bytes, range) = self.group_block(group)?;
-        Ok(Descriptor::new(bytes.get(range).unwrap_or_default()))
+        let (number, role, place) = self.group_place(group)?;
+        Ok(Descriptor::new(self.descriptor_block(number, role)?.get(place).unwrap_or_default()))
     }
 
     /// A group's descriptor to change.
     pub(super) fn group_mut(&mut self, group: u32) -> Result<GroupMut<'_>> {
-        let (number, first, bytes, range) = self.group_block(group)?;
-        drop(bytes);
+        let (number, role, place) = self.group_place(group)?;
+        self.descriptor_block(number, role)?;
         self.cache.get_mut().unstamped.insert(group);
-        Ok(GroupMut(&mut self.block_mut(number, Role::Descriptors(first))?[range]))
+        Ok(GroupMut(&mut self.block_mut(number, role)?[place]))
     }
 
     /// A group's block bitmap (`of_blocks`) or inode bitmap, checked when it is first read. Only for groups

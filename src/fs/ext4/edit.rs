@@ -163,7 +163,7 @@ impl Ext4 {
 }
 
 /// The type byte of an inode's entries.
-fn kind_byte(inode: &Inode) -> u8 {
+pub(super) fn kind_byte(inode: &Inode) -> u8 {
     inode.file_type().map_or(0, dirent::kind_of)
 }
 

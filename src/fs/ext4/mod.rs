@@ -34,6 +34,7 @@ mod journal;
 mod list;
 pub mod make;
 mod map;
+mod mend;
 mod mmp;
 mod names;
 mod orphan;

@@ -11,6 +11,9 @@ use crate::base::bytes::le64;
 use crate::base::{Error, Result};
 use crate::fs::FsInfo;
 
+/// What helps a file system that is marked as damaged.
+pub(super) const MEND: &str = "run e2fsck (here: e2fsck DEVICE correct:true)";
+
 impl Ext4 {
     /// An inode's bytes, their checksum checked.
     ///
@@ -44,6 +47,21 @@ impl Ext4 {
     /// Why this file system is not written, if it is not.
     pub(super) fn why_read_only(&self) -> Result<Option<String>> {
         let superblock = &self.superblock;
+        if let Some(why) = self.why_unhandled()? {
+            return Ok(Some(why));
+        }
+        if superblock.state() & STATE_ERROR != 0 || superblock.error_count() != 0 {
+            return Ok(Some(format!("it is marked as having errors (s_state, s_error_count); {MEND}")));
+        }
+        if superblock.state() & STATE_VALID == 0 {
+            return Ok(Some(format!("it was not unmounted cleanly (s_state); {MEND}")));
+        }
+        self.journal_error()
+    }
+
+    /// Why this file system is not even mended, if it is not.
+    pub(super) fn why_unhandled(&self) -> Result<Option<String>> {
+        let superblock = &self.superblock;
         let (compat, incompat, ro_compat) = (superblock.compat(), superblock.incompat(), superblock.ro_compat());
         if let Some(feature) = features::unwritable(compat, incompat, ro_compat) {
             return Ok(Some(format!("{feature} is not handled for writing yet")));
@@ -56,12 +74,6 @@ impl Ext4 {
         }
         if superblock.creator_os() != 0 {
             return Ok(Some(format!("s_creator_os is {}, not Linux (0)", superblock.creator_os())));
-        }
-        if superblock.state() & STATE_ERROR != 0 || superblock.error_count() != 0 {
-            return Ok(Some("it is marked as having errors (s_state, s_error_count); run e2fsck".into()));
-        }
-        if superblock.state() & STATE_VALID == 0 {
-            return Ok(Some("it was not unmounted cleanly (s_state); run e2fsck".into()));
         }
         if ro_compat.has(RoCompat::ORPHAN_PRESENT) && !compat.has(Compat::ORPHAN_FILE) {
             return Ok(Some("'orphan_present' (ro_compat 0x10000) is set without 'orphan_file'".into()));

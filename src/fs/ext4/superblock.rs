@@ -37,8 +37,10 @@ pub(super) mod at {
     pub const BLOCKS_PER_GROUP: usize = 0x20;
     pub const CLUSTERS_PER_GROUP: usize = 0x24;
     pub const INODES_PER_GROUP: usize = 0x28;
+    pub const MOUNTS: usize = 0x34;
     pub const MAGIC: usize = 0x38;
     pub const STATE: usize = 0x3a;
+    pub const LAST_CHECK: usize = 0x40;
     pub const CREATOR_OS: usize = 0x48;
     pub const REVISION: usize = 0x4c;
     pub const FIRST_INODE: usize = 0x54;
@@ -67,12 +69,14 @@ pub(super) mod at {
     pub const LOG_GROUPS_PER_FLEX: usize = 0x174;
     pub const CHECKSUM_TYPE: usize = 0x175;
     pub const ERROR_COUNT: usize = 0x194;
+    pub const MOUNT_OPTIONS: usize = 0x200;
     pub const OVERHEAD: usize = 0x248;
     pub const BACKUP_GROUPS: usize = 0x24c;
     pub const CHECKSUM_SEED: usize = 0x270;
     pub const USER_QUOTA: usize = 0x240;
     pub const GROUP_QUOTA: usize = 0x244;
     pub const PROJECT_QUOTA: usize = 0x26c;
+    pub const LAST_CHECK_HIGH: usize = 0x277;
     pub const ORPHAN_FILE: usize = 0x280;
     pub const CHECKSUM: usize = 0x3fc;
 }
@@ -186,6 +190,15 @@ impl Superblock {
     /// Sets the state.
     pub fn set_state(&mut self, state: u16) {
         put_le16(&mut self.0, at::STATE, state);
+    }
+    /// Marks the file system as checked and found good: mounts are counted anew, recorded errors are forgotten.
+    pub fn set_checked(&mut self, now: Timestamp) {
+        self.set_state(self.state() & !STATE_ERROR | STATE_VALID);
+        put_le16(&mut self.0, at::MOUNTS, 0);
+        put_le32(&mut self.0, at::LAST_CHECK, now.seconds as u32);
+        self.0[at::LAST_CHECK_HIGH] = (now.seconds >> 32) as u8;
+        // What the first and the last error were lies between.
+        self.0[at::ERROR_COUNT..at::MOUNT_OPTIONS].fill(0);
     }
     /// 0 for Linux.
     pub fn creator_os(&self) -> u32 {

@@ -17,6 +17,7 @@ use super::Ext4;
 use super::extent::Run;
 use super::features::{Compat, Incompat};
 use super::group::Group;
+use super::state::MEND;
 use crate::base::{Error, Kind, Result};
 use crate::disk::BlockDevice;
 use crate::fs::FileType;
@@ -135,7 +136,7 @@ impl Ext4 {
     }
 
     /// Sums up what is free in the groups: running kernels keep the superblock's counts in memory only.
-    fn recount(&mut self) -> Result<()> {
+    pub(super) fn recount(&mut self) -> Result<()> {
         let (mut blocks, mut inodes) = (0, 0_u32);
         for number in 0..self.geometry.groups {
             let group = self.group(number)?;
@@ -159,30 +160,37 @@ impl Ext4 {
 
     /// Why the journal forbids writing, if it does.
     pub(super) fn journal_trouble(&self) -> Result<Option<String>> {
-        let errno = |superblock: &JournalSuper| match superblock.errno {
-            0 => None,
-            errno => Some(format!("its journal recorded error {errno} (s_errno); run e2fsck")),
-        };
-        if let Some(recovery) = &self.recovery {
-            return Ok(self.missing_commits().or_else(|| errno(&recovery.superblock)));
+        if self.recovery.is_some() || !self.superblock.compat().has(Compat::HAS_JOURNAL) {
+            return Ok(self.missing_commits());
         }
-        if !self.superblock.compat().has(Compat::HAS_JOURNAL) {
-            return Ok(None);
-        }
-        let superblock = match self.journal() {
-            Ok(journal) => journal.superblock,
-            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Corrupt) => {
-                return Ok(Some(error.to_string().trim_start_matches("ext4: ").to_string()));
-            }
-            Err(error) => return Err(error),
-        };
-        if superblock.start != 0 {
-            let start = superblock.start;
-            return Ok(Some(format!(
+        match self.journal() {
+            Ok(Journal { superblock: JournalSuper { start: 0, .. }, .. }) => Ok(None),
+            Ok(Journal { superblock: JournalSuper { start, .. }, .. }) => Ok(Some(format!(
                 "its journal has transactions (s_start {start}), but 'needs_recovery' (incompat 0x4) is clear; run e2fsck"
-            )));
+            ))),
+            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Corrupt) => {
+                Ok(Some(error.to_string().trim_start_matches("ext4: ").to_string()))
+            }
+            Err(error) => Err(error),
         }
-        Ok(errno(&superblock))
+    }
+
+    /// What error the journal recorded, if it did.
+    pub(super) fn journal_error(&self) -> Result<Option<String>> {
+        let errno = match &self.recovery {
+            Some(recovery) => recovery.superblock.errno,
+            None if !self.superblock.compat().has(Compat::HAS_JOURNAL) => 0,
+            None => self.journal()?.superblock.errno,
+        };
+        Ok((errno != 0).then(|| format!("its journal recorded error {errno} (s_errno); {MEND}")))
+    }
+
+    /// Forgets the error that the journal recorded; answers whether there was one. Nothing is left to replay.
+    pub(super) fn clear_journal_error(&mut self) -> Result<bool> {
+        let Journal { superblock, runs } = self.journal()?;
+        let Some(first) = runs.first().filter(|_| superblock.errno != 0) else { return Ok(false) };
+        self.device.write_at(first.physical * self.geometry.bs(), &superblock.without_error())?;
+        Ok(true)
     }
 
     /// Writes what the journal holds to the device, and marks the journal as empty.

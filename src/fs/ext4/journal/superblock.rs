@@ -190,9 +190,20 @@ impl JournalSuper {
     }
 
     fn with_log(&self, sequence: u32, start: u32) -> Vec<u8> {
+        self.changed(|bytes| {
+            put_be32(bytes, 0x18, sequence);
+            put_be32(bytes, 0x1c, start);
+        })
+    }
+
+    /// The bytes of the superblock of the same journal, without the error that it recorded.
+    pub fn without_error(&self) -> Vec<u8> {
+        self.changed(|bytes| put_be32(bytes, 0x20, 0))
+    }
+
+    fn changed(&self, change: impl Fn(&mut [u8])) -> Vec<u8> {
         let mut changed = self.clone();
-        put_be32(&mut changed.bytes, 0x18, sequence);
-        put_be32(&mut changed.bytes, 0x1c, start);
+        change(&mut changed.bytes);
         if self.has_block_sums() {
             let sum = changed.own_sum();
             put_be32(&mut changed.bytes, 0xfc, sum);
