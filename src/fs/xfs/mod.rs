@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::bytes::be64;
+use crate::base::bytes::{be32, be64};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{
@@ -21,6 +21,7 @@ use crate::fs::{
 };
 
 use inode::{Format, Inode};
+use log::Log;
 use map::Run;
 use superblock::{Superblock, crc_is_good};
 
@@ -55,6 +56,9 @@ type LastMap = Option<(u64, Arc<Vec<Run>>)>;
 
 /// An open file system.
 pub struct Xfs {
+    /// As it lies there.
+    base: Device,
+    /// As it is read: through its log, if that had to be replayed.
     device: Device,
     superblock: Superblock,
     /// What those who read should know.
@@ -64,18 +68,47 @@ pub struct Xfs {
 }
 
 impl Xfs {
-    /// Opens a file system: reads its superblock and looks at the end of its log.
+    /// Opens a file system: reads its superblock, looks at the end of its log, and replays that in memory if it must be.
     ///
     /// # Errors
     /// Features that are not read, damage.
     pub fn open(device: Device) -> Result<Self> {
         let superblock = Superblock::open(device.as_ref())?;
-        let mut fs = Xfs { device, superblock, notice: None, blocks: RefCell::default(), last: RefCell::default() };
-        fs.notice = fs.log_notice()?;
+        let (blocks, last) = (RefCell::default(), RefCell::default());
+        let mut fs = Xfs { base: device.clone(), device, superblock, notice: None, blocks, last };
+        match log::look(&fs.base, &fs.superblock)? {
+            Log::Clean => {}
+            Log::Left(why) => fs.notice = Some(why),
+            Log::Replayed(view) => {
+                fs.device = view;
+                fs.superblock = Superblock::open(fs.device.as_ref())?;
+                fs.recount()?;
+            }
+        }
         if fs.superblock.needs_repair {
             fs.notice = Some("it is marked as needing repair (needsrepair): run xfs_repair".into());
         }
         Ok(fs)
+    }
+
+    /// Sums up what is free in the groups, as Linux does after a replay: until the unmount the superblock's counts are not kept.
+    fn recount(&mut self) -> Result<()> {
+        let (mut free, mut inodes, mut free_inodes) = (0, 0, 0);
+        for group in 0..u64::from(self.superblock.groups) {
+            let header = self.superblock.place(group << self.superblock.group_log);
+            let header = header.ok_or_else(|| Error::corrupt(format!("xfs: group {group} is outside the file system")))?;
+            let sector = self.superblock.sector as u64;
+            let mut words = [0; 64];
+            self.device.read_at(header + sector, &mut words)?;
+            // agf_flcount, agf_freeblks, agf_btreeblks.
+            free += [48, 52, 60].iter().map(|at| u64::from(be32(&words, *at))).sum::<u64>();
+            self.device.read_at(header + 2 * sector, &mut words)?;
+            // agi_count, agi_freecount.
+            inodes += u64::from(be32(&words, 16));
+            free_inodes += u64::from(be32(&words, 28));
+        }
+        (self.superblock.free, self.superblock.inodes, self.superblock.free_inodes) = (free, inodes, free_inodes);
+        Ok(())
     }
 
     /// A block by its number with the group in the high bits.
@@ -294,7 +327,7 @@ impl FileSystem for Xfs {
     }
 
     fn reload(&mut self) -> Result<()> {
-        *self = Xfs::open(self.device.clone())?;
+        *self = Xfs::open(self.base.clone())?;
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Superblock {
     pub meta_uuid: [u8; 16],
     pub label: Vec<u8>,
     pub block: usize,
+    /// Bytes of a sector, in which the groups have their headers.
+    pub sector: usize,
     pub inode: usize,
     pub blocks: u64,
     pub free: u64,
@@ -184,6 +186,7 @@ impl Superblock {
             meta_uuid,
             label: label(&block),
             block: size,
+            sector,
             inode,
             blocks,
             free: be64(&block, 144),
