@@ -96,7 +96,8 @@ impl Xfs {
         let (mut free, mut inodes, mut free_inodes) = (0, 0, 0);
         for group in 0..u64::from(self.superblock.groups) {
             let header = self.superblock.place(group << self.superblock.group_log);
-            let header = header.ok_or_else(|| Error::corrupt(format!("xfs: group {group} is outside the file system")))?;
+            let header =
+                header.ok_or_else(|| Error::corrupt(format!("xfs: group {group} is outside the file system")))?;
             let sector = self.superblock.sector as u64;
             let mut words = [0; 64];
             self.device.read_at(header + sector, &mut words)?;

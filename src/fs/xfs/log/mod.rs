@@ -45,10 +45,13 @@ pub fn look(device: &Device, superblock: &Superblock) -> Result<Log> {
     else {
         return Ok(Log::Left("its log is outside the file system".into()));
     };
-    let ring = Ring { device: device.as_ref(), start, sectors, has_sums: superblock.has_sums() };
+    let ring =
+        Ring { device: device.as_ref(), start, sectors, has_sums: superblock.has_sums(), uuid: superblock.uuid.0 };
     let replayed = ring.last_record().and_then(|last| match last {
         None => Ok(None),
         Some(last) if last.is_unmount() => Ok(None),
+        // Nothing here could be compared with what Linux makes of these.
+        Some(_) if !superblock.has_sums() => Err(Error::unsupported("xfs: log: version 4")),
         Some(last) => replay(&ring, &last, superblock, device).map(Some),
     });
     match replayed {
@@ -140,8 +143,6 @@ fn replay(ring: &Ring<'_>, last: &Record, superblock: &Superblock, device: &Devi
     })?;
     let mut work = Replay::new(superblock, Overlay::new(device.clone()), gone);
     let mut open = Open::default();
-    ring.each_record(last, |record| {
-        open.take(&record)?.iter().try_for_each(|transaction| work.apply(transaction))
-    })?;
+    ring.each_record(last, |record| open.take(&record)?.iter().try_for_each(|transaction| work.apply(transaction)))?;
     work.finish()
 }

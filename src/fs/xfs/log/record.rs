@@ -22,11 +22,15 @@ const TAIL: usize = 24;
 const SUM: usize = 32;
 const OPERATIONS: usize = 40;
 const WORDS: usize = 44;
+const ORDER: usize = 300;
+const UUID: usize = 304;
 const SIZE: usize = 320;
 const MORE_WORDS: usize = 4;
 /// Bytes of a header, and of a further one, that the checksum covers; some kernels of 32 bits took four less of the first.
 const SUMMED: [usize; 2] = [328, 324];
 const MORE_SUMMED: usize = 260;
+/// The byte order of items in records that are read here.
+const LITTLE_ENDIAN: u32 = 1;
 /// Flag of the operation that ends a clean log.
 const UNMOUNT: u8 = 0x20;
 
@@ -38,6 +42,8 @@ pub struct Ring<'a> {
     pub sectors: u64,
     /// Whether records have checksums.
     pub has_sums: bool,
+    /// That of the file system, which each record bears.
+    pub uuid: [u8; 16],
 }
 
 /// A record whose checksum is right, with its data as it was before it was stamped.
@@ -94,6 +100,9 @@ impl Ring<'_> {
         }
         if lsn != u64::from(cycle) << 32 | first {
             return bad(first, "belongs elsewhere (h_lsn)");
+        }
+        if be32(&header, ORDER) != LITTLE_ENDIAN || header[UUID..UUID + 16] != self.uuid {
+            return bad(first, "is of a machine with another byte order, or of another file system (h_fmt, h_fs_uuid)");
         }
         let len = be32(&header, LEN) as usize;
         let size = if be32(&header, VERSION) & 2 != 0 { be32(&header, SIZE) as usize } else { HEADER_DATA };

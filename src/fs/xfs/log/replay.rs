@@ -1,7 +1,7 @@
 //! What the items of a log change, applied to an overlay.
 //!
 //! Only what is read counts: blocks of directories, attributes, trees and links, inodes, the superblock, the counts of the groups.
-//! Quota records are left out, and the lists of nodes without a name.
+//! Quota records are left out, and the lists of nodes without a name. Only version 5: its blocks say how old they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -44,8 +44,6 @@ const DEVICE: u32 = 0x10;
 const ATTRIBUTE_BYTES: u32 = 0x40 | 0x80;
 const ATTRIBUTE_ROOT: u32 = 0x100;
 const OWNER_CHANGES: u32 = 0x200 | 0x400;
-/// Most changes of a file's count of flushes (version 4).
-const FLUSH_MAX: u16 = 0xffff;
 
 /// Blocks of version 5: magic and its place, place of the LSN (0 for none) and of the checksum.
 const SUMS: &[(u32, usize, usize)] = &[
@@ -102,7 +100,8 @@ fn place_of(item: &Item) -> Place {
 impl Gone {
     /// Takes note of what a transaction says.
     pub fn note(&mut self, transaction: &Transaction) {
-        for item in transaction.items.iter().filter(|item| item.kind() == BUFFER && le16(item.region(0), 4) & GONE != 0) {
+        for item in transaction.items.iter().filter(|item| item.kind() == BUFFER && le16(item.region(0), 4) & GONE != 0)
+        {
             *self.0.entry(place_of(item)).or_insert(0) += 1;
         }
     }
@@ -214,8 +213,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let (offset, mut bytes) = self.bytes(place.0, place.1 as usize * SECTOR as usize)?;
-        if self.superblock.has_sums()
-            && let Some((at, _)) = sum_of(&bytes).filter(|(at, _)| *at != 0)
+        if let Some((at, _)) = sum_of(&bytes).filter(|(at, _)| *at != 0)
             && self.is_ours(&bytes, at)
             && !matches!(be64(&bytes, at), 0 | u64::MAX)
             && be64(&bytes, at) >= lsn
@@ -223,7 +221,8 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let words = (le32(format, 16) as usize).min(BUFFER_MAX / PIECE / 32);
-        let is_changed = |piece: usize| piece / 32 < words && le32(format, PIECES + piece / 32 * 4) >> (piece % 32) & 1 == 1;
+        let is_changed =
+            |piece: usize| piece / 32 < words && le32(format, PIECES + piece / 32 * 4) >> (piece % 32) & 1 == 1;
         let (mut piece, mut region) = (0, 1);
         while piece < words * 32 {
             if !is_changed(piece) {
@@ -243,9 +242,7 @@ impl<'a> Replay<'a> {
             target.copy_from_slice(source);
             (piece, region) = (piece + run, region + 1);
         }
-        if self.superblock.has_sums() {
-            self.stamp_block(&mut bytes);
-        }
+        self.stamp_block(&mut bytes);
         self.overlay.patch(offset, &bytes)
     }
 
@@ -290,14 +287,12 @@ impl<'a> Replay<'a> {
         let mut bytes = vec![0; len];
         for (index, slot) in bytes.chunks_exact_mut(size).enumerate() {
             put_be16(slot, 0, inode::MAGIC);
-            slot[4] = if superblock.has_sums() { 3 } else { 2 };
+            slot[4] = 3;
             put_be32(slot, 92, generation);
             put_be32(slot, 96, u32::MAX);
-            if superblock.has_sums() {
-                put_be64(slot, 152, (number << superblock.inode_log) + index as u64);
-                slot[160..176].copy_from_slice(&superblock.meta_uuid);
-                stamp(slot, inode::CRC);
-            }
+            put_be64(slot, 152, (number << superblock.inode_log) + index as u64);
+            slot[160..176].copy_from_slice(&superblock.meta_uuid);
+            stamp(slot, inode::CRC);
         }
         self.overlay.patch(place, &bytes)
     }
@@ -316,58 +311,17 @@ impl<'a> Replay<'a> {
             return bad(format!("inode {}: outside its buffer", format.number));
         };
         let core = item.region(1);
-        if be16(old, 0) != inode::MAGIC || le16(core, 0) != inode::MAGIC {
+        if be16(old, 0) != inode::MAGIC || le16(core, 0) != inode::MAGIC || u8_at(core, 4) != 3 {
             return bad(format!("inode {}: no inode is in its place", format.number));
         }
         let mut slot = old.to_vec();
-        let is_newer = match u8_at(core, 4) {
-            3 => !matches!(be64(old, 112), 0 | u64::MAX) && be64(old, 112) > lsn,
-            _ => flushed_later(le16(core, 30), be16(old, 30)),
-        };
-        if is_newer {
+        if !matches!(be64(old, 112), 0 | u64::MAX) && be64(old, 112) > lsn {
             return Ok(());
         }
         convert_core(core, &mut slot, lsn, format.number)?;
-        self.put_forks(item, &format, &mut slot)?;
-        if self.superblock.has_sums() {
-            stamp(&mut slot, inode::CRC);
-        }
+        put_forks(item, &format, &mut slot)?;
+        stamp(&mut slot, inode::CRC);
         self.overlay.patch(offset + format.offset as u64, &slot)
-    }
-
-    /// Puts the logged forks behind the core.
-    fn put_forks(&self, item: &Item, format: &Format, slot: &mut [u8]) -> Result<()> {
-        let core = if u8_at(slot, 4) == 3 { inode::CORE_3 } else { inode::CORE };
-        let fork_offset = usize::from(u8_at(slot, 82)) * 8;
-        let attributes = core + fork_offset;
-        if attributes > slot.len() {
-            return bad(format!("inode {}: its forkoff is {}", format.number, fork_offset / 8));
-        }
-        let data_end = if fork_offset == 0 { slot.len() } else { attributes };
-        let outside = || bad(format!("inode {}: a fork does not fit", format.number));
-        if format.fields & DEVICE != 0 {
-            put_be32(slot, core, format.device);
-        }
-        let mut region = 2;
-        for (bytes, root, area) in
-            [(DATA_BYTES, DATA_ROOT, core..data_end), (ATTRIBUTE_BYTES, ATTRIBUTE_ROOT, attributes..slot.len())]
-        {
-            if format.fields & (bytes | root) == 0 || region >= format.regions {
-                continue;
-            }
-            let source = item.region(region);
-            region += 1;
-            let Some(target) = slot.get_mut(area) else { return outside() };
-            if format.fields & root != 0 {
-                if put_root(source, target, self.superblock.has_sums()).is_none() {
-                    return outside();
-                }
-            } else {
-                let Some(target) = target.get_mut(..source.len()) else { return outside() };
-                target.copy_from_slice(source);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -403,21 +357,50 @@ impl Format {
     }
 }
 
-/// Version 4: whether an inode on disk was written after it was logged; the count starts again after its largest value.
-fn flushed_later(logged: u16, on_disk: u16) -> bool {
-    logged < on_disk && !(on_disk == FLUSH_MAX && logged < FLUSH_MAX / 2)
+/// Puts the logged forks behind the core.
+fn put_forks(item: &Item, format: &Format, slot: &mut [u8]) -> Result<()> {
+    let core = inode::CORE_3;
+    let fork_offset = usize::from(u8_at(slot, 82)) * 8;
+    let attributes = core + fork_offset;
+    if attributes > slot.len() {
+        return bad(format!("inode {}: its forkoff is {}", format.number, fork_offset / 8));
+    }
+    let data_end = if fork_offset == 0 { slot.len() } else { attributes };
+    let outside = || bad(format!("inode {}: a fork does not fit", format.number));
+    if format.fields & DEVICE != 0 {
+        put_be32(slot, core, format.device);
+    }
+    let mut region = 2;
+    for (bytes, root, area) in
+        [(DATA_BYTES, DATA_ROOT, core..data_end), (ATTRIBUTE_BYTES, ATTRIBUTE_ROOT, attributes..slot.len())]
+    {
+        if format.fields & (bytes | root) == 0 || region >= format.regions {
+            continue;
+        }
+        let source = item.region(region);
+        region += 1;
+        let Some(target) = slot.get_mut(area) else { return outside() };
+        if format.fields & root != 0 {
+            if put_root(source, target).is_none() {
+                return outside();
+            }
+        } else {
+            let Some(target) = target.get_mut(..source.len()) else { return outside() };
+            target.copy_from_slice(source);
+        }
+    }
+    Ok(())
 }
 
 /// The core of an inode: logged in the order of the machine, which must be that of this one's disk images: little endian.
 fn convert_core(core: &[u8], slot: &mut [u8], lsn: u64, number: u64) -> Result<()> {
-    let version = u8_at(core, 4);
-    let len = if version == 3 { inode::CORE_3 } else { inode::CORE };
-    if core.len() < len || slot.len() < len {
+    if core.len() < inode::CORE_3 || slot.len() < inode::CORE_3 {
         return bad(format!("inode {number}: a core of {} bytes", core.len()));
     }
-    let flags2 = if version == 3 { le64(core, 120) } else { 0 };
+    let flags2 = le64(core, 120);
     // Fields by their width; what is not named is bytes, or stays.
-    let mut widths = vec![(2, 0..4), (4, 8..20), (2, 20..24), (8, 56..72), (4, 72..76), (4, 84..88), (2, 88..92), (4, 92..96)];
+    let mut widths =
+        vec![(2, 0..4), (4, 8..20), (2, 20..24), (8, 56..72), (4, 72..76), (4, 84..88), (2, 88..92), (4, 92..96)];
     widths.push(if flags2 & inode::BIGTIME != 0 { (8, 32..56) } else { (4, 32..56) });
     if flags2 & inode::NREXT64 != 0 {
         widths.extend([(8, 24..32), (4, 76..80), (2, 80..82)]);
@@ -425,16 +408,13 @@ fn convert_core(core: &[u8], slot: &mut [u8], lsn: u64, number: u64) -> Result<(
         widths.extend([(4, 76..80), (2, 80..82)]);
         slot[24..32].fill(0);
     }
-    if version == 3 {
-        widths.extend([(8, 104..112), (8, 120..128), (4, 128..132), (8, 152..160)]);
-        widths.push(if flags2 & inode::BIGTIME != 0 { (8, 144..152) } else { (4, 144..152) });
-        slot[132..144].copy_from_slice(&core[132..144]);
-        slot[160..176].copy_from_slice(&core[160..176]);
-        put_be64(slot, 112, lsn);
-    }
-    slot[4..6].copy_from_slice(&core[4..6]);
+    widths.extend([(8, 104..112), (8, 120..128), (4, 128..132), (8, 152..160)]);
+    widths.push(if flags2 & inode::BIGTIME != 0 { (8, 144..152) } else { (4, 144..152) });
     slot[6..8].fill(0);
-    slot[82..84].copy_from_slice(&core[82..84]);
+    for bytes in [4..6, 82..84, 132..144, 160..176] {
+        slot[bytes.clone()].copy_from_slice(&core[bytes]);
+    }
+    put_be64(slot, 112, lsn);
     for (width, range) in widths {
         let fields = slot[range.clone()].chunks_exact_mut(width).zip(core[range].chunks_exact(width));
         fields.for_each(|(to, from)| to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from));
@@ -444,8 +424,8 @@ fn convert_core(core: &[u8], slot: &mut [u8], lsn: u64, number: u64) -> Result<(
 
 /// The root of a tree: in memory it has the header of a block, in the inode a short one. Keys and pointers lie in two rows, each with
 /// room for as many as fit.
-fn put_root(source: &[u8], target: &mut [u8], has_sums: bool) -> Option<()> {
-    let header = if has_sums { 72 } else { 24 };
+fn put_root(source: &[u8], target: &mut [u8]) -> Option<()> {
+    let header = 72;
     let room = |len: usize, header: usize| len.checked_sub(header).map(|rest| rest / 16);
     let (from, to) = (room(source.len(), header)?, room(target.len(), 4)?);
     let count = usize::from(be16(source, 6));

@@ -72,9 +72,13 @@ impl Open {
         let mut ended = Vec::new();
         let mut rest = &record.data[..];
         for _ in 0..record.operations {
-            let Some((header, after)) = rest.split_at_checked(OPERATION) else { return bad("an operation out of its record") };
+            let Some((header, after)) = rest.split_at_checked(OPERATION) else {
+                return bad("an operation out of its record");
+            };
             let (id, len, flags) = (be32(header, 0), be32(header, 4) as usize, u8_at(header, 9));
-            let Some((bytes, after)) = after.split_at_checked(len) else { return bad("an operation out of its record") };
+            let Some((bytes, after)) = after.split_at_checked(len) else {
+                return bad("an operation out of its record");
+            };
             rest = after;
             let flags = flags & !END;
             let flags = if flags & CONTINUES != 0 { flags & !CONTINUED } else { flags };
