@@ -104,21 +104,6 @@ fn odd_sizes() {
 }
 
 #[test]
-fn bitmaps_go_without_leaks() {
-    for line in ["create -q -f qcow2 image.qcow2 5M", "create -q -f qcow2 -F raw -b base.raw image.qcow2 5M"] {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path();
-        base(dir, "base.raw", SIZE, 17);
-        qemu(dir, line);
-        qemu(dir, "bitmap --add -g 65536 image.qcow2 first");
-        qemu(dir, "bitmap --add image.qcow2 second");
-        run("qemu-io", &["-c", "write 1M 2M", "image.qcow2"], dir);
-        rounds(dir, "image.qcow2", &["base.raw"], 18);
-        assert!(!qemu(dir, "info image.qcow2").contains("first"), "bitmap is gone");
-    }
-}
-
-#[test]
 fn subclusters() {
     for (seed, options) in ["cluster_size=16k", "", "cluster_size=2M", "refcount_bits=64"].iter().enumerate() {
         let temp = tempfile::tempdir().unwrap();

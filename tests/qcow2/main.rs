@@ -1,5 +1,6 @@
 //! qcow2 against qemu-img.
 
+mod bitmaps;
 mod copies;
 mod hostile;
 mod judge;

@@ -31,7 +31,8 @@ pub(super) const RAW_DATA: u64 = 2;
 /// Header extension: the backing file's format.
 pub(super) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
-const EXT_BITMAPS: u32 = 0x2385_2875;
+/// Header extension: where the bitmaps are.
+pub(super) const EXT_BITMAPS: u32 = 0x2385_2875;
 const EXT_ENCRYPTION: u32 = 0x0537_be77;
 /// Header extension: the data file's name.
 pub(super) const EXT_DATA_FILE: u32 = 0x4441_5441;
@@ -48,6 +49,8 @@ pub(super) const SNAPSHOT_LIMIT: u32 = 65_536;
 /// The bitmaps extension: where the directory of bitmaps is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BitmapExtension {
+    /// Offset of the extension in the file.
+    pub at: usize,
     /// Count of directory entries.
     pub count: u32,
     /// Host offset of the directory.
@@ -95,7 +98,7 @@ pub(super) struct Header {
     pub data_file: Option<Vec<u8>>,
     /// The bitmaps extension, if there is one.
     pub bitmaps: Option<BitmapExtension>,
-    /// Where the list of extensions can be ended so that only the bitmaps and feature names are lost.
+    /// Where in the first sector the list of extensions can be ended so that only bitmaps and feature names are lost.
     pub end_of_extensions: Option<usize>,
 }
 
@@ -285,19 +288,19 @@ impl Header {
                 Error::corrupt(format!("qcow2: header: extension {kind:#010x} of {len} bytes at {pos} overruns"))
             })?;
             let data = first.get(body..stop).unwrap_or_default();
-            let disposable = kind == EXT_BITMAPS || (kind == EXT_FEATURE_NAMES && pos + 8 <= SECTOR);
-            match self.end_of_extensions {
-                // As late as the first sector allows, and not behind the bitmaps.
-                Some(_) if disposable && (pos + 8 > SECTOR || self.bitmaps.is_some()) => {}
-                _ => self.end_of_extensions = disposable.then_some(pos),
-            }
+            let disposable = matches!(kind, EXT_BITMAPS | EXT_FEATURE_NAMES);
+            self.end_of_extensions = match self.end_of_extensions {
+                _ if !disposable => None,
+                None if body <= SECTOR => Some(pos),
+                before => before,
+            };
             match kind {
                 EXT_BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
                 EXT_DATA_FILE => self.data_file = Some(data.to_vec()),
                 EXT_ENCRYPTION => return Err(encrypted("full disk encryption header")),
                 EXT_BITMAPS if len == 24 => {
-                    self.bitmaps =
-                        Some(BitmapExtension { count: be32(data, 0), size: be64(data, 8), directory: be64(data, 16) });
+                    let (count, size, directory) = (be32(data, 0), be64(data, 8), be64(data, 16));
+                    self.bitmaps = Some(BitmapExtension { at: pos, count, directory, size });
                 }
                 EXT_BITMAPS => {
                     return Err(Error::corrupt(format!("qcow2: header: bitmaps extension of {len} bytes, not 24")));
@@ -313,7 +316,8 @@ impl Header {
     }
 
     /// Puts size, roots and snapshots into bytes 0..511, and clears the autoclear features that this program does
-    /// not keep up to date: all but the raw data file. `recounted`: the refcounts are right again, whatever was noted about them.
+    /// not keep up to date: all but the raw data file and bitmaps that are still there. `recounted`: the refcounts are right
+    /// again, whatever was noted about them.
     pub fn switch(&mut self, recounted: bool) {
         put_be64(&mut self.sector, 24, self.size);
         put_be32(&mut self.sector, 36, self.l1_size);
@@ -325,7 +329,8 @@ impl Header {
         if self.version == 3 {
             self.incompatible &= if recounted { !(DIRTY | CORRUPT) } else { !0 };
             put_be64(&mut self.sector, 72, self.incompatible);
-            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA } else { 0 };
+            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA | BITMAPS } else { BITMAPS };
+            self.autoclear &= if self.bitmaps.is_some() { !0 } else { !BITMAPS };
             put_be64(&mut self.sector, 88, self.autoclear);
         }
     }

@@ -138,6 +138,11 @@ impl Refcounts {
         self.reserved.extend(image.l1.iter().map(|entry| (entry & OFFSET) >> bits).filter(|cluster| *cluster != 0));
     }
 
+    /// Whether a cluster holds a table of the disk or of the refcounts.
+    pub fn is_reserved(&self, cluster: u64) -> bool {
+        self.reserved.contains(&cluster)
+    }
+
     /// The clusters of the refcount blocks on disk.
     pub fn old_blocks(&self) -> BTreeSet<u64> {
         let bits = self.cluster_bits;
