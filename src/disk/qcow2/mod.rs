@@ -16,6 +16,7 @@ mod convert;
 mod create;
 mod data_file;
 mod deltas;
+mod described;
 mod header;
 mod inflate;
 mod map;

@@ -5,7 +5,6 @@
 
 mod cipher;
 mod crypt;
-mod json;
 mod kdf;
 mod split;
 mod v1;
