@@ -2,6 +2,7 @@
 
 mod bitmaps;
 mod copies;
+mod encrypted;
 mod hostile;
 mod judge;
 mod kinds;

@@ -1,5 +1,5 @@
-//! Persistent dirty bitmaps. A commit notes what it changes in those with the `auto` flag, as part of its one switch; all
-//! others stay as they are. The byte tables and the rules are in `docs/formats/qcow2.md`.
+//! Persistent dirty bitmaps. A commit notes what it changes in those with the `auto` flag, as part of its one switch;
+//! all others stay as they are. The byte tables and the rules are in `docs/formats/qcow2.md`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -67,8 +67,8 @@ pub(super) fn verify(image: &Image, counts: &Refcounts) -> Result<HashSet<u64>> 
     Ok(seen)
 }
 
-/// Refuses what cannot be done while bitmaps are kept right: changing guest data in a file of its own, since bytes that are
-/// written fresh are there before a commit could note them.
+/// Refuses what cannot be done while bitmaps are kept right: changing guest data in a file of its own, since bytes that
+/// are written fresh are there before a commit could note them.
 pub(super) fn refuse_write(image: &Image) -> Result<()> {
     let Some(directory) = read(image)? else { return Ok(()) };
     match directory.bitmaps.iter().find(|bitmap| bitmap.flags() & (AUTO | IN_USE) == AUTO) {
@@ -202,12 +202,12 @@ impl Bitmap {
     }
 }
 
-/// Brings the bitmaps to the state that `new` is, in free clusters: what it changes is noted in those with the `auto` flag, and
-/// all fit the size of the disk.
+/// Brings the bitmaps to the state that `new` is, in free clusters: what it changes is noted in those with the `auto`
+/// flag, and all fit the size of the disk.
 ///
 /// # Errors
-/// Damage; another size of the disk and bitmaps that are outdated or not understood; a header that cannot say in one write
-/// where they are, nor that they are gone.
+/// Damage; another size of the disk and bitmaps that are outdated or not understood; a header that cannot say in one
+/// write where they are, nor that they are gone.
 pub(super) fn update(image: &Image, writer: &mut Writer, new: &mut Roots) -> Result<()> {
     let Some(mut directory) = read(image)? else { return Ok(()) };
     // What is on disk: in memory the size may have changed already.
@@ -253,14 +253,15 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Does what is to be done; answers whether the directory entry is another one. `before`: the size of the disk so far.
+    /// Does what is to be done; answers whether the directory entry is another one. `before`: the size of the disk so
+    /// far.
     fn run(&mut self, before: u64) -> Result<bool> {
         let (size, cluster) = (self.new.header.size, self.image.header.cluster_size());
         let flags = self.bitmap.flags();
         let known = flags & IN_USE == 0 && self.bitmap.is_known(before, cluster);
         if size != before && !known {
             return Err(Error::unsupported(format!(
-                "qcow2: bitmap {}: it is outdated or of a kind that is not known, and cannot be fitted to another size of the disk",
+                "qcow2: bitmap {}: it is outdated or of an unknown kind, and does not fit another size of the disk",
                 self.bitmap.name()
             ))
             .at(self.image.path.display())
@@ -387,8 +388,8 @@ fn clear_from(bits: &mut [u8], bit: u64) {
 const EXTENSION: usize = 32;
 
 impl Header {
-    /// Where in the first sector, which is switched as one, an extension can say where the bitmaps are: where it is now, or in the place of the
-    /// feature names, which are for messages alone.
+    /// Where in the first sector, which is switched as one, an extension can say where the bitmaps are: where it is
+    /// now, or in the place of the feature names, which are for messages alone.
     fn room_for_bitmaps(&self) -> Option<usize> {
         let now = self.bitmaps.as_ref().map(|extension| extension.at).filter(|at| at + EXTENSION <= SECTOR);
         now.or(self.end_of_extensions.filter(|at| at + EXTENSION + 8 <= SECTOR))

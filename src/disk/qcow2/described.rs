@@ -1,5 +1,5 @@
-//! Backing files that a header does not name but describe: `json:` and the options of QEMU's block drivers, as an object or with
-//! the keys of inner objects written flat (`file.filename`).
+//! Backing files that a header does not name but describe: `json:` and the options of QEMU's block drivers, as an
+//! object or with the keys of inner objects written flat (`file.filename`).
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub(super) type Named = (Vec<u8>, Option<Vec<u8>>);
 /// The file that a description means, with its format; `None` for a plain name. `format`: what the header says besides.
 ///
 /// # Errors
-/// Text that is no JSON; drivers other than file, raw and qcow2; options that are not known, since they may be about what is in the file; a
-/// format that is not the header's.
+/// Text that is no JSON; drivers other than file, raw and qcow2; options that are not known, since they may be about
+/// what is in the file; a format that is not the header's.
 pub(super) fn read(name: &[u8], format: Option<&[u8]>) -> Result<Option<Named>> {
     let Some(text) = name.strip_prefix(b"json:") else { return Ok(None) };
     let whose = "qcow2: the description of the backing file";
@@ -65,7 +65,7 @@ impl Options {
 
     fn refused(&self, what: &str) -> Error {
         Error::unsupported(format!("{}: {what} is not known here", self.whose))
-            .hint("drivers file, raw and qcow2 over a local file are; qemu-img rebase -u -F FORMAT -b FILE IMAGE names the file plainly")
+            .hint("drivers file, raw and qcow2 over a local file are; qemu-img rebase -u -F FORMAT -b FILE IMAGE names it plainly")
     }
 
     /// Goes down from driver to driver, to the one that names a file.

@@ -133,6 +133,7 @@ impl Refcounts {
         self.reserved.clear();
         self.reserved.insert(0);
         self.reserved.extend(self.place.clone());
+        self.reserved.extend(image.header.encryption_place());
         self.reserved.extend(image.l1_place());
         self.reserved.extend(self.old_blocks());
         self.reserved.extend(image.l1.iter().map(|entry| (entry & OFFSET) >> bits).filter(|cluster| *cluster != 0));

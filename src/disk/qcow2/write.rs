@@ -141,7 +141,7 @@ impl Writer {
             let run = self.counts.take(rest.len() as u64 >> bits, false)?;
             let count = run.end - run.start;
             let (now, later) = rest.split_at((count << bits) as usize);
-            if let Err(e) = image.storage.write_at(run.start << bits, now) {
+            if let Err(e) = image.write_data(run.start << bits, now) {
                 self.counts.release(run);
                 return Err(e);
             }
@@ -166,7 +166,7 @@ impl Writer {
         let run = self.counts.take(1, true)?;
         let host = run.start << bits;
         let written = image.storage.len().and_then(|len| {
-            if hole && host >= len && image.storage.grows() {
+            if hole && host >= len && image.storage.grows() && image.encryption.is_none() {
                 // Past the end of the file there are only zeros.
                 return image.storage.write_at(host + (at - start), data);
             }
@@ -177,7 +177,7 @@ impl Writer {
             if let Some(new) = whole.get_mut((at - start) as usize..(at - start) as usize + data.len()) {
                 new.copy_from_slice(data);
             }
-            image.storage.write_at(host, &whole)
+            image.write_data(host, &whole)
         });
         if let Err(e) = written {
             self.counts.release(run);
@@ -209,7 +209,7 @@ impl Writer {
             while len < data.len() as u64 && fresh.get(&((at + len) >> bits)) == Some(&(host + within + len)) {
                 len += size;
             }
-            image.storage.write_at(host + within, upto(len))?;
+            image.write_data(host + within, upto(len))?;
             return Ok(upto(len).len());
         }
         let whole = data.len() as u64 >> bits;
