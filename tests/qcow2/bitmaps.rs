@@ -44,6 +44,10 @@ fn dirty(dir: &Path, image: &str, name: &str) -> Vec<Range<u64>> {
     parts.map(|line| (number(line, "\"start\":"), number(line, "\"length\":"))).map(|(at, len)| at..at + len).collect()
 }
 
+fn only(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 /// `old`, with what the bitmap says copied from `new`.
 fn incremental(old: &[u8], new: &[u8], dirty: &[Range<u64>]) -> Vec<u8> {
     let mut backup = old.to_vec();
@@ -149,11 +153,11 @@ fn a_commit_that_changes_all_fills_the_bitmap() {
     qemu(dir, "bitmap --add -g 512 image.qcow2 all");
     let path = dir.join("image.qcow2");
     change(&path, vec![(0, Edit::Data(vec![3; 4 << 20]))]).unwrap();
-    assert_eq!(dirty(dir, "image.qcow2", "all"), [0..4 << 20]);
+    assert_eq!(dirty(dir, "image.qcow2", "all"), only(0..4 << 20));
     clean(dir, "image.qcow2");
     // Nothing is left to note.
     change(&path, vec![(512, Edit::Data(vec![4; 512]))]).unwrap();
-    assert_eq!(dirty(dir, "image.qcow2", "all"), [0..4 << 20]);
+    assert_eq!(dirty(dir, "image.qcow2", "all"), only(0..4 << 20));
     clean(dir, "image.qcow2");
 }
 
@@ -198,7 +202,7 @@ fn bitmaps_that_are_not_to_be_trusted_stay_so() {
             );
             assert!(qemu(dir, "info image.qcow2").contains("in-use"), "{name}");
         }
-        assert_eq!(dirty(dir, "image.qcow2", "second"), [196_608..262_144], "{name}");
+        assert_eq!(dirty(dir, "image.qcow2", "second"), only(196_608..262_144), "{name}");
         clean(dir, "image.qcow2");
         qemu(dir, "bitmap --remove image.qcow2 first");
         clean(dir, "image.qcow2");
@@ -245,14 +249,14 @@ fn snapshots_and_bitmaps() {
     let edit = Edits(vec![(0, Edit::Data(vec![1; 10]))]);
     disk.commit_keeping(&edit, "two", Timestamp::from_seconds(2)).unwrap();
     drop(disk);
-    assert_eq!(dirty(dir, "image.qcow2", "b"), [0..CLUSTER]);
+    assert_eq!(dirty(dir, "image.qcow2", "b"), only(0..CLUSTER));
     let before = fs::read(&path).unwrap();
     let error = qcow2::apply_snapshot(&path, "one").unwrap_err();
     assert!(error.kind() == Kind::Unsupported && error.to_string().contains("bitmap b"), "{error}");
     assert!(fs::read(&path).unwrap() == before, "touched");
     qcow2::delete_snapshot(&path, "one").unwrap();
     clean(dir, "image.qcow2");
-    assert_eq!(dirty(dir, "image.qcow2", "b"), [0..CLUSTER]);
+    assert_eq!(dirty(dir, "image.qcow2", "b"), only(0..CLUSTER));
     qemu(dir, "bitmap --remove image.qcow2 b");
     qcow2::apply_snapshot(&path, "two").unwrap();
     clean(dir, "image.qcow2");
