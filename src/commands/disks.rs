@@ -498,17 +498,18 @@ fn unlock(cx: &Context, path: &Path, disk: &dyn disk::Disk) -> Result<()> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let interrupt = || cx.session.guest.check_interrupt();
     while let Some(uuid) = disk.locked() {
-        let mut error = Error::new(ErrorKind::Denied, "the image is encrypted (LUKS)");
+        let mut refused = Some(Error::new(ErrorKind::Denied, "the image is encrypted (LUKS)"));
         for key in cx.host.image_keys(&[&uuid, &path.to_string_lossy(), &file])? {
             match disk.unlock(&key, &interrupt) {
-                Err(e) if e.kind() == ErrorKind::Denied => error = e,
+                Err(e) if e.kind() == ErrorKind::Denied => refused = Some(e),
                 done => {
                     done?;
+                    refused = None;
                     break;
                 }
             }
         }
-        if disk.locked().as_ref() == Some(&uuid) {
+        if let Some(error) = refused {
             return Err(error.at(path.display()).hint(format!("give its key with --key {uuid}:key:PASSPHRASE")));
         }
     }

@@ -175,6 +175,13 @@ fn keys_of_the_command_line() {
     }
     let (good, text) = imgsh(dir, &["--ro", "-a", "image.qcow2", "--keys-from-stdin"], &format!("{PASS}\n{look}"));
     assert!(good && text.contains("kept"), "{text}");
+    // Two images of a chain may have one UUID.
+    fs::copy(dir.join("image.qcow2"), dir.join("twin.qcow2")).unwrap();
+    let twin = "driver=qcow2,file.filename=twin.qcow2,encrypt.key-secret=s";
+    let under = ["-F", "qcow2", "-b", "image.qcow2", "--image-opts", twin];
+    run("qemu-img", &[&["rebase", "-u"], &SECRET[..], &under].concat(), dir);
+    let (good, text) = imgsh(dir, &["--ro", "-a", "twin.qcow2", "--key", "all:file:key"], look);
+    assert!(good && text.contains("kept"), "{text}");
     for args in [&["--ro", "-a", "image.qcow2"][..], &["--ro", "-a", "image.qcow2", "--key", "all:key:wrong"]] {
         let (good, text) = imgsh(dir, args, look);
         assert!(!good && text.contains(&uuid) && !text.contains("kept"), "{text}");
