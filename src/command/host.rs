@@ -13,6 +13,14 @@ pub trait Host {
     fn now(&self) -> Timestamp;
     /// Sixteen random bytes (`SOURCE_DATE_EPOCH`-like settings may fix them).
     fn random(&self) -> [u8; 16];
+    /// The passphrases for an encrypted image that goes by these names: its UUID, its path, its file name.
+    ///
+    /// # Errors
+    /// A key file that cannot be read, a terminal that cannot be asked.
+    fn image_keys(&self, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+        let _ = names;
+        Ok(Vec::new())
+    }
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<String>;
     /// Sets a variable for the host programs that are run from now on, or takes it away.

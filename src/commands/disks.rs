@@ -489,7 +489,31 @@ pub(super) fn shape(args: &Args) -> Result<CreateOptions> {
 pub(super) fn open_image(cx: &Context, path: &Path, options: OpenOptions) -> Result<Box<dyn disk::Disk>> {
     let opened = disk::open(&cx.host.absolute(path), options).map_err(|e| e.at(path.display()))?;
     opened.files().iter().try_for_each(|file| cx.host.reach(file))?;
+    unlock(cx, path, opened.as_ref())?;
     Ok(opened)
+}
+
+/// Opens what is encrypted of an image and its backing chain, with the keys that the host has.
+fn unlock(cx: &Context, path: &Path, disk: &dyn disk::Disk) -> Result<()> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let interrupt = || cx.session.guest.check_interrupt();
+    while let Some(uuid) = disk.locked() {
+        let mut refused = Some(Error::new(ErrorKind::Denied, "the image is encrypted (LUKS)"));
+        for key in cx.host.image_keys(&[&uuid, &path.to_string_lossy(), &file])? {
+            match disk.unlock(&key, &interrupt) {
+                Err(e) if e.kind() == ErrorKind::Denied => refused = Some(e),
+                done => {
+                    done?;
+                    refused = None;
+                    break;
+                }
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error.at(path.display()).hint(format!("give its key with --key {uuid}:key:PASSPHRASE")));
+        }
+    }
+    Ok(())
 }
 
 /// Attaches an image.

@@ -8,6 +8,7 @@ pub mod guest_log;
 pub mod info;
 mod lanes;
 pub mod lock;
+pub mod luks;
 pub mod memory;
 mod null;
 mod pool;
@@ -215,6 +216,19 @@ pub trait Disk: Send + Sync {
     fn abandon(&self) -> Result<()>;
     /// The files that the disk is read from: the image, then its backing chain.
     fn files(&self) -> Vec<PathBuf>;
+    /// The UUID of an encrypted image, this one or one below it, whose key is not known. Until there is none, no data can be
+    /// read or written.
+    fn locked(&self) -> Option<String> {
+        None
+    }
+    /// Opens the encrypted image that [`Disk::locked`] means. `interrupt` fails once the user wants an end.
+    ///
+    /// # Errors
+    /// `Kind::Denied` for a wrong passphrase, what `interrupt` says, damage.
+    fn unlock(&self, passphrase: &[u8], interrupt: &dyn Fn() -> Result<()>) -> Result<()> {
+        let _ = (passphrase, interrupt);
+        Ok(())
+    }
     /// What the user should know of opening it, a line each: an interrupted commit that was finished.
     fn notices(&self) -> Vec<String> {
         Vec::new()

@@ -221,7 +221,7 @@ fn command() -> Command {
         .arg(
             valued("key", "SELECTOR:key:PASS")
                 .long("key")
-                .help("With -i: a passphrase, or SELECTOR:file:FILE; SELECTOR is a device, a UUID or all"),
+                .help("A passphrase, or SELECTOR:file:FILE; SELECTOR is a device, a UUID, a qcow2 image or all"),
         )
         .arg(flag("keys-from-stdin", None).help("Passphrases are lines of standard input"))
         .arg(flag("echo-keys", None).help("Show passphrases while they are typed"))

@@ -1,12 +1,11 @@
 //! `--key`: passphrases for the encrypted volumes that `-i` opens before it looks for an operating system.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::cli::{Options, PROGRAM};
 use crate::base::{Error, Kind, Result};
-use crate::host::RealHost;
+use crate::host::{ImageKeys, RealHost};
 use crate::session::{Encrypted, OpenVolume, Session};
 use crate::shell::run::LineHost;
 
@@ -56,11 +55,14 @@ impl KeyOption {
         Ok(KeyOption { selector, source })
     }
 
-    fn is_for(&self, session: &Session, volume: &Encrypted) -> bool {
+    /// Whether it is for what has this name or UUID.
+    fn is_named(&self, name: &str) -> bool {
         let plain = |uuid: &str| uuid.replace('-', "").to_ascii_lowercase();
-        self.selector == "all"
-            || (!volume.uuid.is_empty() && plain(&self.selector) == plain(&volume.uuid))
-            || session.canonical(&self.selector).is_ok_and(|device| device == volume.device)
+        self.selector == "all" || self.selector == name || (!name.is_empty() && plain(&self.selector) == plain(name))
+    }
+
+    fn is_for(&self, session: &Session, volume: &Encrypted) -> bool {
+        self.is_named(&volume.uuid) || session.canonical(&self.selector).is_ok_and(|device| device == volume.device)
     }
 
     fn key(&self) -> Result<Vec<u8>> {
@@ -73,6 +75,14 @@ impl KeyOption {
             }
         }
     }
+}
+
+/// Gives the keys for an encrypted image by its names.
+pub fn of_images(keys: Vec<KeyOption>) -> ImageKeys {
+    Box::new(move |names| {
+        let given = keys.iter().filter(|key| names.iter().any(|name| key.is_named(name)));
+        given.map(KeyOption::key).collect()
+    })
 }
 
 /// Opens all encrypted volumes for which there is a key, and those that come to light in them; each appears as
@@ -100,7 +110,7 @@ pub fn open_volumes(options: &Options, session: &mut Session, host: &RealHost) -
 fn keys(options: &Options, session: &Session, host: &RealHost, volume: &Encrypted) -> Result<Vec<Vec<u8>>> {
     let given = options.keys.iter().filter(|key| key.is_for(session, volume));
     let keys = given.map(KeyOption::key).collect::<Result<Vec<_>>>()?;
-    if keys.is_empty() && (options.keys_from_stdin || (std::io::stdin().is_terminal() && host.asks_for_keys())) {
+    if keys.is_empty() && host.can_ask_for_keys() {
         return Ok(vec![host.key(&volume.device)?]);
     }
     Ok(keys)

@@ -102,6 +102,7 @@ fn run(options: &Options, status: &mut u8) -> bool {
     };
     let host = Rc::new(RealHost::new(output, is_terminal, options.pipe_error));
     host.set_keys(options.keys_from_stdin, options.echo_keys);
+    host.set_image_keys(keys::of_images(options.keys.clone()));
     let interactive =
         !options.listen && options.words.is_empty() && options.file.is_none() && io::stdin().is_terminal();
     if let Err(error) = host.catch_interrupts(!interactive) {

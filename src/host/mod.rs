@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,12 @@ pub struct RealHost {
     keys_from_stdin: Cell<bool>,
     /// Passphrases show while they are typed.
     echo_keys: Cell<bool>,
+    /// Gives the passphrases that an encrypted image has, by its names.
+    image_keys: RefCell<Option<ImageKeys>>,
 }
+
+/// Gives the passphrases of an image by its names.
+pub type ImageKeys = Box<dyn Fn(&[&str]) -> Result<Vec<Vec<u8>>>>;
 
 impl RealHost {
     /// A host whose standard output is `output`. `pipe_errors`: a host command that stops reading its pipe is an error.
@@ -66,6 +71,7 @@ impl RealHost {
             sandbox: Sandbox::default(),
             keys_from_stdin: Cell::new(false),
             echo_keys: Cell::new(false),
+            image_keys: RefCell::default(),
         }
     }
 
@@ -81,6 +87,16 @@ impl RealHost {
     pub fn set_keys(&self, from_stdin: bool, echo: bool) {
         self.keys_from_stdin.set(from_stdin);
         self.echo_keys.set(echo);
+    }
+
+    /// Takes the passphrases of encrypted images from `give`.
+    pub fn set_image_keys(&self, give: ImageKeys) {
+        *self.image_keys.borrow_mut() = Some(give);
+    }
+
+    /// Whether a passphrase that is not given can be had from somebody: a line of standard input, or at a terminal.
+    pub fn can_ask_for_keys(&self) -> bool {
+        self.keys_from_stdin.get() || (std::io::stdin().is_terminal() && self.asks_for_keys())
     }
 
     /// Whether somebody at a terminal is asked for passphrases.
@@ -192,6 +208,14 @@ impl Host for RealHost {
             }
         }
         bytes
+    }
+
+    fn image_keys(&self, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+        let given = self.image_keys.borrow().as_ref().map(|give| give(names)).transpose()?.unwrap_or_default();
+        match names.last() {
+            Some(name) if given.is_empty() && self.can_ask_for_keys() => Ok(vec![LineHost::key(self, name)?]),
+            _ => Ok(given),
+        }
     }
 
     fn variable(&self, name: &str) -> Option<String> {

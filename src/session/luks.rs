@@ -6,8 +6,8 @@ use super::Session;
 use super::lvm::{Place, overlap, volume_name, within};
 use crate::base::{Error, Kind, Result};
 use crate::disk::Device;
+use crate::disk::luks::{self, Unlocked, Work};
 use crate::disk::read_only::ReadOnly;
-use crate::volume::luks::{self, Unlocked, Work};
 use crate::volume::lvm::Group;
 
 /// Where the names of opened volumes are.

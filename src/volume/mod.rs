@@ -1,10 +1,9 @@
-//! Partition tables, LVM and LUKS: where the volumes of a disk begin and end.
+//! Partition tables and LVM: where the volumes of a disk begin and end.
 //!
 //! Tables are edited in place: bytes that an edit does not concern (boot code, disk signature, attribute
 //! bits, what stands in reserved fields) stay as they are.
 
 mod gpt;
-pub mod luks;
 pub mod lvm;
 mod mbr;
 

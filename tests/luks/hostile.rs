@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imgsh::base::{Kind, Result};
-use imgsh::volume::luks::{self, Work};
+use imgsh::disk::luks::{self, Work};
 use oracle::Sparse;
 use sha2::{Digest, Sha256};
 

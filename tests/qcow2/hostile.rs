@@ -1,5 +1,5 @@
-//! Damaged images, for everything that looks at an image as a whole: an answer within a second or so, and where it is an error,
-//! not a byte is changed.
+//! Damaged images, for everything that looks at an image as a whole: an answer within a second or so, and where it is
+//! an error, not a byte is changed.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -148,4 +148,75 @@ fn devices_are_no_backing_files() {
             assert!(start.elapsed() < LIMIT, "{name}");
         }
     }
+}
+
+/// Starts the program once for every image that it is given, and prints of each run: exit status, milliseconds, KiB of
+/// memory at most.
+const RUNS: &str = r#"
+import os, subprocess, sys, time
+for image in sys.argv[2:]:
+    start = time.time()
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen([sys.argv[1], "--ro", "-a", image], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+    try:
+        child.stdin.write(b"run\nchecksum-device crc /dev/sda\n")
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    _, status, used = os.wait4(child.pid, 0)
+    print(os.waitstatus_to_exitcode(status), int((time.time() - start) * 1000), used.ru_maxrss)
+"#;
+
+#[test]
+fn no_header_costs_much() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let good = with_snapshots(dir, "cluster_size=4k");
+    let mut images = vec![("good".to_string(), good.clone())];
+    for (at, width) in [
+        (4, 4),
+        (8, 8),
+        (16, 4),
+        (20, 4),
+        (24, 8),
+        (32, 4),
+        (36, 4),
+        (40, 8),
+        (48, 8),
+        (56, 4),
+        (60, 4),
+        (64, 8),
+        (72, 8),
+        (80, 8),
+        (88, 8),
+        (96, 4),
+        (100, 4),
+        (104, 1),
+    ] {
+        let most = u64::MAX >> (64 - 8 * width);
+        for value in [0, 1, most / 2, most / 2 + 1, most] {
+            let mut bytes = good.clone();
+            bytes[at..at + width].copy_from_slice(&value.to_be_bytes()[8 - width..]);
+            images.push((format!("{value:#x} at {at}"), bytes));
+        }
+    }
+    let cuts = (512..good.len().min(64 << 10)).step_by(512).chain((64 << 10..good.len()).step_by(32 << 10));
+    images.extend(cuts.map(|len| (format!("cut at {len}"), good[..len].to_vec())));
+    let names: Vec<String> = (0..images.len()).map(|number| format!("{number}.qcow2")).collect();
+    for (name, (_, bytes)) in names.iter().zip(&images) {
+        fs::write(dir.join(name), bytes).unwrap();
+    }
+    let args = [&["-c", RUNS, env!("CARGO_BIN_EXE_imgsh")], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]]
+        .concat();
+    let report = run("python3", &args, dir);
+    let lines: Vec<Vec<u64>> =
+        report.lines().map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect()).collect();
+    assert_eq!((lines.len(), lines[0][0]), (images.len(), 0), "{report}");
+    for ((what, bytes), (line, name)) in images.iter().zip(lines.iter().zip(&names)) {
+        assert!(line[0] <= 1, "{what}: status {}", line[0]);
+        assert!(line[1] < LIMIT.as_millis() as u64, "{what}: {} ms", line[1]);
+        assert!(line[2] < lines[0][2] + (64 << 10), "{what}: {} KiB, a good image takes {}", line[2], lines[0][2]);
+        assert!(fs::read(dir.join(name)).unwrap() == *bytes, "{what}: touched");
+    }
+    assert!(lines.iter().filter(|line| line[0] == 1).count() > images.len() / 3, "{report}");
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::described;
 use super::header::{DATA_FILE, shown};
 use super::map::{Fresh, Image};
 use super::storage::{FileId, HostFile};
@@ -104,8 +105,10 @@ fn open_in(path: &Path, read_only: bool, seen: &mut Vec<FileId>) -> Result<Image
         if seen.len() > DEPTH {
             return Err(Error::corrupt(format!("qcow2: backing chain of more than {DEPTH} images")).at(path.display()));
         }
-        let place = resolve(path, &name, "backing file")?;
         let format = image.header.backing_format.clone();
+        let described = described::read(&name, format.as_deref()).map_err(|e| e.at(path.display()))?;
+        let (file, format) = described.unwrap_or_else(|| (name.clone(), format));
+        let place = resolve(path, &file, "backing file")?;
         image.backing =
             Some(open_backing(&place, format.as_deref(), seen).map_err(|e| named(e, path, &name, "backing file"))?);
     }

@@ -70,7 +70,7 @@ fn mend(state: &mut State) -> Result<super::commit::Prepared> {
     let State { image, writer: Some(writer), .. } = state else {
         return Err(Error::new(crate::base::Kind::Internal, "qcow2: not open for writing"));
     };
-    let mut new = Roots::of(image, writer)?;
+    let mut new = Roots::of(image, writer);
     flag(image, writer, &mut new, false)?;
     settle(state, new, false)
 }

@@ -1,6 +1,7 @@
 //! The shadow commit: changes into fresh clusters, new tables beside the old ones, one switch of the header.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::State;
 use super::bitmaps;
@@ -38,17 +39,25 @@ pub(super) struct Roots {
     pub l1: Vec<u64>,
     /// References that come and go; those of new tables and fresh clusters not among them.
     pub deltas: Deltas,
+    /// Bytes of the disk that are others now, ascending.
+    pub changed: Vec<Range<u64>>,
 }
 
 impl Roots {
-    /// The roots of the committed state, without bitmaps: nobody keeps them up to date.
-    pub fn of(image: &Image, writer: &Writer) -> Result<Self> {
-        let mut header = image.header.clone();
-        let mut deltas = Deltas::new(writer.counts.per_block());
-        for cluster in bitmaps::remove(image, &mut header)? {
-            deltas.drop(cluster..cluster + 1);
+    /// The roots of the committed state.
+    pub fn of(image: &Image, writer: &Writer) -> Self {
+        let deltas = Deltas::new(writer.counts.per_block());
+        Roots { header: image.header.clone(), l1: image.l1.clone(), deltas, changed: Vec::new() }
+    }
+
+    /// Notes that a cluster is another one now; they come ascending.
+    fn change(&mut self, cluster: u64) {
+        let bits = self.header.cluster_bits;
+        let range = cluster << bits..(cluster + 1) << bits;
+        match self.changed.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.changed.push(range),
         }
-        Ok(Roots { header, l1: image.l1.clone(), deltas })
     }
 }
 
@@ -83,7 +92,7 @@ fn prepare(state: &mut State, cleared: Cleared, keep: Option<&Label>) -> Result<
     if fresh.is_empty() && cleared.is_empty() && keep.is_none() {
         return Ok(None);
     }
-    let mut new = Roots::of(image, writer)?;
+    let mut new = Roots::of(image, writer);
     if let Some(label) = keep {
         snapshot::record(image, writer, &mut new, label)?;
     }
@@ -98,6 +107,8 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
     let bits = image.header.cluster_bits;
     let per_table = image.header.l2_entries();
     let mut run = RunWriter::new(image.storage.as_ref());
+    let changed: BTreeSet<u64> = fresh.keys().chain(cleared.keys()).copied().collect();
+    changed.into_iter().for_each(|cluster| new.change(cluster));
     let mut indexes: BTreeSet<u64> = fresh.keys().chain(cleared.keys()).map(|cluster| cluster / per_table).collect();
     if kept {
         indexes.extend((0..).zip(&image.l1).filter(|(_, entry)| **entry & OFFSET != 0).map(|(index, _)| index));
@@ -146,12 +157,13 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
     run.finish()
 }
 
-/// Writes the new L1 table and refcounts and makes everything durable. With `kept` the old L1 table stays in use.
-pub(super) fn settle(state: &mut State, new: Roots, kept: bool) -> Result<Prepared> {
+/// Writes the bitmaps, the new L1 table and the refcounts and makes everything durable. With `kept` the old L1 table stays in use.
+pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Prepared> {
     let State { image, writer: Some(writer), .. } = state else {
         return Err(Error::new(Kind::Internal, "qcow2: not open for writing"));
     };
-    let Roots { mut header, l1, mut deltas } = new;
+    bitmaps::update(image, writer, &mut new)?;
+    let Roots { mut header, l1, mut deltas, .. } = new;
     let bits = header.cluster_bits;
     if !kept {
         deltas.drop(image.l1_place());

@@ -90,7 +90,7 @@ pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
         if fresh.is_empty() {
             return Ok(None);
         }
-        let mut new = Roots::of(image, writer)?;
+        let mut new = Roots::of(image, writer);
         tables(state, &Cleared::new(), &mut new, false)?;
         settle(state, new, false).map(Some)
     });

@@ -1,6 +1,8 @@
 //! The header: fixed fields, feature words, extensions, backing name; every check that can be made
 //! before any table is followed. Byte tables and sources: `docs/formats/qcow2.md`.
 
+use std::ops::Range;
+
 use super::compress::Codec;
 use super::storage::{Storage, read_metadata};
 use crate::base::bytes::{be32, be64, put_be32, put_be64, u8_at};
@@ -30,8 +32,13 @@ pub(super) const RAW_DATA: u64 = 2;
 
 /// Header extension: the backing file's format.
 pub(super) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
+/// `crypt_method` of images whose data is encrypted with LUKS.
+const LUKS: u32 = 2;
+
 const EXT_FEATURE_NAMES: u32 = 0x6803_f857;
-const EXT_BITMAPS: u32 = 0x2385_2875;
+/// Header extension: where the bitmaps are.
+pub(super) const EXT_BITMAPS: u32 = 0x2385_2875;
+/// Header extension: where the LUKS header is.
 const EXT_ENCRYPTION: u32 = 0x0537_be77;
 /// Header extension: the data file's name.
 pub(super) const EXT_DATA_FILE: u32 = 0x4441_5441;
@@ -48,12 +55,23 @@ pub(super) const SNAPSHOT_LIMIT: u32 = 65_536;
 /// The bitmaps extension: where the directory of bitmaps is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BitmapExtension {
+    /// Offset of the extension in the file.
+    pub at: usize,
     /// Count of directory entries.
     pub count: u32,
     /// Host offset of the directory.
     pub directory: u64,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// The encryption extension: where the LUKS header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EncryptionExtension {
+    /// Its host offset.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// A checked header.
@@ -95,7 +113,9 @@ pub(super) struct Header {
     pub data_file: Option<Vec<u8>>,
     /// The bitmaps extension, if there is one.
     pub bitmaps: Option<BitmapExtension>,
-    /// Where the list of extensions can be ended so that only the bitmaps and feature names are lost.
+    /// Where the LUKS header is, if data is encrypted.
+    pub encryption: Option<EncryptionExtension>,
+    /// Where in the first sector the list of extensions can be ended so that only bitmaps and feature names are lost.
     pub end_of_extensions: Option<usize>,
 }
 
@@ -129,9 +149,11 @@ impl Header {
         let v3 = |value: u64| if version == 3 { value } else { 0 };
         let s = &sector;
         match be32(s, 32) {
-            0 => {}
-            1 => return Err(encrypted("AES")),
-            2 => return Err(encrypted("LUKS")),
+            0 | LUKS => {}
+            1 => {
+                return Err(Error::unsupported("qcow2: the image is encrypted (AES)")
+                    .hint("make a plain copy with qemu-img convert, which asks for the key"));
+            }
             other => return Err(Error::unsupported(format!("qcow2: header: crypt_method {other}"))),
         }
         let cluster_bits = be32(s, 20);
@@ -160,6 +182,7 @@ impl Header {
             backing_format: None,
             data_file: None,
             bitmaps: None,
+            encryption: None,
             end_of_extensions: None,
             sector,
         })
@@ -168,6 +191,12 @@ impl Header {
     /// Bytes of a cluster.
     pub fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
+    }
+
+    /// The clusters of the LUKS header.
+    pub fn encryption_place(&self) -> Range<u64> {
+        let (bits, place) = (self.cluster_bits, self.encryption);
+        place.map_or(0..0, |place| place.offset >> bits..place.offset.saturating_add(place.len).div_ceil(1 << bits))
     }
 
     /// Whether L2 entries have subclusters.
@@ -285,19 +314,21 @@ impl Header {
                 Error::corrupt(format!("qcow2: header: extension {kind:#010x} of {len} bytes at {pos} overruns"))
             })?;
             let data = first.get(body..stop).unwrap_or_default();
-            let disposable = kind == EXT_BITMAPS || (kind == EXT_FEATURE_NAMES && pos + 8 <= SECTOR);
-            match self.end_of_extensions {
-                // As late as the first sector allows, and not behind the bitmaps.
-                Some(_) if disposable && (pos + 8 > SECTOR || self.bitmaps.is_some()) => {}
-                _ => self.end_of_extensions = disposable.then_some(pos),
-            }
+            let disposable = matches!(kind, EXT_BITMAPS | EXT_FEATURE_NAMES);
+            self.end_of_extensions = match self.end_of_extensions {
+                _ if !disposable => None,
+                None if body <= SECTOR => Some(pos),
+                before => before,
+            };
             match kind {
                 EXT_BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
                 EXT_DATA_FILE => self.data_file = Some(data.to_vec()),
-                EXT_ENCRYPTION => return Err(encrypted("full disk encryption header")),
+                EXT_ENCRYPTION if len == 16 => {
+                    self.encryption = Some(EncryptionExtension { offset: be64(data, 0), len: be64(data, 8) });
+                }
                 EXT_BITMAPS if len == 24 => {
-                    self.bitmaps =
-                        Some(BitmapExtension { count: be32(data, 0), size: be64(data, 8), directory: be64(data, 16) });
+                    let (count, size, directory) = (be32(data, 0), be64(data, 8), be64(data, 16));
+                    self.bitmaps = Some(BitmapExtension { at: pos, count, directory, size });
                 }
                 EXT_BITMAPS => {
                     return Err(Error::corrupt(format!("qcow2: header: bitmaps extension of {len} bytes, not 24")));
@@ -306,6 +337,14 @@ impl Header {
             }
             pos = stop.next_multiple_of(8);
         }
+        if self.encryption.is_some() != (be32(&self.sector, 32) == LUKS) {
+            return Err(Error::corrupt(
+                "qcow2: header: crypt_method and the encryption extension do not fit each other",
+            ));
+        }
+        if self.incompatible & DATA_FILE != 0 && self.encryption.is_some() {
+            return Err(Error::unsupported("qcow2: an external data file that is encrypted"));
+        }
         if self.incompatible & DATA_FILE != 0 && self.data_file.is_none() {
             return Err(Error::corrupt("qcow2: header: an external data file without a name"));
         }
@@ -313,7 +352,8 @@ impl Header {
     }
 
     /// Puts size, roots and snapshots into bytes 0..511, and clears the autoclear features that this program does
-    /// not keep up to date: all but the raw data file. `recounted`: the refcounts are right again, whatever was noted about them.
+    /// not keep up to date: all but the raw data file and bitmaps that are still there. `recounted`: the refcounts are right
+    /// again, whatever was noted about them.
     pub fn switch(&mut self, recounted: bool) {
         put_be64(&mut self.sector, 24, self.size);
         put_be32(&mut self.sector, 36, self.l1_size);
@@ -325,7 +365,8 @@ impl Header {
         if self.version == 3 {
             self.incompatible &= if recounted { !(DIRTY | CORRUPT) } else { !0 };
             put_be64(&mut self.sector, 72, self.incompatible);
-            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA } else { 0 };
+            self.autoclear &= if self.incompatible & DATA_FILE != 0 { RAW_DATA | BITMAPS } else { BITMAPS };
+            self.autoclear &= if self.bitmaps.is_some() { !0 } else { !BITMAPS };
             put_be64(&mut self.sector, 88, self.autoclear);
         }
     }
@@ -338,11 +379,6 @@ impl Header {
         }
         Ok(())
     }
-}
-
-fn encrypted(how: &str) -> Error {
-    Error::unsupported(format!("qcow2: the image is encrypted ({how})"))
-        .hint("make a plain copy with qemu-img convert, which asks for the key")
 }
 
 /// A name from the header as text for messages.

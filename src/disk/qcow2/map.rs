@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::chain::{Node, push};
+use super::encryption::Encryption;
 use super::header::{DATA_FILE, Header};
 use super::inflate::Inflated;
 use super::storage::{Storage, read_data, read_metadata};
@@ -74,6 +75,8 @@ pub(super) struct Image {
     /// The file that holds the guest's data, if it is not this one.
     pub data: Option<Raw>,
     pub backing: Option<Node>,
+    /// How the guest's data is encrypted, if it is.
+    pub encryption: Option<Encryption>,
     tables: Cache<Vec<u64>>,
     pub inflated: Inflated,
 }
@@ -86,6 +89,7 @@ impl Image {
         if !bytes.is_empty() {
             read_metadata(storage.as_ref(), header.l1_offset, &mut bytes, "the L1 table")?;
         }
+        let encryption = Encryption::read(storage.as_ref(), &header)?;
         Ok(Image {
             path: storage.path().to_path_buf(),
             l1: entries(&bytes),
@@ -93,6 +97,7 @@ impl Image {
             header,
             data: None,
             backing: None,
+            encryption,
             tables: Cache::new(L2_CACHE),
             inflated: Inflated::new(),
         })
@@ -333,10 +338,14 @@ impl Image {
                     Some(node) => node.read(run.start, out, beside)?,
                     None => out.fill(0),
                 },
-                Source::Data(host) => match &self.data {
-                    Some(data) => data.read_at(host, out)?,
-                    None => read_data(self.storage.as_ref(), host, out)?,
+                Source::Data(host) => match (&self.data, &self.encryption) {
+                    (Some(data), _) => data.read_at(host, out)?,
+                    (None, Some(encryption)) => encryption.read_at(self.storage.as_ref(), host, out)?,
+                    (None, None) => read_data(self.storage.as_ref(), host, out)?,
                 },
+                Source::Packed(_) if self.encryption.is_some() => {
+                    return Err(self.corrupt("a compressed cluster in an encrypted image".into()));
+                }
                 Source::Packed(packed) => compressed.push((run, packed)),
             }
             Ok(())

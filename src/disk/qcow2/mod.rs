@@ -16,6 +16,8 @@ mod convert;
 mod create;
 mod data_file;
 mod deltas;
+mod described;
+mod encryption;
 mod header;
 mod inflate;
 mod map;
@@ -200,6 +202,12 @@ impl Disk for Qcow2 {
             data.abandon()?;
         }
         writer.abandon(image, fresh)
+    }
+    fn locked(&self) -> Option<String> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).image.locked()
+    }
+    fn unlock(&self, passphrase: &[u8], interrupt: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).image.unlock(passphrase, interrupt)
     }
     fn notices(&self) -> Vec<String> {
         self.state().image.data.as_ref().map(Disk::notices).unwrap_or_default()

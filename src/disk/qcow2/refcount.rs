@@ -133,9 +133,15 @@ impl Refcounts {
         self.reserved.clear();
         self.reserved.insert(0);
         self.reserved.extend(self.place.clone());
+        self.reserved.extend(image.header.encryption_place());
         self.reserved.extend(image.l1_place());
         self.reserved.extend(self.old_blocks());
         self.reserved.extend(image.l1.iter().map(|entry| (entry & OFFSET) >> bits).filter(|cluster| *cluster != 0));
+    }
+
+    /// Whether a cluster holds a table of the disk or of the refcounts.
+    pub fn is_reserved(&self, cluster: u64) -> bool {
+        self.reserved.contains(&cluster)
     }
 
     /// The clusters of the refcount blocks on disk.

@@ -103,6 +103,7 @@ impl References {
         }
         let snapshots = snapshot::read(image)?;
         all.alone(snapshots.place.clone(), image)?;
+        all.alone(image.header.encryption_place(), image)?;
         for cluster in bitmaps::used(image)? {
             all.alone(cluster..cluster + 1, image)?;
         }

@@ -62,7 +62,7 @@ fn grow(state: &mut State, size: u64) -> Result<super::commit::Prepared> {
     }
     stager.finish()?;
     let cleared = stager.cleared;
-    let mut new = Roots::of(image, writer)?;
+    let mut new = Roots::of(image, writer);
     tables(state, &cleared, &mut new, false)?;
     settle(state, new, false)
 }
@@ -100,7 +100,7 @@ fn cut(state: &mut State, size: u64) -> Result<super::commit::Prepared> {
         stager.finish()?;
         cleared.append(&mut stager.cleared);
     }
-    let mut new = Roots::of(image, writer)?;
+    let mut new = Roots::of(image, writer);
     new.header.size = size;
     tables(state, &cleared, &mut new, false)?;
     settle(state, new, false)

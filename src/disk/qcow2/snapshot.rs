@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::State;
+use super::bitmaps;
 use super::cache::Cache;
 use super::chain;
 use super::commit::{Roots, commit, finish, settle};
@@ -336,7 +337,8 @@ fn apply(state: &mut State, wanted: &str, path: &Path) -> Result<super::commit::
     };
     let table = read(image)?;
     let record = table.records.get(find(&table, wanted, path)?).ok_or(Kind::NotFound)?;
-    let mut new = Roots::of(image, writer)?;
+    bitmaps::refuse_replacing(image)?;
+    let mut new = Roots::of(image, writer);
     new.header.size = record.disk_size(image);
     new.l1 = record.l1(image)?;
     let needed = new.header.size.div_ceil(new.header.cluster_size() * new.header.l2_entries());
@@ -380,7 +382,7 @@ fn delete(state: &mut State, wanted: &str, path: &Path) -> Result<super::commit:
     };
     let mut table = read(image)?;
     let record = table.records.remove(find(&table, wanted, path)?);
-    let mut new = Roots::of(image, writer)?;
+    let mut new = Roots::of(image, writer);
     let l1 = record.l1(image)?;
     image.references(&l1, &mut Budget::new(), |used, _| {
         new.deltas.drop(used);

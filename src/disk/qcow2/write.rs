@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::bitmaps;
 use super::header::{DIRTY, SECTOR};
 use super::map::{Fresh, Image, OFFSET, Source};
 use super::refcount::Refcounts;
@@ -52,7 +53,7 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Sees that no L2 table stands for two places, and that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
+/// Sees that no L2 table stands for two places, that bitmaps have their clusters alone, and that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
 /// L2 tables are over the limit are not looked through; for those, the tables alone are protected.
 fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
     let bits = image.header.cluster_bits;
@@ -64,6 +65,7 @@ fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
                 .hint("nothing was changed; qemu-img check tells more"));
         }
     }
+    let bitmaps = bitmaps::verify(image, counts)?;
     let tables = image.l1.iter().filter(|entry| **entry != 0).count() as u64;
     if tables << bits > VERIFY_LIMIT {
         return Ok(());
@@ -74,9 +76,11 @@ fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
         for slot in 0..per_table {
             let cluster = index * per_table + slot;
             let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
-            if let Some(host) = used.into_iter().find(|host| matches!(counts.get(*host), Ok(0))) {
+            let wrong = |host: &u64| bitmaps.contains(host) || matches!(counts.get(*host), Ok(0));
+            if let Some(host) = used.into_iter().find(wrong) {
+                let what = if bitmaps.contains(&host) { "a bitmap is" } else { "the refcount is 0" };
                 return Err(Error::corrupt(format!(
-                    "qcow2: guest cluster {cluster} is at {}, where the refcount is 0",
+                    "qcow2: guest cluster {cluster} is at {}, where {what}",
                     host << bits
                 ))
                 .at(image.path.display())
@@ -108,6 +112,9 @@ impl Writer {
 
     fn open(image: &mut Image, recount: bool, repair: bool) -> Result<Self> {
         image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
+        if !repair {
+            bitmaps::refuse_write(image)?;
+        }
         let storage: Arc<dyn Storage> = image.storage.writable()?;
         let mut sector = vec![0; SECTOR];
         read_metadata(storage.as_ref(), 0, &mut sector, "the header")?;
@@ -134,7 +141,7 @@ impl Writer {
             let run = self.counts.take(rest.len() as u64 >> bits, false)?;
             let count = run.end - run.start;
             let (now, later) = rest.split_at((count << bits) as usize);
-            if let Err(e) = image.storage.write_at(run.start << bits, now) {
+            if let Err(e) = image.write_data(run.start << bits, now) {
                 self.counts.release(run);
                 return Err(e);
             }
@@ -159,7 +166,7 @@ impl Writer {
         let run = self.counts.take(1, true)?;
         let host = run.start << bits;
         let written = image.storage.len().and_then(|len| {
-            if hole && host >= len && image.storage.grows() {
+            if hole && host >= len && image.storage.grows() && image.encryption.is_none() {
                 // Past the end of the file there are only zeros.
                 return image.storage.write_at(host + (at - start), data);
             }
@@ -170,7 +177,7 @@ impl Writer {
             if let Some(new) = whole.get_mut((at - start) as usize..(at - start) as usize + data.len()) {
                 new.copy_from_slice(data);
             }
-            image.storage.write_at(host, &whole)
+            image.write_data(host, &whole)
         });
         if let Err(e) = written {
             self.counts.release(run);
@@ -202,7 +209,7 @@ impl Writer {
             while len < data.len() as u64 && fresh.get(&((at + len) >> bits)) == Some(&(host + within + len)) {
                 len += size;
             }
-            image.storage.write_at(host + within, upto(len))?;
+            image.write_data(host + within, upto(len))?;
             return Ok(upto(len).len());
         }
         let whole = data.len() as u64 >> bits;

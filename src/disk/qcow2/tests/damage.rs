@@ -17,7 +17,7 @@ const CASES: &[Case] = &[
     ("size over L1", 24, 1 << 50, 8, Kind::Corrupt),
     ("size 2^64-1", 24, u64::MAX, 8, Kind::Corrupt),
     ("AES", 32, 1, 4, Kind::Unsupported),
-    ("LUKS", 32, 2, 4, Kind::Unsupported),
+    ("LUKS without its extension", 32, 2, 4, Kind::Corrupt),
     ("crypt 99", 32, 99, 4, Kind::Unsupported),
     ("L1 empty", 36, 0, 4, Kind::Corrupt),
     ("L1 over 32 MiB", 36, 1 << 23, 4, Kind::Corrupt),

@@ -1,15 +1,15 @@
-//! The JSON area of a LUKS2 header, read as events of YAML, of which JSON is a part (YAML 1.2.2, section 1.3).
+//! JSON in headers of formats, read as events of YAML, of which JSON is a part (YAML 1.2.2, section 1.3).
 
 use saphyr_parser::{Event, Parser};
 
-use crate::base::{Error, Result};
+use super::{Error, Result};
 
-/// Most values; a header with 32 key slots has about 600.
+/// Most values; a LUKS2 header with 32 key slots has about 600.
 const VALUES_MAX: usize = 20_000;
-/// Deepest nesting; a header has 4.
+/// Deepest nesting; a LUKS2 header has 4.
 const DEPTH_MAX: usize = 16;
 
-/// A value. Numbers stay as they are written: LUKS2 writes most of them as strings.
+/// A value. Numbers stay as they are written: most headers write them as strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
     /// A string, a number, `true`, `false`, `null`.
@@ -24,9 +24,9 @@ impl Json {
     /// Reads one value.
     ///
     /// # Errors
-    /// `Kind::Corrupt` for what is no JSON object, or is too large or too deep.
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |what: &str| Error::corrupt(format!("luks: the JSON area: {what}"));
+    /// `Kind::Corrupt` for what is no JSON object, or is too large or too deep; the message begins with `whose`, what the text is.
+    pub fn parse(text: &str, whose: &str) -> Result<Self> {
+        let wrong = |what: &str| Error::corrupt(format!("{whose}: {what}"));
         let mut builder = Builder::default();
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|e| wrong(e.info()).with(format!("character {}", e.marker().index())))?;
@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn values() {
-        let json = Json::parse(r#"{"a":{"b":[1,"2",{"c":"x\/y\u0041+="}],"d":-5},"e":{},"f":[],"g":true}"#).unwrap();
+        let json =
+            Json::parse(r#"{"a":{"b":[1,"2",{"c":"x\/y\u0041+="}],"d":-5},"e":{},"f":[],"g":true}"#, "x").unwrap();
         let list = json.get("a").and_then(|a| a.get("b")).unwrap().items();
         assert_eq!((list[0].text(), list[1].text()), (Some("1"), Some("2")));
         assert_eq!(list[2].get("c").and_then(Json::text), Some("x/yA+="));
@@ -137,12 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header() {
+    fn what_is_no_object() {
         let deep = format!("{{\"a\":{}", "[".repeat(100_000));
         let many = format!("{{\"a\":[{}]}}", "1,".repeat(VALUES_MAX + 1));
         for wrong in ["", "[]", "7", "{", "{\"a\":", "{\"a\":1}}", "{\"a\":&x 1,\"b\":*x}", "{[1]:2}", &deep, &many] {
-            let error = Json::parse(wrong).unwrap_err();
+            let error = Json::parse(wrong, "the area").unwrap_err();
             assert_eq!(error.kind(), crate::base::Kind::Corrupt, "{error}");
+            assert!(error.detail().starts_with("the area: "), "{error}");
         }
     }
 }

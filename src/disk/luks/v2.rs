@@ -1,10 +1,10 @@
 //! The header of version 2: LUKS2 On-Disk Format Specification 1.1.1; binary fields big-endian, the rest JSON.
 
-use super::json::Json;
 use super::kdf::{Hash, Kdf};
 use super::{Digest, Header, KEY_MAX, MAGIC, SECTOR, STRIPES_MAX, Segment, Slot, bounded, text};
 use crate::base::base64::Decoder;
 use crate::base::bytes::{be16, be64};
+use crate::base::json::Json;
 use crate::base::{Error, Kind, Result};
 use crate::disk::Device;
 
@@ -85,7 +85,8 @@ fn header(copy: &Copy) -> Result<Header> {
     let area = copy.bytes.get(BINARY as usize..).unwrap_or_default();
     let end = area.iter().position(|byte| *byte == 0).unwrap_or(area.len());
     let area = std::str::from_utf8(area.get(..end).unwrap_or_default());
-    let json = Json::parse(area.map_err(|_| Error::corrupt("luks: the JSON area is no UTF-8"))?)?;
+    let json =
+        Json::parse(area.map_err(|_| Error::corrupt("luks: the JSON area is no UTF-8"))?, "luks: the JSON area")?;
     requirements(&json)?;
     let segment = segment(&json)?;
     let (digest, allowed) = digest(&json)?;

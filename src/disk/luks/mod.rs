@@ -5,7 +5,6 @@
 
 mod cipher;
 mod crypt;
-mod json;
 mod kdf;
 mod split;
 mod v1;
@@ -18,7 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::base::{Error, Kind, Result};
 use crate::disk::Device;
-use cipher::{Cipher, SECTOR, Way};
+use cipher::{Cipher, SECTOR};
+
+pub use cipher::Way;
 use kdf::{Hash, Kdf};
 
 pub use kdf::Work;
@@ -194,6 +195,11 @@ impl Unlocked {
     /// Where the encrypted bytes of a device of `len` bytes are.
     pub fn range(&self, len: u64) -> Range<u64> {
         self.segment.range(len)
+    }
+
+    /// Encrypts or decrypts whole sectors of 512 bytes in place; the first one has the number `sector`.
+    pub fn crypt(&self, way: Way, sector: u64, data: &mut [u8]) {
+        self.cipher.run(way, sector, SECTOR as usize, data);
     }
 
     /// The plain bytes of the encrypted device as a device.
