@@ -1,7 +1,9 @@
 //! The prompt, at a pseudo terminal.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rexpect::session::{PtySession, spawn_command};
 
@@ -123,6 +125,87 @@ fn a_paste_runs_line_by_line() {
     p.exp_string("\nfirst\r\n").unwrap();
     p.exp_string("second\r\n").unwrap();
     p.exp_string("imgsh> ").unwrap();
+}
+
+/// A tar archive with one file of 2 MiB, and a pipe with a name that somebody will send it through.
+fn slow_archive(folder: &Path) -> Vec<u8> {
+    std::fs::write(folder.join("big"), vec![b'x'; 2 << 20]).unwrap();
+    for words in [&["tar", "cf", "big.tar", "big"][..], &["mkfifo", "pipe"]] {
+        assert!(Command::new(words[0]).args(&words[1..]).current_dir(folder).status().unwrap().success());
+    }
+    std::fs::read(folder.join("big.tar")).unwrap()
+}
+
+#[test]
+fn long_work_shows_how_far_it_is() {
+    let folder = with_disk();
+    let archive = slow_archive(folder.path());
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    type_keys(&mut p, "tar-in pipe /\r");
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(folder.path().join("pipe")).unwrap();
+    pipe.write_all(&archive[..1 << 20]).unwrap();
+    p.exp_string("\rtar-in  1.0 MiB").unwrap();
+    pipe.write_all(&archive[1 << 20..]).unwrap();
+    drop(pipe);
+    // Erased before anything else is written.
+    p.exp_string("\r\x1b[K").unwrap();
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "download /big copy\r");
+    let before = p.exp_string("disk.img:sda*> ").unwrap();
+    assert!(!before.contains("MiB"), "what is quick shows nothing: {before:?}");
+    assert_eq!(std::fs::read(folder.path().join("copy")).unwrap().len(), 2 << 20);
+}
+
+#[test]
+fn an_interrupt_ends_a_copy_and_nothing_else() {
+    let folder = with_disk();
+    let archive = slow_archive(folder.path());
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda", "--no-progress-bars"]);
+    type_keys(&mut p, "mkdir /kept\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "tar-in pipe /kept\r");
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(folder.path().join("pipe")).unwrap();
+    pipe.write_all(&archive[..1 << 20]).unwrap();
+    type_keys(&mut p, "\x03");
+    // The terminal turns the key into a signal in its own time; the reader goes away while it is written to.
+    for piece in archive[1 << 20..].chunks(64 << 10) {
+        std::thread::sleep(Duration::from_millis(20));
+        if pipe.write_all(piece).is_err() {
+            break;
+        }
+    }
+    drop(pipe);
+    let before = p.exp_string("nterrupted").unwrap();
+    assert!(!before.contains("MiB"), "{before:?}");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "find /kept\r");
+    let found = p.exp_string("disk.img:sda*> ").unwrap();
+    assert!(!found.contains("big"), "{found:?}");
+    type_keys(&mut p, "changes\r");
+    p.exp_string("\nmkdir /kept\r\n").unwrap();
+    let steps = p.exp_string("disk.img:sda*> ").unwrap();
+    assert!(!steps.contains("tar-in"), "{steps:?}");
+}
+
+#[test]
+fn an_interrupt_ends_a_loop_in_rhai_and_undo_takes_steps_back() {
+    let folder = with_disk();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    type_keys(&mut p, "mkdir(\"/one\"); let turns = 0; loop { turns += 1; if turns == 1000 { print(\"round\"); } }\r");
+    p.exp_string("\nround\r\n").unwrap();
+    type_keys(&mut p, "\x03");
+    p.exp_string("nterrupted").unwrap();
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "write /two text\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "undo\r");
+    p.exp_string("\nwrite /two text\r\n").unwrap();
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "undo\r");
+    p.exp_string("mkdir /one\r\n").unwrap();
+    p.exp_string("disk.img:sda> ").unwrap();
+    type_keys(&mut p, "undo\r");
+    p.exp_string("othing").unwrap();
 }
 
 #[test]

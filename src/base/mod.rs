@@ -6,6 +6,7 @@ pub mod crypt;
 pub mod digest;
 mod error;
 mod path;
+pub mod progress;
 pub mod size;
 mod time;
 mod uuid;

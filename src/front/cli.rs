@@ -105,6 +105,8 @@ pub struct Options {
     pub echo_keys: bool,
     /// `--color`.
     pub color: Color,
+    /// Long work is shown: not with `--no-progress-bars`.
+    pub progress_bars: bool,
     /// The words left: commands.
     pub words: Vec<Vec<u8>>,
 }
@@ -227,8 +229,12 @@ fn command() -> Command {
         .arg(flag("echo-keys", None).help("Show passphrases while they are typed"))
         .arg(flag("network", None).hide(true))
         .arg(flag("selinux", None).hide(true))
-        .arg(flag("progress-bars", None).hide(true))
-        .arg(flag("no-progress-bars", None).hide(true))
+        .arg(flag("progress-bars", None).overrides_with("no-progress-bars").hide(true))
+        .arg(
+            flag("no-progress-bars", None)
+                .overrides_with("progress-bars")
+                .help("Do not show on the terminal how far long work is"),
+        )
         .arg(flag("no-dest-paths", Some('D')).hide(true))
         .arg(
             valued("blocksize", "N")
@@ -374,6 +380,7 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         keys_from_stdin: flag("keys-from-stdin"),
         echo_keys: flag("echo-keys"),
         color,
+        progress_bars: !flag("no-progress-bars"),
         words,
     })))
 }

@@ -5,12 +5,14 @@ mod cli;
 mod keys;
 pub mod output;
 pub mod prepare;
+mod progress;
 mod recording;
 mod remote;
 pub mod repl;
 pub mod run;
 pub mod scripting;
 mod serve;
+mod terminal;
 mod wire;
 
 pub use run::main;

@@ -14,6 +14,7 @@ use super::batch;
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::keys;
 use super::prepare::{self, Prepared};
+use super::progress;
 use super::repl;
 use super::scripting::Scripting;
 use super::{remote, serve};
@@ -107,6 +108,7 @@ fn run(options: &Options, status: &mut u8) -> bool {
     if let Err(error) = host.catch_interrupts(!interactive) {
         return failed(&error);
     }
+    progress::show(options);
     let mut session = Session::new(SessionOptions { dry_run: options.dry_run });
     session.guest.set_interrupt(host.interrupt_flag());
     session.settings.trace = options.trace;

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::{At, Guest, Place};
-use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, progress};
 use crate::fs::{Extent, FileSystem, FileType, FsInfo, Metadata, NodeId, Segment};
 
 /// Largest buffer of a [`Guest::reader`].
@@ -21,6 +21,7 @@ impl Read for Stream<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.guest.check_interrupt()?;
         let got = self.fs.read(self.node, self.offset, buf)?;
+        progress::add(got as u64);
         self.offset += got as u64;
         Ok(got)
     }
@@ -93,6 +94,7 @@ impl Guest {
     /// A reader of a regular file, in large chunks.
     pub fn reader(&self, path: &GuestPathBuf) -> Result<Box<dyn Read + '_>> {
         let (at, size) = self.regular(path)?;
+        progress::expect(size);
         self.stream(at, size)
     }
 

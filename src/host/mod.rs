@@ -24,7 +24,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::{SigId, flag};
 
 use self::sandbox::Sandbox;
-use crate::base::{Error, Kind, Result, Timestamp};
+use crate::base::{Error, Kind, Result, Timestamp, progress};
 use crate::command::{Host, HostFile};
 use crate::guest::transfer::{Sink, Source};
 use crate::shell::run::LineHost;
@@ -54,7 +54,7 @@ impl RealHost {
     /// A host whose standard output is `output`. `pipe_errors`: a host command that stops reading its pipe is an error.
     pub fn new(output: Box<dyn Write>, output_is_terminal: bool, pipe_errors: bool) -> Self {
         RealHost {
-            output: output::Output::new(output, pipe_errors),
+            output: output::Output::new(output, output_is_terminal, pipe_errors),
             output_is_terminal,
             interrupted: Arc::new(AtomicBool::new(false)),
             epoch: env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
@@ -115,6 +115,7 @@ impl RealHost {
 
     /// Runs a host program in the foreground: Ctrl-C is the program's own meanwhile.
     fn in_foreground<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        progress::give_way();
         LineHost::flush(self)?;
         let listening = self.listening.take();
         let listened = !listening.is_empty();
@@ -149,6 +150,15 @@ impl RealHost {
         let mut shell = self.program("/bin/sh");
         shell.arg("-c").arg(std::ffi::OsStr::from_bytes(command));
         shell
+    }
+}
+
+/// A host file whose bytes count as work done.
+struct Counted<R>(R);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer).inspect(|count| progress::add(*count as u64))
     }
 }
 
@@ -216,9 +226,10 @@ impl Host for RealHost {
                     return Err(Error::from(Kind::IsADirectory).at(path.display()));
                 }
                 let size = found.is_file().then_some(found.len());
-                Ok((Box::new(file), size))
+                progress::expect(size.unwrap_or(0));
+                Ok((Box::new(Counted(file)), size))
             }
-            HostFile::Standard => Ok((Box::new(standard_input()?), None)),
+            HostFile::Standard => Ok((Box::new(Counted(standard_input()?)), None)),
             HostFile::Inline(bytes) => {
                 let size = bytes.len() as u64;
                 Ok((Box::new(std::io::Cursor::new(bytes.clone())), Some(size)))
@@ -255,7 +266,11 @@ impl Host for RealHost {
     }
 
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
-        Ok(Box::new(tree::Tree::new(path)?))
+        let tree = tree::Tree::new(path)?;
+        if progress::is_watched() {
+            tree::expect(path);
+        }
+        Ok(Box::new(tree))
     }
 
     fn folder(&self, path: &Path) -> Result<Box<dyn Sink>> {
