@@ -105,6 +105,10 @@ pub struct Options {
     pub echo_keys: bool,
     /// `--color`.
     pub color: Color,
+    /// `init.rhai` is not run: `--no-init`.
+    pub no_init: bool,
+    /// Long answers at the prompt are paged: not with `--no-pager`.
+    pub pager: bool,
     /// Long work is shown: not with `--no-progress-bars`.
     pub progress_bars: bool,
     /// The words left: commands.
@@ -135,6 +139,8 @@ pub enum Request {
     Remote(Option<String>, Vec<Vec<u8>>, bool),
     /// `batch SCRIPT IMAGE...`.
     Batch(Batch),
+    /// `--definitions FOLDER`: write files for editors there.
+    Definitions(PathBuf),
     /// `-h [CMD]`.
     CommandHelp(Option<String>),
     /// Print this on standard error and end with status 1.
@@ -211,6 +217,8 @@ fn command() -> Command {
         .arg(flag("verbose", Some('v')).help("Say more on standard error"))
         .arg(flag("pipe-error", None).help("A host command that stops reading its pipe is an error"))
         .arg(valued("color", "WHEN").long("color").help("auto, always or never"))
+        .arg(flag("no-pager", None).help("Do not show long answers at the prompt with $PAGER"))
+        .arg(flag("no-init", None).help("Do not run the user's init.rhai when the prompt starts"))
         .arg(flag("cmd-help", Some('h')).help("List the commands, or explain the one that follows"))
         .arg(flag("help", None).help("Show the options"))
         .arg(flag("version", Some('V')).help("Show the version"))
@@ -218,6 +226,11 @@ fn command() -> Command {
         .arg(valued("connect", "URI").short('c').long("connect").hide(true))
         .arg(flag("json", None).help("Print every answer as one line of JSON, errors as objects"))
         .arg(valued("check", "SCRIPT").long("check").help("Say what is wrong with a script, without any image"))
+        .arg(
+            valued("definitions", "FOLDER")
+                .long("definitions")
+                .help("Write definition files for the Rhai language server into a folder of scripts"),
+        )
         .arg(flag("listen", None).help("Start a server for --remote and print its number"))
         .arg(flag("csh", None).help("With --listen: print the number in csh's words"))
         .arg(
@@ -304,6 +317,9 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if flag("version") {
         return Ok(Request::Print(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION"))));
     }
+    if let Some(folder) = all("definitions").next_back() {
+        return Ok(Request::Definitions(folder.into()));
+    }
     if flag("cmd-help") {
         return Ok(Request::CommandHelp(words.first().map(|word| String::from_utf8_lossy(word).into_owned())));
     }
@@ -380,6 +396,8 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         keys_from_stdin: flag("keys-from-stdin"),
         echo_keys: flag("echo-keys"),
         color,
+        no_init: flag("no-init"),
+        pager: !flag("no-pager"),
         progress_bars: !flag("no-progress-bars"),
         words,
     })))

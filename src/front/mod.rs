@@ -12,7 +12,6 @@ pub mod repl;
 pub mod run;
 pub mod scripting;
 mod serve;
-mod terminal;
 mod wire;
 
 pub use run::main;

@@ -5,6 +5,7 @@ mod folder;
 mod key;
 mod output;
 mod sandbox;
+pub mod terminal;
 mod tree;
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +28,7 @@ use self::sandbox::Sandbox;
 use crate::base::{Error, Kind, Result, Timestamp, progress};
 use crate::command::{Host, HostFile};
 use crate::guest::transfer::{Sink, Source};
+use crate::shell::render::TerminalSafe;
 use crate::shell::run::LineHost;
 
 /// The host that the program runs on.
@@ -48,6 +50,8 @@ pub struct RealHost {
     keys_from_stdin: Cell<bool>,
     /// Passphrases show while they are typed.
     echo_keys: Cell<bool>,
+    /// Long answers go through a pager.
+    pages: Cell<bool>,
 }
 
 impl RealHost {
@@ -66,6 +70,7 @@ impl RealHost {
             sandbox: Sandbox::default(),
             keys_from_stdin: Cell::new(false),
             echo_keys: Cell::new(false),
+            pages: Cell::new(false),
         }
     }
 
@@ -81,6 +86,11 @@ impl RealHost {
     pub fn set_keys(&self, from_stdin: bool, echo: bool) {
         self.keys_from_stdin.set(from_stdin);
         self.echo_keys.set(echo);
+    }
+
+    /// Has [`LineHost::page`] show text with a pager from now on.
+    pub fn set_pages(&self, pages: bool) {
+        self.pages.set(pages);
     }
 
     /// Whether somebody at a terminal is asked for passphrases.
@@ -300,6 +310,14 @@ impl Host for RealHost {
 
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
         self.sandbox.check_program(command)?;
+        let mut safe = Vec::new();
+        let input = match self.output_is_terminal {
+            true => {
+                TerminalSafe(&mut safe).write_all(input)?;
+                safe.as_slice()
+            }
+            false => input,
+        };
         self.in_foreground(|| {
             let failed = |e| Error::io(command, e);
             let mut child = self.shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
@@ -371,6 +389,18 @@ impl LineHost for RealHost {
 
     fn output_is_terminal(&self) -> bool {
         self.output_is_terminal && !self.output.is_pipe() && !self.output.is_kept()
+    }
+
+    fn page(&self, text: &[u8]) -> Result<bool> {
+        let size = terminal::size(&std::io::stdin()).filter(|_| self.pages.get() && self.output_is_terminal());
+        let long = size.is_some_and(|size| terminal::is_longer(text, size));
+        let pager = self.variable("PAGER").filter(|pager| !pager.is_empty());
+        let pager = pager.unwrap_or_else(|| "less -RFX".to_string());
+        if !long || pager == "cat" || self.sandbox.check_program(&pager).is_err() {
+            return Ok(false);
+        }
+        // A pager that is not there, or fails, must not hide the answer.
+        Ok(self.pipe_to(&pager, text).is_ok())
     }
 
     fn key(&self, name: &str) -> Result<Vec<u8>> {

@@ -14,7 +14,7 @@ use crate::commands;
 pub struct Handle;
 
 /// Rhai reserves these words; `sync` gets a syntax of its own, `exit` and `quit` mean nothing in a script.
-const RESERVED: &[&str] = &["sync", "exit"];
+pub(super) const RESERVED: &[&str] = &["sync", "exit"];
 
 /// Registers every command that answers a value.
 pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
@@ -51,11 +51,13 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     }
 }
 
-fn fewest(command: &Command) -> usize {
+/// The fewest arguments of a call, options not counted.
+pub(super) fn fewest(command: &Command) -> usize {
     command.params.iter().filter(|p| matches!(p.need, Need::Required | Need::Many)).count()
 }
 
-fn most(command: &Command) -> usize {
+/// The most arguments of a call, options not counted.
+pub(super) fn most(command: &Command) -> usize {
     command.params.iter().filter(|p| p.need != Need::Optional).count()
 }
 

@@ -32,6 +32,8 @@ pub trait LineHost: Host {
     fn flush(&self) -> Result<()>;
     /// Whether standard output, as it is now, is a terminal.
     fn output_is_terminal(&self) -> bool;
+    /// Shows text with a pager, at a prompt whose terminal it is too long for; `false`: it is to be written as always.
+    fn page(&self, text: &[u8]) -> Result<bool>;
     /// Asks for a passphrase on the terminal, which does not show it; without a terminal it is a line of standard input.
     fn key(&self, name: &str) -> Result<Vec<u8>>;
     /// The home folder of a user, or of the caller.
@@ -373,7 +375,11 @@ impl<'a> Shell<'a> {
         let mut out = self.host.write(&HostFile::Standard).map_err(Failure::shell)?;
         let written = match self.host.output_is_terminal() {
             _ if self.json => json::value(&mut out, value),
-            true => render::value(&mut TerminalSafe(&mut out), value),
+            true => {
+                let mut text = Vec::new();
+                render::value(&mut TerminalSafe(&mut text), value)
+                    .and_then(|()| if self.host.page(&text)? { Ok(()) } else { out.write_all(&text) })
+            }
             false => render::value(&mut out, value),
         };
         written.map_err(|error| Failure::shell(error.into()))?;
