@@ -124,5 +124,8 @@ fn the_option_writes_them() {
         assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), text);
     }
     let wrong = run(&folder.path().join("imgsh.d.rhai"));
-    assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("imgsh.d.rhai: File exists"), "{wrong:?}");
+    assert!(
+        !wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("imgsh.d.rhai: File exists"),
+        "{wrong:?}"
+    );
 }

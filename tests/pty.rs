@@ -339,6 +339,52 @@ fn hints_show_what_is_missing() {
 }
 
 #[test]
+fn hostile_names_are_completed_so_that_they_are_read_back() {
+    let folder = with_disk();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    for name in ["blank name", "quote\\\"d", "esc\\x1b[2J", "byte\\xff", "d r"] {
+        let line = if name == "d r" { format!("mkdir \"/{name}\"") } else { format!("write \"/{name}\" text") };
+        type_keys(&mut p, &format!("{line}\r"));
+        p.exp_string("disk.img:sda*> ").unwrap();
+    }
+    for keys in ["cat /bl\t\r", "cat /qu\t\r", "cat /es\t\r", "cat /by\t\r", "cat \"/bl\t\r"] {
+        type_keys(&mut p, keys);
+        p.exp_string("\ntext\r\n").unwrap();
+        p.exp_string("disk.img:sda*> ").unwrap();
+    }
+    // The quotes stay open behind a folder.
+    type_keys(&mut p, "write \"/d r/in side\" deep\r");
+    p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "cat /d\ti\t\r");
+    p.exp_string("\ndeep\r\n").unwrap();
+}
+
+#[test]
+fn mistyped_names_are_answered_with_the_nearest() {
+    let folder = with_disk();
+    let mut p = prompt(folder.path(), &["-a", "disk.img", "-m", "/dev/sda"]);
+    for line in ["mkdir /etc", "write /etc/passwd text"] {
+        type_keys(&mut p, &format!("{line}\r"));
+        p.exp_string("disk.img:sda*> ").unwrap();
+    }
+    for (line, near) in [
+        ("cat /etc/psswd", "did you mean /etc/passwd?"),
+        ("cat /ect/passwd", "did you mean /etc/passwd?"),
+        ("blockdev-getsz /dev/sdz", "did you mean /dev/sda?"),
+        ("is-dir /etc folowsymlinks:true", "did you mean followsymlinks:true|false?"),
+        ("is_dir(\"/etc\", #{ folowsymlinks: true })", "did you mean followsymlinks?"),
+        ("mkdri(\"/x\")", "did you mean mkdir?"),
+    ] {
+        type_keys(&mut p, &format!("{line}\r"));
+        p.exp_string(near).unwrap();
+        p.exp_string("disk.img:sda*> ").unwrap();
+    }
+    type_keys(&mut p, "cat /entirely-different\r");
+    let shown = p.exp_string("disk.img:sda*> ").unwrap();
+    assert!(shown.contains("No such file") && !shown.contains("did you mean"), "{shown:?}");
+}
+
+#[test]
 fn a_session_is_saved_and_run_again() {
     let folder = with_disk();
     let copy = folder.path().join("copy.img");

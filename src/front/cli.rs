@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::keys::KeyOption;
 use super::output::Output;
+use crate::base::spelling;
 
 /// The program's name in its messages.
 pub const PROGRAM: &str = "imgsh";
@@ -299,7 +300,15 @@ fn as_getopt_says(error: &clap::Error) -> String {
         (ErrorKind::TooManyValues, _) => format!("option '{name}' doesn't allow an argument"),
         _ => error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_string(),
     };
-    format!("{PROGRAM}: {what}\nTry ‘{PROGRAM} --help’ for more information.")
+    let hint = near_option(name).map(|near| format!("\n  hint: did you mean --{near}?")).unwrap_or_default();
+    format!("{PROGRAM}: {what}{hint}\nTry ‘{PROGRAM} --help’ for more information.")
+}
+
+/// The option that is nearest to a mistyped one.
+fn near_option(typed: &str) -> Option<String> {
+    let program = command();
+    let options = program.get_arguments().filter(|option| !option.is_hide_set()).filter_map(|option| option.get_long());
+    spelling::nearest(typed.strip_prefix("--")?, options).map(str::to_string)
 }
 
 fn refuse<T>(text: impl std::fmt::Display) -> Result<T, String> {
@@ -559,6 +568,8 @@ mod tests {
     fn mistakes_as_getopt_words_them() {
         let tail = "\nTry ‘imgsh --help’ for more information.";
         assert_eq!(refused(&["--bogus"]), format!("imgsh: unrecognized option '--bogus'{tail}"));
+        let near = format!("imgsh: unrecognized option '--sandbxo'\n  hint: did you mean --sandbox?{tail}");
+        assert_eq!(refused(&["--sandbxo"]), near);
         assert_eq!(refused(&["-Z"]), format!("imgsh: invalid option -- 'Z'{tail}"));
         assert_eq!(refused(&["-a"]), format!("imgsh: option '--add' requires an argument{tail}"));
         assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");

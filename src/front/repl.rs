@@ -24,12 +24,13 @@ use super::cli::{Color, Options, PROGRAM};
 use super::recording::Recording;
 use super::scripting::Scripting;
 use crate::base::{Error, Result};
+use crate::commands;
 use crate::host::RealHost;
 use crate::session::Session;
 use crate::shell::classify::{self, Class};
 use crate::shell::lines::Lines;
 use crate::shell::run::{LineHost, Outcome, Shell};
-use crate::shell::{complete, help, report};
+use crate::shell::{complete, report};
 
 /// Entries of the history that are kept.
 const HISTORY: usize = 10_000;
@@ -91,9 +92,9 @@ fn printable(text: &[u8]) -> String {
 }
 
 /// The names in a host folder; what cannot be read has none.
-fn host_folder(path: &Path) -> Vec<(String, bool)> {
+fn host_folder(path: &Path) -> Vec<(Vec<u8>, bool)> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path().is_dir()))).collect()
+    entries.flatten().map(|entry| (entry.file_name().into_vec(), entry.path().is_dir())).collect()
 }
 
 type LineEditor = Editor<Assistant, FileHistory>;
@@ -260,7 +261,7 @@ impl<'a> Repl<'a> {
                     let word = String::from_utf8_lossy(line.trim_ascii()).into_owned();
                     let word = word.split([' ', '\t']).next().unwrap_or_default();
                     eprintln!("{word}: unknown command");
-                    if let Some(near) = help::nearest(word) {
+                    if let Some(near) = commands::nearest(word) {
                         eprintln!("  hint: did you mean {near}?");
                     }
                     Outcome::Failed

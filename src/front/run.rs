@@ -20,6 +20,7 @@ use super::scripting::Scripting;
 use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::Host;
+use crate::commands;
 use crate::disk::target::Target;
 use crate::host::{self, RealHost};
 use crate::script;
@@ -80,7 +81,7 @@ fn command_help(topic: Option<&str>) -> bool {
         Some(text) => print(&text),
         None => {
             eprintln!("{name}: command not known: use -h to list all commands");
-            if let Some(near) = shell::help::nearest(name) {
+            if let Some(near) = commands::nearest(name) {
                 eprintln!("  hint: did you mean {near}?");
             }
             false

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::{Shared, convert, error};
+use crate::base::spelling;
 use crate::command::{self, Args, Command, Context, Need, Param, Returns};
 use crate::commands;
 
@@ -91,7 +92,12 @@ fn bind(command: &'static Command, mut given: Vec<Dynamic>) -> crate::base::Resu
     if let Some(unknown) =
         options.keys().find(|k| !command.params.iter().any(|p| p.need == Need::Optional && p.name == k.as_str()))
     {
-        return Err(crate::base::Error::usage(format!("has no option \"{unknown}\"")));
+        let error = crate::base::Error::usage(format!("has no option \"{unknown}\""));
+        let options = command.params.iter().filter(|param| param.need == Need::Optional);
+        return Err(match spelling::nearest(unknown, options.map(|param| param.name)) {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error,
+        });
     }
     let mut label = command.name.to_string();
     let mut values = Vec::with_capacity(command.params.len());

@@ -8,7 +8,7 @@ use super::lex::{self, Statement};
 use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
-use super::{bind, help, json, trace};
+use super::{bind, json, suggest, trace};
 use crate::base::{Error, Kind, Result, without_secret};
 use crate::command::{self, Args, Command, Context, Effect, Host, HostFile, Value};
 use crate::commands;
@@ -358,7 +358,11 @@ impl<'a> Shell<'a> {
         for notice in session.take_notices() {
             let _ = writeln!(self.messages, "{}: {notice}", self.program);
         }
-        result.map_err(|error| Failure::command(command, error))
+        result.map_err(|error| {
+            // A script that goes on after an error needs no advice, and would pay for it.
+            let read = matches!(self.place, Place::Prompt | Place::Line { line: 0, .. });
+            Failure::command(command, if read { suggest::nearest_name(session, error) } else { error })
+        })
     }
 
     /// Gives a line of the trace to the handlers of that event, else to the messages.
@@ -388,7 +392,7 @@ impl<'a> Shell<'a> {
 
     fn unknown(&self, typed: &str, first: bool) -> Failure {
         let mut text = format!("{typed}: unknown command");
-        if let Some(near) = help::nearest(typed) {
+        if let Some(near) = commands::nearest(typed) {
             text.push_str(&format!("\n  hint: did you mean {near}?"));
         }
         if first {
