@@ -66,7 +66,7 @@ pub fn rounded(bytes: u64) -> String {
     let power = UNITS.iter().enumerate().rev().find(|(index, _)| bytes >> (10 * (index + 1)) > 0);
     let Some((index, unit)) = power else { return format!("{bytes} B") };
     // Tenths, rounded down: nothing is shown as done before it is.
-    let tenths = u128::from(bytes) * 10 >> (10 * (index + 1));
+    let tenths = (u128::from(bytes) * 10) >> (10 * (index + 1));
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn lines_fit_the_terminal() {
-        let wide = line("copy-in", 30 << 20, Some(120 << 20), 10 << 20, 100);
+        let wide = line("copy-in", 30 << 20, Some(120 << 20), 10 << 20, 120);
         assert!(wide.starts_with("copy-in  [##########------------------------------]"), "{wide}");
         assert!(wide.ends_with("]  25%  30.0 MiB of 120.0 MiB  10.0 MiB/s  0:09 left"), "{wide}");
         let narrow = line("copy-in", 30 << 20, Some(120 << 20), 10 << 20, 20);

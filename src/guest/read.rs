@@ -59,6 +59,22 @@ impl Guest {
         Ok(entries.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// The names of a directory that `wanted` takes, in the order of the directory, with their types where the directory has
+    /// them: for looking at a few of many.
+    ///
+    /// # Errors
+    /// As [`Guest::list`].
+    pub fn list_some(
+        &self,
+        path: &GuestPathBuf,
+        wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<(Name, Option<FileType>)>> {
+        let at = self.at(path, true)?;
+        let entries = self.fs_of(at)?.read_dir(at.node).map_err(|e| e.at(path))?;
+        let wanted = entries.into_iter().filter(|entry| wanted(&entry.name));
+        Ok(wanted.map(|entry| (entry.name, entry.file_type)).collect())
+    }
+
     /// Names and nodes of a directory sorted by bytes, with what is mounted on them.
     pub(super) fn entries(&self, dir: At) -> Result<Vec<(Name, At)>> {
         let mut entries = Vec::new();

@@ -244,13 +244,15 @@ fn guest_paths(session: &Session, last: &Word, found: &mut Vec<Candidate>) {
     }
     let path = GuestPathBuf::from(folder);
     // What cannot be listed has no candidates; the command will say why.
-    let mut names = session.guest.list(&path).unwrap_or_default();
-    names.retain(|name| fits(name, begin));
+    let names = session.guest.list_some(&path, &|name| fits(name, begin)).unwrap_or_default();
     let few = names.len() <= STAT_LIMIT;
-    let is_folder = |name: &[u8]| {
-        few && session.guest.stat(&path.join(name)).is_ok_and(|found| found.file_type == FileType::Directory)
+    let is_folder = |name: &[u8], kind: Option<FileType>| match kind {
+        Some(FileType::Symlink) | None if few => {
+            session.guest.stat(&path.join(name)).is_ok_and(|found| found.file_type == FileType::Directory)
+        }
+        kind => kind == Some(FileType::Directory),
     };
-    let names = names.into_iter().map(|name| (is_folder(&name), name)).map(|(folder, name)| (name.to_vec(), folder));
+    let names = names.into_iter().map(|(name, kind)| (name.to_vec(), is_folder(&name, kind)));
     push_paths(folder, names.collect(), last, Reader::Command, found);
 }
 
@@ -262,8 +264,11 @@ fn host_paths(host: HostFolder<'_>, last: &Word, reader: Reader, found: &mut Vec
     push_paths(folder, names, last, reader, found);
 }
 
-/// Whether a name goes on from what was typed; names with a dot only if a dot was typed.
+/// Whether a name goes on from what was typed; names with a dot only if a dot was typed. An image may hold names that are none.
 fn fits(name: &[u8], begin: &[u8]) -> bool {
+    if name.is_empty() || name.contains(&b'/') {
+        return false;
+    }
     let same = name.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin));
     same && (begin.starts_with(b".") || !name.starts_with(b"."))
 }
