@@ -157,6 +157,13 @@ impl Error {
         self
     }
 
+    /// Puts a better hint in the place of the one that is there.
+    #[must_use]
+    pub fn hint_instead(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.0.kind

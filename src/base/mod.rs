@@ -7,11 +7,13 @@ pub mod digest;
 mod error;
 pub mod json;
 mod path;
+pub mod progress;
 pub mod size;
+pub mod spelling;
 mod time;
 mod uuid;
 
 pub use error::{Error, Kind, Result};
-pub use path::{GuestPathBuf, Name, printable, quoted, without_secret};
+pub use path::{GuestPathBuf, Name, in_quotes, printable, quoted, without_secret};
 pub use time::Timestamp;
 pub use uuid::Uuid;

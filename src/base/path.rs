@@ -35,6 +35,11 @@ pub fn quoted(word: &[u8]) -> String {
     if !word.is_empty() && word.iter().all(bare) && std::str::from_utf8(word).is_ok() {
         return String::from_utf8_lossy(word).into_owned();
     }
+    in_quotes(word)
+}
+
+/// As [`quoted`], in double quotes whatever it is.
+pub fn in_quotes(word: &[u8]) -> String {
     let mut out = String::from("\"");
     for chunk in word.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -60,6 +60,16 @@ fn scale(suffix: &str) -> Option<i128> {
     base.checked_pow(power)
 }
 
+/// Bytes for a glance: one digit behind the point of the largest unit of 1024 that fits.
+pub fn rounded(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = UNITS.iter().enumerate().rev().find(|(index, _)| bytes >> (10 * (index + 1)) > 0);
+    let Some((index, unit)) = power else { return format!("{bytes} B") };
+    // Tenths, rounded down: nothing is shown as done before it is.
+    let tenths = (u128::from(bytes) * 10) >> (10 * (index + 1));
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// Reads a disk size for `sparse`, `alloc` and `-N`: as [`integer`], not negative; a plain `b` or `s`
 /// suffix counts bytes or 512-byte sectors.
 pub fn bytes(text: &str) -> Result<u64> {
@@ -76,6 +86,12 @@ pub fn bytes(text: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounded_sizes() {
+        assert_eq!([rounded(0), rounded(1023), rounded(1024), rounded(1536)], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB"]);
+        assert_eq!([rounded((1 << 20) - 1), rounded(u64::MAX)], ["1023.9 KiB", "15.9 EiB"]);
+    }
 
     #[test]
     fn integers() {

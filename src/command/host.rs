@@ -52,7 +52,8 @@ pub trait Host {
     fn change_folder(&self, path: &Path) -> Result<()>;
     /// Lets the user edit content with `editor` (a shell command the temporary file's name is appended to); `None` if it was left unchanged.
     fn edit(&self, editor: &str, name_hint: &str, content: &[u8]) -> Result<Option<Vec<u8>>>;
-    /// Runs `command` by the shell with `input` on its standard input (pagers); its output goes to the terminal.
+    /// Runs `command` by the shell with `input` on its standard input (pagers); its output goes to the terminal, on which
+    /// what the input has of control characters is made harmless.
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()>;
     /// Whether Ctrl-C was pressed since it was last asked.
     fn interrupted(&self) -> bool;

@@ -13,7 +13,7 @@ pub use value::{Control, Field, Record, Table, Value};
 
 use std::fmt::Write;
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, progress};
 use crate::session::Session;
 
 /// One command.
@@ -260,6 +260,7 @@ impl Context<'_> {
 /// # Errors
 /// What the handler said; after an error nothing has changed.
 pub fn run(command: &Command, context: &mut Context, args: &Args, label: &str) -> Result<Value> {
+    let _work = progress::begin(command.name);
     let host = context.host;
     let now = host.now();
     args.host_paths(command.params).try_for_each(|path| host.reach(path))?;

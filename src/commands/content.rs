@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::writing::NEW_FILE;
 use crate::base::digest::Checksum;
-use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
+use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, progress};
 use crate::command::{Args, Context};
 use crate::disk::Device;
 use crate::guest::Guest;
@@ -58,7 +58,9 @@ impl Content {
 
     /// Its checksum.
     pub(super) fn sum(&self, cx: &Context, checksum: Checksum) -> Result<String> {
-        let sum = checksum.of(self.reader(cx, 0)?.as_mut());
+        let mut reader = self.reader(cx, 0)?;
+        progress::expect(self.len(cx)?);
+        let sum = checksum.of(reader.as_mut());
         sum.map_err(|e| e.at(self.name()))
     }
 
@@ -117,6 +119,7 @@ impl Read for DeviceReader<'_> {
         let left = self.device.len().saturating_sub(self.at);
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         self.device.read_at(self.at, &mut buf[..count])?;
+        progress::add(count as u64);
         self.at += count as u64;
         Ok(count)
     }

@@ -63,6 +63,7 @@ pub use refusals::{Refusal, refusal};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::base::spelling;
 use crate::command::Command;
 
 /// A subject and its commands.
@@ -127,6 +128,14 @@ pub const GROUPS: &[Group] = &[
 /// All commands.
 pub fn all() -> impl Iterator<Item = &'static Command> {
     GROUPS.iter().flat_map(|g| g.commands)
+}
+
+/// The name of a command that is nearest to a mistyped one.
+pub fn nearest(word: &str) -> Option<&'static str> {
+    spelling::nearest(
+        word,
+        all().flat_map(|command| std::iter::once(command.name).chain(command.aliases.iter().copied())),
+    )
 }
 
 /// Finds a command by name or alias: case is ignored, `_` and `-` are the same in the main name.

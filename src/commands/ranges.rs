@@ -6,7 +6,7 @@ use super::content::{Content, content};
 use super::reading::MEMORY_LIMIT;
 use super::transfer::{open_sized, to_host, write_range};
 use super::writing::done;
-use crate::base::{Error, Kind as ErrorKind, Result, bytes};
+use crate::base::{Error, Kind as ErrorKind, Result, bytes, progress};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 const SIZE: Param = Param::required("size", Kind::Int64);
@@ -243,6 +243,7 @@ fn copy(cx: &mut Context, args: &Args, what: &Copy) -> Result<Value> {
         return Err(Error::from(ErrorKind::NoSpace).at(target.name()));
     }
     const PIECE: u64 = super::content::CHUNK as u64;
+    progress::expect(size);
     let mut done = 0;
     while done < size {
         cx.session.guest.check_interrupt()?;

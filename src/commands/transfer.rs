@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::content::{CHUNK, Content, content};
 use super::looking::look;
 use super::writing::{NEW_FILE, done};
-use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
+use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, progress};
 use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, Param, Returns, Setup, Value};
 use crate::fs::FileType;
 use crate::guest::transfer::ImportOptions;
@@ -130,6 +130,7 @@ fn download(cx: &mut Context, args: &Args) -> Result<Value> {
 pub(super) fn to_host(cx: &Context, source: &Content, offset: u64, count: u64, file: &HostFile) -> Result<()> {
     // The guest's side first: a missing file leaves the host's alone.
     let mut reader = source.reader(cx, offset)?.take(count);
+    progress::expect(source.len(cx)?.saturating_sub(offset).min(count));
     let mut out = cx.host.write(file)?;
     let mut buffer = vec![0; CHUNK];
     loop {

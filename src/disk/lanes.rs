@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Disk, Run};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, progress};
 
 /// Bytes of the source whose map is asked for at once.
 const WINDOW: u64 = 256 << 20;
@@ -57,12 +57,14 @@ struct Plan<'a> {
     mapped: u64,
     ranges: VecDeque<Range<u64>>,
     number: u64,
+    /// Of the bytes up to here the user knows that they are done.
+    told: u64,
 }
 
 impl<'a> Plan<'a> {
     fn new(source: &'a dyn Disk, grain: u64) -> Self {
         let piece = PIECE.max(grain).max(source.unit());
-        Plan { source, grain, piece, mapped: 0, ranges: VecDeque::new(), number: 0 }
+        Plan { source, grain, piece, mapped: 0, ranges: VecDeque::new(), number: 0, told: 0 }
     }
 
     fn map(&mut self, runs: Vec<Run>) {
@@ -102,7 +104,10 @@ impl<'a> Plan<'a> {
             ranges.extend(self.ranges.pop_front());
         }
         self.number += 1;
-        Ok(Some(Piece { ranges }))
+        let piece = Piece { ranges };
+        progress::add(piece.start().saturating_sub(self.told));
+        self.told = self.told.max(piece.start());
+        Ok(Some(piece))
     }
 }
 
@@ -165,6 +170,7 @@ pub(super) fn copy<W: Work>(
     poll: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     let plan = Plan::new(source, grain);
+    progress::expect(source.len());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // A lane holds plain bytes and streams, which can be twice as long in a bad image, on both sides.
     let most = (MEMORY / (plan.piece * 4)).min(source.len().div_ceil(plan.piece)).max(1);

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::keys::KeyOption;
 use super::output::Output;
+use crate::base::spelling;
 
 /// The program's name in its messages.
 pub const PROGRAM: &str = "imgsh";
@@ -105,6 +106,12 @@ pub struct Options {
     pub echo_keys: bool,
     /// `--color`.
     pub color: Color,
+    /// `init.rhai` is not run: `--no-init`.
+    pub no_init: bool,
+    /// Long answers at the prompt are paged: not with `--no-pager`.
+    pub pager: bool,
+    /// Long work is shown: not with `--no-progress-bars`.
+    pub progress_bars: bool,
     /// The words left: commands.
     pub words: Vec<Vec<u8>>,
 }
@@ -133,6 +140,8 @@ pub enum Request {
     Remote(Option<String>, Vec<Vec<u8>>, bool),
     /// `batch SCRIPT IMAGE...`.
     Batch(Batch),
+    /// `--definitions FOLDER`: write files for editors there.
+    Definitions(PathBuf),
     /// `-h [CMD]`.
     CommandHelp(Option<String>),
     /// Print this on standard error and end with status 1.
@@ -209,6 +218,8 @@ fn command() -> Command {
         .arg(flag("verbose", Some('v')).help("Say more on standard error"))
         .arg(flag("pipe-error", None).help("A host command that stops reading its pipe is an error"))
         .arg(valued("color", "WHEN").long("color").help("auto, always or never"))
+        .arg(flag("no-pager", None).help("Do not show long answers at the prompt with $PAGER"))
+        .arg(flag("no-init", None).help("Do not run the user's init.rhai when the prompt starts"))
         .arg(flag("cmd-help", Some('h')).help("List the commands, or explain the one that follows"))
         .arg(flag("help", None).help("Show the options"))
         .arg(flag("version", Some('V')).help("Show the version"))
@@ -216,6 +227,11 @@ fn command() -> Command {
         .arg(valued("connect", "URI").short('c').long("connect").hide(true))
         .arg(flag("json", None).help("Print every answer as one line of JSON, errors as objects"))
         .arg(valued("check", "SCRIPT").long("check").help("Say what is wrong with a script, without any image"))
+        .arg(
+            valued("definitions", "FOLDER")
+                .long("definitions")
+                .help("Write definition files for the Rhai language server into a folder of scripts"),
+        )
         .arg(flag("listen", None).help("Start a server for --remote and print its number"))
         .arg(flag("csh", None).help("With --listen: print the number in csh's words"))
         .arg(
@@ -227,8 +243,12 @@ fn command() -> Command {
         .arg(flag("echo-keys", None).help("Show passphrases while they are typed"))
         .arg(flag("network", None).hide(true))
         .arg(flag("selinux", None).hide(true))
-        .arg(flag("progress-bars", None).hide(true))
-        .arg(flag("no-progress-bars", None).hide(true))
+        .arg(flag("progress-bars", None).overrides_with("no-progress-bars").hide(true))
+        .arg(
+            flag("no-progress-bars", None)
+                .overrides_with("progress-bars")
+                .help("Do not show on the terminal how far long work is"),
+        )
         .arg(flag("no-dest-paths", Some('D')).hide(true))
         .arg(
             valued("blocksize", "N")
@@ -280,7 +300,15 @@ fn as_getopt_says(error: &clap::Error) -> String {
         (ErrorKind::TooManyValues, _) => format!("option '{name}' doesn't allow an argument"),
         _ => error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_string(),
     };
-    format!("{PROGRAM}: {what}\nTry ‘{PROGRAM} --help’ for more information.")
+    let hint = near_option(name).map(|near| format!("\n  hint: did you mean --{near}?")).unwrap_or_default();
+    format!("{PROGRAM}: {what}{hint}\nTry ‘{PROGRAM} --help’ for more information.")
+}
+
+/// The option that is nearest to a mistyped one.
+fn near_option(typed: &str) -> Option<String> {
+    let program = command();
+    let options = program.get_arguments().filter(|option| !option.is_hide_set()).filter_map(|option| option.get_long());
+    spelling::nearest(typed.strip_prefix("--")?, options).map(str::to_string)
 }
 
 fn refuse<T>(text: impl std::fmt::Display) -> Result<T, String> {
@@ -297,6 +325,9 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     }
     if flag("version") {
         return Ok(Request::Print(format!("{PROGRAM} {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    if let Some(folder) = all("definitions").next_back() {
+        return Ok(Request::Definitions(folder.into()));
     }
     if flag("cmd-help") {
         return Ok(Request::CommandHelp(words.first().map(|word| String::from_utf8_lossy(word).into_owned())));
@@ -374,6 +405,9 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         keys_from_stdin: flag("keys-from-stdin"),
         echo_keys: flag("echo-keys"),
         color,
+        no_init: flag("no-init"),
+        pager: !flag("no-pager"),
+        progress_bars: !flag("no-progress-bars"),
         words,
     })))
 }
@@ -534,6 +568,8 @@ mod tests {
     fn mistakes_as_getopt_words_them() {
         let tail = "\nTry ‘imgsh --help’ for more information.";
         assert_eq!(refused(&["--bogus"]), format!("imgsh: unrecognized option '--bogus'{tail}"));
+        let near = format!("imgsh: unrecognized option '--sandbxo'\n  hint: did you mean --sandbox?{tail}");
+        assert_eq!(refused(&["--sandbxo"]), near);
         assert_eq!(refused(&["-Z"]), format!("imgsh: invalid option -- 'Z'{tail}"));
         assert_eq!(refused(&["-a"]), format!("imgsh: option '--add' requires an argument{tail}"));
         assert_eq!(refused(&["--ro", "--rw"]), "imgsh: cannot mix --ro and --rw options");

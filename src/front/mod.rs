@@ -5,6 +5,7 @@ mod cli;
 mod keys;
 pub mod output;
 pub mod prepare;
+mod progress;
 mod recording;
 mod remote;
 pub mod repl;

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs;
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,12 +24,13 @@ use super::cli::{Color, Options, PROGRAM};
 use super::recording::Recording;
 use super::scripting::Scripting;
 use crate::base::{Error, Result};
+use crate::commands;
 use crate::host::RealHost;
 use crate::session::Session;
 use crate::shell::classify::{self, Class};
 use crate::shell::lines::Lines;
 use crate::shell::run::{LineHost, Outcome, Shell};
-use crate::shell::{complete, help, report};
+use crate::shell::{complete, report};
 
 /// Entries of the history that are kept.
 const HISTORY: usize = 10_000;
@@ -89,9 +92,9 @@ fn printable(text: &[u8]) -> String {
 }
 
 /// The names in a host folder; what cannot be read has none.
-fn host_folder(path: &Path) -> Vec<(String, bool)> {
+fn host_folder(path: &Path) -> Vec<(Vec<u8>, bool)> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path().is_dir()))).collect()
+    entries.flatten().map(|entry| (entry.file_name().into_vec(), entry.path().is_dir())).collect()
 }
 
 type LineEditor = Editor<Assistant, FileHistory>;
@@ -163,8 +166,16 @@ pub fn run(
         }
     }
     let colored = colored(options.color);
+    host.set_pages(options.pager);
     let shared = Rc::new(RefCell::new(std::mem::take(session)));
-    let done = Repl::new(shared.clone(), colored, host, scripting).and_then(|mut repl| repl.run(shell));
+    // The user's own file has nothing to do with a stranger's script.
+    let init = if options.no_init || !options.sandbox.is_empty() { None } else { init_file(host) };
+    let done = Repl::new(shared.clone(), colored, host, scripting).and_then(|mut repl| {
+        if let Some(path) = init {
+            repl.include(&path);
+        }
+        repl.run(shell)
+    });
     *session = shared.take();
     done
 }
@@ -188,7 +199,7 @@ impl<'a> Repl<'a> {
             .map_err(unreadable)?
             .history_ignore_space(true)
             .completion_type(CompletionType::List)
-            .color_mode(if colored { ColorMode::Enabled } else { ColorMode::Disabled })
+            .color_mode(if colored { ColorMode::Forced } else { ColorMode::Disabled })
             .build();
         let mut editor = LineEditor::with_config(config).map_err(unreadable)?;
         editor.set_helper(Some(Assistant { session: session.clone(), colored }));
@@ -250,7 +261,7 @@ impl<'a> Repl<'a> {
                     let word = String::from_utf8_lossy(line.trim_ascii()).into_owned();
                     let word = word.split([' ', '\t']).next().unwrap_or_default();
                     eprintln!("{word}: unknown command");
-                    if let Some(near) = help::nearest(word) {
+                    if let Some(near) = commands::nearest(word) {
                         eprintln!("  hint: did you mean {near}?");
                     }
                     Outcome::Failed
@@ -301,6 +312,15 @@ impl<'a> Repl<'a> {
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// Runs the user's own definitions. The prompt starts whatever is wrong with them.
+    fn include(&self, path: &Path) {
+        let session = &mut self.session.borrow_mut();
+        if let Err(error) = self.scripting.with(|interpreter| interpreter.include(session, path)) {
+            self.failed(&error.hint("--no-init starts without this file"));
+        }
+        self.fresh_line();
     }
 
     /// The words behind `history`, unless it is a name of the user's.
@@ -403,14 +423,25 @@ fn answer(text: &str) -> Option<Leave> {
     }
 }
 
+/// The program's own folder below the one that a variable names, by default below `default` in the user's home (XDG Base
+/// Directory Specification).
+fn user_folder(host: &RealHost, variable: &str, default: &str) -> Option<PathBuf> {
+    let base = match std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(base) => base,
+        None => PathBuf::from(OsString::from_vec(host.home(None)?)).join(default),
+    };
+    Some(base.join(PROGRAM))
+}
+
+/// `$XDG_CONFIG_HOME/imgsh/init.rhai`, by default below `~/.config`, if it is there.
+fn init_file(host: &RealHost) -> Option<PathBuf> {
+    let path = user_folder(host, "XDG_CONFIG_HOME", ".config")?.join("init.rhai");
+    path.exists().then_some(path)
+}
+
 /// `$XDG_STATE_HOME/imgsh/history`, by default below `~/.local/state`; its folder is made.
 fn history_file(host: &RealHost) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let state = match std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute()) {
-        Some(state) => state,
-        None => PathBuf::from(std::ffi::OsString::from_vec(host.home(None)?)).join(".local/state"),
-    };
-    let folder = state.join(PROGRAM);
+    let folder = user_folder(host, "XDG_STATE_HOME", ".local/state")?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
     Some(folder.join("history"))
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -14,13 +14,16 @@ use super::batch;
 use super::cli::{self, Drive, Language, Options, PROGRAM, Request};
 use super::keys;
 use super::prepare::{self, Prepared};
+use super::progress;
 use super::repl;
 use super::scripting::Scripting;
 use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::Host;
+use crate::commands;
 use crate::disk::target::Target;
 use crate::host::{self, RealHost};
+use crate::script;
 use crate::session::{Session, SessionOptions};
 use crate::shell;
 use crate::shell::check;
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
             Ok(status) => return status.into(),
             Err(error) => failed(&error),
         },
+        Request::Definitions(folder) => definitions(&folder).map_or_else(|error| failed(&error), |()| true),
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
         Request::Refuse(text) => {
             eprintln!("{text}");
@@ -60,13 +64,24 @@ fn print(text: &str) -> bool {
     }
 }
 
+/// Writes the definition files; those that are there are replaced.
+fn definitions(folder: &Path) -> Result<()> {
+    for (name, text) in script::definitions() {
+        let path = folder.join(name);
+        let failed = |e| Error::io(path.display(), e);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+        std::fs::write(&path, text).map_err(failed)?;
+    }
+    Ok(())
+}
+
 fn command_help(topic: Option<&str>) -> bool {
     let Some(name) = topic else { return print(&shell::help::list()) };
     match shell::help::on(name) {
         Some(text) => print(&text),
         None => {
             eprintln!("{name}: command not known: use -h to list all commands");
-            if let Some(near) = shell::help::nearest(name) {
+            if let Some(near) = commands::nearest(name) {
                 eprintln!("  hint: did you mean {near}?");
             }
             false
@@ -108,6 +123,7 @@ fn run(options: &Options, status: &mut u8) -> bool {
     if let Err(error) = host.catch_interrupts(!interactive) {
         return failed(&error);
     }
+    progress::show(options);
     let mut session = Session::new(SessionOptions { dry_run: options.dry_run });
     session.guest.set_interrupt(host.interrupt_flag());
     session.settings.trace = options.trace;
@@ -189,7 +205,7 @@ fn confine(options: &Options, session: &Session, host: &RealHost) -> Result<()> 
 }
 
 /// Says what is wrong with a script; answers whether it is nothing.
-fn check_script(options: &Options, path: &std::path::Path) -> Result<bool> {
+fn check_script(options: &Options, path: &Path) -> Result<bool> {
     let text = std::fs::read(path).map_err(|e| Error::io(path.display(), e))?;
     let mounted = options.inspect || !options.mounts.is_empty();
     let prepared = options.drives.iter().any(|drive| matches!(drive, Drive::Prepared(_)));
@@ -357,7 +373,7 @@ fn inspect(options: &Options, session: &mut Session, host: &RealHost) -> Result<
 
 /// Runs what the words, the file or standard input say.
 fn batch(options: &Options, session: &mut Session, shell: &mut Shell, scripting: &Scripting) -> Result<Outcome> {
-    let is_script = |path: &std::path::Path| match options.language {
+    let is_script = |path: &Path| match options.language {
         Some(language) => language == Language::Rhai,
         None => path.extension().is_some_and(|e| e == "rhai"),
     };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::walk::Tree;
 use super::{At, Guest, Place};
-use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, progress};
 use crate::fs::{FileType, Metadata, NewKind, NewNode, SetAttributes};
 
 /// Bytes that are held at once.
@@ -42,6 +42,7 @@ impl Guest {
                 .hint("cp-r copies a tree, cp-a keeps its attributes"));
         }
         let (parent, name) = self.copy_target(from, to).map_err(|e| e.at(to))?;
+        self.expect_tree(start);
         let mut copy = Copy { keep: keep_attributes, linked: HashMap::new(), times: Vec::new() };
         copy.tree(self, start, &metadata, parent, &name).map_err(|e| e.at(to))?;
         while let Some((at, set)) = copy.times.pop() {
@@ -205,6 +206,7 @@ fn copy_content(guest: &mut Guest, from: At, size: u64, to: At) -> Result<()> {
     if size <= CHUNK && extents.iter().all(|e| !e.hole) {
         let mut data = vec![0; size as usize];
         let got = guest.fs_of(from)?.read(from.node, 0, &mut data)?;
+        progress::add(got as u64);
         return guest.edit(to)?.fill(to.node, got as u64, &mut &data[..got], false);
     }
     guest.edit(to)?.resize(to.node, 0)?;
@@ -220,6 +222,7 @@ fn copy_content(guest: &mut Guest, from: At, size: u64, to: At) -> Result<()> {
                 break;
             }
             guest.edit(to)?.write(to.node, offset, &data[..got])?;
+            progress::add(got as u64);
             offset += got as u64;
         }
     }

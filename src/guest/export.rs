@@ -1,10 +1,10 @@
 //! The one way out: a file or tree of the guest as entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::transfer::{Entry, EntryKind, Report, Sink};
 use super::{At, Guest, Place};
-use crate::base::{GuestPathBuf, Result};
+use crate::base::{GuestPathBuf, Result, progress};
 use crate::fs::{FileType, Metadata};
 
 impl Guest {
@@ -13,6 +13,7 @@ impl Guest {
     /// [`Sink::finish`] is left to the caller.
     pub fn export(&self, path: &GuestPathBuf, prefix: &GuestPathBuf, sink: &mut dyn Sink) -> Result<Report> {
         let start = self.at(path, true)?;
+        self.expect_tree(start);
         let mut report = Report::default();
         // The first name of every node that has several.
         let mut first: HashMap<Place, GuestPathBuf> = HashMap::new();
@@ -38,6 +39,22 @@ impl Guest {
         })
         .map_err(|e| e.at(path))?;
         Ok(report)
+    }
+
+    /// Looks ahead how many bytes of files are to come, if anybody wants to know: names and sizes take a small part of the
+    /// time that contents take.
+    pub(super) fn expect_tree(&self, start: At) {
+        if !progress::is_watched() {
+            return;
+        }
+        let mut linked = HashSet::new();
+        // What cannot be read is the error of the walk that follows.
+        let _ = self.walk_from(start, &mut |at, _, metadata| {
+            if metadata.file_type == FileType::Regular && (metadata.links < 2 || linked.insert(self.place(at)?)) {
+                progress::expect(metadata.size);
+            }
+            Ok(true)
+        });
     }
 
     fn entry(

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::{At, Guest, Place};
-use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, progress};
 use crate::fs::{Extent, FileSystem, FileType, FsInfo, Metadata, NodeId, Segment};
 
 /// Largest buffer of a [`Guest::reader`].
@@ -21,6 +21,7 @@ impl Read for Stream<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.guest.check_interrupt()?;
         let got = self.fs.read(self.node, self.offset, buf)?;
+        progress::add(got as u64);
         self.offset += got as u64;
         Ok(got)
     }
@@ -58,6 +59,22 @@ impl Guest {
         Ok(entries.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// The names of a directory that `wanted` takes, in the order of the directory, with their types where the directory has
+    /// them: for looking at a few of many.
+    ///
+    /// # Errors
+    /// As [`Guest::list`].
+    pub fn list_some(
+        &self,
+        path: &GuestPathBuf,
+        wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<(Name, Option<FileType>)>> {
+        let at = self.at(path, true)?;
+        let entries = self.fs_of(at)?.read_dir(at.node).map_err(|e| e.at(path))?;
+        let wanted = entries.into_iter().filter(|entry| wanted(&entry.name));
+        Ok(wanted.map(|entry| (entry.name, entry.file_type)).collect())
+    }
+
     /// Names and nodes of a directory sorted by bytes, with what is mounted on them.
     pub(super) fn entries(&self, dir: At) -> Result<Vec<(Name, At)>> {
         let mut entries = Vec::new();
@@ -93,6 +110,7 @@ impl Guest {
     /// A reader of a regular file, in large chunks.
     pub fn reader(&self, path: &GuestPathBuf) -> Result<Box<dyn Read + '_>> {
         let (at, size) = self.regular(path)?;
+        progress::expect(size);
         self.stream(at, size)
     }
 

@@ -5,6 +5,7 @@ mod folder;
 mod key;
 mod output;
 mod sandbox;
+pub mod terminal;
 mod tree;
 
 use std::cell::{Cell, RefCell};
@@ -24,9 +25,10 @@ use signal_hook::consts::SIGINT;
 use signal_hook::{SigId, flag};
 
 use self::sandbox::Sandbox;
-use crate::base::{Error, Kind, Result, Timestamp};
+use crate::base::{Error, Kind, Result, Timestamp, progress};
 use crate::command::{Host, HostFile};
 use crate::guest::transfer::{Sink, Source};
+use crate::shell::render::TerminalSafe;
 use crate::shell::run::LineHost;
 
 /// The host that the program runs on.
@@ -50,6 +52,8 @@ pub struct RealHost {
     echo_keys: Cell<bool>,
     /// Gives the passphrases that an encrypted image has, by its names.
     image_keys: RefCell<Option<ImageKeys>>,
+    /// Long answers go through a pager.
+    pages: Cell<bool>,
 }
 
 /// Gives the passphrases of an image by its names.
@@ -59,7 +63,7 @@ impl RealHost {
     /// A host whose standard output is `output`. `pipe_errors`: a host command that stops reading its pipe is an error.
     pub fn new(output: Box<dyn Write>, output_is_terminal: bool, pipe_errors: bool) -> Self {
         RealHost {
-            output: output::Output::new(output, pipe_errors),
+            output: output::Output::new(output, output_is_terminal, pipe_errors),
             output_is_terminal,
             interrupted: Arc::new(AtomicBool::new(false)),
             epoch: env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok()),
@@ -72,6 +76,7 @@ impl RealHost {
             keys_from_stdin: Cell::new(false),
             echo_keys: Cell::new(false),
             image_keys: RefCell::default(),
+            pages: Cell::new(false),
         }
     }
 
@@ -97,6 +102,11 @@ impl RealHost {
     /// Whether a passphrase that is not given can be had from somebody: a line of standard input, or at a terminal.
     pub fn can_ask_for_keys(&self) -> bool {
         self.keys_from_stdin.get() || (std::io::stdin().is_terminal() && self.asks_for_keys())
+    }
+
+    /// Has [`LineHost::page`] show text with a pager from now on.
+    pub fn set_pages(&self, pages: bool) {
+        self.pages.set(pages);
     }
 
     /// Whether somebody at a terminal is asked for passphrases.
@@ -131,6 +141,7 @@ impl RealHost {
 
     /// Runs a host program in the foreground: Ctrl-C is the program's own meanwhile.
     fn in_foreground<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        progress::give_way();
         LineHost::flush(self)?;
         let listening = self.listening.take();
         let listened = !listening.is_empty();
@@ -165,6 +176,15 @@ impl RealHost {
         let mut shell = self.program("/bin/sh");
         shell.arg("-c").arg(std::ffi::OsStr::from_bytes(command));
         shell
+    }
+}
+
+/// A host file whose bytes count as work done.
+struct Counted<R>(R);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer).inspect(|count| progress::add(*count as u64))
     }
 }
 
@@ -240,9 +260,10 @@ impl Host for RealHost {
                     return Err(Error::from(Kind::IsADirectory).at(path.display()));
                 }
                 let size = found.is_file().then_some(found.len());
-                Ok((Box::new(file), size))
+                progress::expect(size.unwrap_or(0));
+                Ok((Box::new(Counted(file)), size))
             }
-            HostFile::Standard => Ok((Box::new(standard_input()?), None)),
+            HostFile::Standard => Ok((Box::new(Counted(standard_input()?)), None)),
             HostFile::Inline(bytes) => {
                 let size = bytes.len() as u64;
                 Ok((Box::new(std::io::Cursor::new(bytes.clone())), Some(size)))
@@ -279,7 +300,11 @@ impl Host for RealHost {
     }
 
     fn tree(&self, path: &Path) -> Result<Box<dyn Source>> {
-        Ok(Box::new(tree::Tree::new(path)?))
+        let tree = tree::Tree::new(path)?;
+        if progress::is_watched() {
+            tree::expect(path);
+        }
+        Ok(Box::new(tree))
     }
 
     fn folder(&self, path: &Path) -> Result<Box<dyn Sink>> {
@@ -309,6 +334,14 @@ impl Host for RealHost {
 
     fn pipe_to(&self, command: &str, input: &[u8]) -> Result<()> {
         self.sandbox.check_program(command)?;
+        let mut safe = Vec::new();
+        let input = match self.output_is_terminal {
+            true => {
+                TerminalSafe(&mut safe).write_all(input)?;
+                safe.as_slice()
+            }
+            false => input,
+        };
         self.in_foreground(|| {
             let failed = |e| Error::io(command, e);
             let mut child = self.shell(command.as_bytes()).stdin(Stdio::piped()).spawn().map_err(failed)?;
@@ -380,6 +413,18 @@ impl LineHost for RealHost {
 
     fn output_is_terminal(&self) -> bool {
         self.output_is_terminal && !self.output.is_pipe() && !self.output.is_kept()
+    }
+
+    fn page(&self, text: &[u8]) -> Result<bool> {
+        let size = terminal::size(&std::io::stdin()).filter(|_| self.pages.get() && self.output_is_terminal());
+        let long = size.is_some_and(|size| terminal::is_longer(text, size));
+        let pager = self.variable("PAGER").filter(|pager| !pager.is_empty());
+        let pager = pager.unwrap_or_else(|| "less -RFX".to_string());
+        if !long || pager == "cat" || self.sandbox.check_program(&pager).is_err() {
+            return Ok(false);
+        }
+        // A pager that is not there, or fails, must not hide the answer.
+        Ok(self.pipe_to(&pager, text).is_ok())
     }
 
     fn key(&self, name: &str) -> Result<Vec<u8>> {

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::{Child, ChildStdin};
 use std::rc::Rc;
 
+use crate::base::progress;
+
 /// Most bytes that are kept in memory of what lines print.
 const KEPT_MAX: usize = 64 << 20;
 
@@ -22,6 +24,8 @@ struct State {
     replaced: Vec<Target>,
     pipe_errors: bool,
     at_line_start: bool,
+    /// What is shown of long work stands on the same screen.
+    own_is_terminal: bool,
 }
 
 /// A handle on standard output; all handles write to the same place.
@@ -29,7 +33,7 @@ struct State {
 pub(super) struct Output(Rc<RefCell<State>>);
 
 impl Output {
-    pub(super) fn new(own: Box<dyn Write>, pipe_errors: bool) -> Self {
+    pub(super) fn new(own: Box<dyn Write>, own_is_terminal: bool, pipe_errors: bool) -> Self {
         let own = BufWriter::with_capacity(1 << 16, own);
         Output(Rc::new(RefCell::new(State {
             own,
@@ -37,6 +41,7 @@ impl Output {
             replaced: Vec::new(),
             pipe_errors,
             at_line_start: true,
+            own_is_terminal,
         })))
     }
 
@@ -104,6 +109,9 @@ impl Write for Output {
         let state = &mut *self.0.borrow_mut();
         let result = match &mut state.target {
             Target::Own => {
+                if state.own_is_terminal {
+                    progress::give_way();
+                }
                 state.at_line_start = bytes.last().map_or(state.at_line_start, |last| *last == b'\n');
                 state.own.write(bytes)
             }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use crate::base::{Error, GuestPathBuf, Result, Timestamp};
+use super::Counted;
+use crate::base::{Error, GuestPathBuf, Result, Timestamp, progress};
 use crate::guest::transfer::{Entry, EntryKind, Source};
 
 /// What is still to come of a folder: its own entry path, and names in descending order (the next one is last).
@@ -93,6 +94,20 @@ impl Tree {
     }
 }
 
+/// Looks ahead how many bytes of files a tree holds. What cannot be read is told when its turn comes.
+pub(super) fn expect(path: &Path) {
+    let Ok(mut tree) = Tree::new(path) else { return };
+    while let Some((host, entry, top)) = tree.next_path() {
+        let found = if top { fs::metadata(&host) } else { fs::symlink_metadata(&host) };
+        let Ok(found) = found else { continue };
+        match tree.kind(&host, &entry, &found) {
+            Ok(EntryKind::Regular(size)) => progress::expect(size),
+            Ok(EntryKind::Directory) => drop(tree.descend(&host, &entry)),
+            _ => {}
+        }
+    }
+}
+
 /// Linux device numbers have 32 bits at most on each side.
 fn number(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
@@ -110,7 +125,7 @@ impl Source for Tree {
             EntryKind::Directory => self.descend(&host, &path)?,
             EntryKind::Regular(size) => {
                 let file = File::open(&host).map_err(|e| Error::io(host.display(), e))?;
-                content = Some(Box::new(file.take(size)));
+                content = Some(Box::new(Counted(file.take(size))));
             }
             _ => {}
         }

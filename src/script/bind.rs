@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::{Shared, convert, error};
+use crate::base::spelling;
 use crate::command::{self, Args, Command, Context, Need, Param, Returns};
 use crate::commands;
 
@@ -14,7 +15,7 @@ use crate::commands;
 pub struct Handle;
 
 /// Rhai reserves these words; `sync` gets a syntax of its own, `exit` and `quit` mean nothing in a script.
-const RESERVED: &[&str] = &["sync", "exit"];
+pub(super) const RESERVED: &[&str] = &["sync", "exit"];
 
 /// Registers every command that answers a value.
 pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
@@ -51,11 +52,13 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     }
 }
 
-fn fewest(command: &Command) -> usize {
+/// The fewest arguments of a call, options not counted.
+pub(super) fn fewest(command: &Command) -> usize {
     command.params.iter().filter(|p| matches!(p.need, Need::Required | Need::Many)).count()
 }
 
-fn most(command: &Command) -> usize {
+/// The most arguments of a call, options not counted.
+pub(super) fn most(command: &Command) -> usize {
     command.params.iter().filter(|p| p.need != Need::Optional).count()
 }
 
@@ -89,7 +92,12 @@ fn bind(command: &'static Command, mut given: Vec<Dynamic>) -> crate::base::Resu
     if let Some(unknown) =
         options.keys().find(|k| !command.params.iter().any(|p| p.need == Need::Optional && p.name == k.as_str()))
     {
-        return Err(crate::base::Error::usage(format!("has no option \"{unknown}\"")));
+        let error = crate::base::Error::usage(format!("has no option \"{unknown}\""));
+        let options = command.params.iter().filter(|param| param.need == Need::Optional);
+        return Err(match spelling::nearest(unknown, options.map(|param| param.name)) {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error,
+        });
     }
     let mut label = command.name.to_string();
     let mut values = Vec::with_capacity(command.params.len());

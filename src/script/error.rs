@@ -3,6 +3,7 @@
 use rhai::{Dynamic, Engine, EvalAltResult, ParseError, Position};
 
 use crate::base::{Error, Kind};
+use crate::commands;
 
 /// What `catch (error)` receives from a failed command.
 #[derive(Debug, Clone)]
@@ -72,6 +73,14 @@ pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
         },
         EvalAltResult::ErrorTerminated(..) => Error::new(Kind::Interrupted, "interrupted"),
         EvalAltResult::ErrorParsing(kind, _) => Error::usage(kind.to_string()),
+        EvalAltResult::ErrorFunctionNotFound(call, _) => {
+            let error = Error::usage(format!("Function not found: {call}"));
+            let name = call.split([' ', '(']).next().unwrap_or_default().replace('_', "-");
+            match commands::nearest(&name) {
+                Some(near) => error.hint(format!("did you mean {}?", near.replace('-', "_"))),
+                None => error,
+            }
+        }
         other => {
             let mut other = other;
             other.clear_position();

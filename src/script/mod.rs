@@ -4,6 +4,7 @@
 
 mod bind;
 mod convert;
+mod definitions;
 mod error;
 mod modules;
 mod natives;
@@ -19,6 +20,7 @@ use crate::base::{Error, Kind, Result};
 use crate::command::{Host, HostFile};
 use crate::session::Session;
 
+pub use definitions::definitions;
 pub use modules::LIBRARY;
 
 /// The largest script file that is read, in bytes.
@@ -117,6 +119,15 @@ impl Interpreter {
         })?;
         self.functions = self.functions.merge(&ast.clone_functions_only());
         Ok((!value.is_unit()).then(|| value.to_string()))
+    }
+
+    /// Evaluates a file as an entry of the prompt: what it defines stays.
+    ///
+    /// # Errors
+    /// A file that cannot be read; the script's error with file, line and column.
+    pub fn include(&mut self, session: &mut Session, path: &Path) -> Result<()> {
+        let text = modules::read_source(self.shared.host.as_ref(), path)?;
+        self.evaluate(session, without_shebang(&text), &path.display().to_string()).map(drop)
     }
 
     /// Whether a word is a variable of the prompt.

@@ -17,6 +17,36 @@ const HOST_FILE_MAX: u64 = 64 << 20;
 /// The longest text that `regex_replace` makes, in bytes.
 const TEXT_MAX: usize = 256 << 20;
 
+/// Definitions of what is registered here and beside the commands, for the language server.
+pub(super) const NATIVES: &str = r#"/// The words behind the script's name.
+const ARGS: Array;
+
+/// A handle whose methods are the commands.
+fn session() -> ?;
+
+/// Runs lines of the guestfish language in the same session and answers what they printed.
+fn run_line(lines: String) -> ?;
+
+/// Sets the exit status of a run that ends well.
+fn exit_status(status: int);
+
+/// Seconds since 1970.
+fn now() -> int;
+
+/// A host file of up to 64 MiB.
+fn host_file(path: String) -> Blob;
+
+/// Whether an expression of egrep matches somewhere in a text.
+fn regex_matches(text: String, regex: String) -> bool;
+
+/// The text with all matches of an expression of egrep replaced; `$1` in `with_text` is a group.
+fn regex_replace(text: String, regex: String, with_text: String) -> ?;
+
+/// A YAML document: `#{ value, lines }`.
+fn parse_yaml(text: String) -> Map;
+
+"#;
+
 /// Registers the functions.
 pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     let lent = shared.clone();

@@ -1,7 +1,7 @@
 //! The gate for everything that writes: transactions, steps, commit and the ways back.
 
 use super::{DiskChanges, Session, Step};
-use crate::base::{Error, Kind, Result, Timestamp};
+use crate::base::{Error, Kind, Result, Timestamp, progress};
 use crate::stage::{Savepoint, Stage};
 
 impl Session {
@@ -145,6 +145,7 @@ impl Session {
         if self.inside {
             return Err(Error::new(Kind::Internal, "a commit inside a transaction"));
         }
+        let _work = progress::begin("commit");
         self.guest.sync()?;
         if self.options.dry_run {
             return Ok(());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::report::Failure;
 use super::{lex, usage};
-use crate::base::{GuestPathBuf, size};
+use crate::base::{GuestPathBuf, size, spelling};
 use crate::command::{Arg, Args, Command, HostFile, Kind, Need, Param};
 
 /// Where arguments come from that are no words of the line.
@@ -52,7 +52,10 @@ pub fn bind(
     }
     for word in words {
         let (index, text) = option(params, &word).ok_or_else(|| {
-            Failure::Plain(format!("{typed}: unknown optional argument \"{}\"", String::from_utf8_lossy(&word)))
+            let word = String::from_utf8_lossy(&word);
+            let near = near_option(params, word.split(':').next().unwrap_or_default());
+            let hint = near.map(|near| format!("\n  hint: did you mean {near}?")).unwrap_or_default();
+            Failure::Plain(format!("{typed}: unknown optional argument \"{word}\"{hint}"))
         })?;
         let param = &params[index];
         if values[index].is_some() {
@@ -62,6 +65,13 @@ pub fn bind(
         values[index] = Some(value(param, typed, text.to_vec(), sources)?);
     }
     Ok(Args::new(params, values))
+}
+
+/// The option that is nearest to a mistyped name, as usage lines show it.
+fn near_option(params: &[Param], name: &str) -> Option<String> {
+    let options = params.iter().filter(|param| param.need == Need::Optional);
+    let near = spelling::nearest(name, options.clone().map(|param| param.name))?;
+    options.clone().find(|param| param.name == near).map(Param::option_usage)
 }
 
 fn wrong_count(command: &Command, typed: &str) -> Failure {

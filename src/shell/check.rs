@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::bind;
 use super::bind::Sources;
 use super::lex::{self, Statement};
 use super::lines::{self, Lines};
 use super::report::Failure;
-use super::{bind, help};
 use crate::command::{Command, Effect, Kind, Need};
 use crate::commands;
 
@@ -97,7 +97,7 @@ impl Check {
     fn words(&mut self, name: &[u8], words: Vec<Vec<u8>>, lines: &mut VecDeque<Vec<u8>>) -> bool {
         let typed = String::from_utf8_lossy(name).into_owned();
         let Some(command) = commands::lookup(&typed) else {
-            let message = match (commands::refusal(&typed), help::nearest(&typed)) {
+            let message = match (commands::refusal(&typed), commands::nearest(&typed)) {
                 (Some(refusal), _) => format!("{typed}: {}; {}", refusal.reason, refusal.instead),
                 (None, Some(near)) => format!("{typed}: unknown command, did you mean {near}?"),
                 (None, None) => format!("{typed}: unknown command"),

@@ -8,6 +8,7 @@ use super::run::{Outcome, Shell};
 use super::{glob, help};
 use crate::base::{Error, Kind};
 use crate::command::{Command, Control, Effect, Value};
+use crate::commands;
 use crate::session::Session;
 
 impl Shell<'_> {
@@ -141,7 +142,7 @@ impl Shell<'_> {
             [name] => match help::on(name) {
                 Some(text) => text,
                 None => {
-                    let near = help::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));
+                    let near = commands::nearest(name).map(|near| format!("\n  hint: did you mean {near}?"));
                     let near = near.unwrap_or_default();
                     return Err(Failure::Plain(format!(
                         "{name}: command not known: use -h to list all commands{near}"

@@ -129,17 +129,6 @@ help CMD explains one command, help --list names all.
     }
 }
 
-/// The command name nearest to a mistyped one.
-pub fn nearest(word: &str) -> Option<&'static str> {
-    let word = word.to_ascii_lowercase();
-    crate::commands::all()
-        .flat_map(|c| std::iter::once(&c.name).chain(c.aliases))
-        .map(|name| (strsim::damerau_levenshtein(&word, name), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(word.len()) / 4)
-        .min()
-        .map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,11 +141,5 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert!(lines[1].len() <= WIDTH && lines[1].starts_with("    word") && lines[2].starts_with("    word"));
         assert_eq!((lines[3], lines[4]), ("", "    end"));
-    }
-
-    #[test]
-    fn mistyped_names_have_a_neighbour() {
-        assert_eq!(nearest("mkdri"), Some("mkdir"));
-        assert_eq!(nearest("completely-else"), None);
     }
 }

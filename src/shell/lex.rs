@@ -156,7 +156,7 @@ fn double_quoted(text: &[u8]) -> Result<(Vec<u8>, &[u8]), LexError> {
 }
 
 /// The byte that an escape stands for, and the escape's length after the backslash.
-fn escape(text: &[u8]) -> Option<(u8, usize)> {
+pub(super) fn escape(text: &[u8]) -> Option<(u8, usize)> {
     let byte = match *text.first()? {
         b'a' => 7,
         b'b' => 8,

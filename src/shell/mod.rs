@@ -14,6 +14,7 @@ pub mod lines;
 pub mod render;
 pub mod report;
 pub mod run;
+mod suggest;
 pub mod trace;
 pub mod usage;
 pub mod wording;

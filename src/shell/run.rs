@@ -8,7 +8,7 @@ use super::lex::{self, Statement};
 use super::lines::{self, Lines, ReaderLines};
 use super::render::{self, TerminalSafe};
 use super::report::{self, Failure, Place};
-use super::{bind, help, json, trace};
+use super::{bind, json, suggest, trace};
 use crate::base::{Error, Kind, Result, without_secret};
 use crate::command::{self, Args, Command, Context, Effect, Host, HostFile, Value};
 use crate::commands;
@@ -32,6 +32,8 @@ pub trait LineHost: Host {
     fn flush(&self) -> Result<()>;
     /// Whether standard output, as it is now, is a terminal.
     fn output_is_terminal(&self) -> bool;
+    /// Shows text with a pager, at a prompt whose terminal it is too long for; `false`: it is to be written as always.
+    fn page(&self, text: &[u8]) -> Result<bool>;
     /// Asks for a passphrase on the terminal, which does not show it; without a terminal it is a line of standard input.
     fn key(&self, name: &str) -> Result<Vec<u8>>;
     /// The home folder of a user, or of the caller.
@@ -356,7 +358,11 @@ impl<'a> Shell<'a> {
         for notice in session.take_notices() {
             let _ = writeln!(self.messages, "{}: {notice}", self.program);
         }
-        result.map_err(|error| Failure::command(command, error))
+        result.map_err(|error| {
+            // A script that goes on after an error needs no advice, and would pay for it.
+            let read = matches!(self.place, Place::Prompt | Place::Line { line: 0, .. });
+            Failure::command(command, if read { suggest::nearest_name(session, error) } else { error })
+        })
     }
 
     /// Gives a line of the trace to the handlers of that event, else to the messages.
@@ -373,7 +379,11 @@ impl<'a> Shell<'a> {
         let mut out = self.host.write(&HostFile::Standard).map_err(Failure::shell)?;
         let written = match self.host.output_is_terminal() {
             _ if self.json => json::value(&mut out, value),
-            true => render::value(&mut TerminalSafe(&mut out), value),
+            true => {
+                let mut text = Vec::new();
+                render::value(&mut TerminalSafe(&mut text), value)
+                    .and_then(|()| if self.host.page(&text)? { Ok(()) } else { out.write_all(&text) })
+            }
             false => render::value(&mut out, value),
         };
         written.map_err(|error| Failure::shell(error.into()))?;
@@ -382,7 +392,7 @@ impl<'a> Shell<'a> {
 
     fn unknown(&self, typed: &str, first: bool) -> Failure {
         let mut text = format!("{typed}: unknown command");
-        if let Some(near) = help::nearest(typed) {
+        if let Some(near) = commands::nearest(typed) {
             text.push_str(&format!("\n  hint: did you mean {near}?"));
         }
         if first {

@@ -22,7 +22,7 @@ use self::difference::Difference;
 use self::pages::{Bytes, LIMIT, PAGE, Page, Store};
 use self::ranges::Ranges;
 use crate::base::bytes::is_zero;
-use crate::base::{Error, Kind, Result, Timestamp};
+use crate::base::{Error, Kind, Result, Timestamp, progress};
 use crate::disk::guest_log::LogPlan;
 use crate::disk::{BlockDevice, Change, Changes, Disk, DiskPiece, Kept, check_bounds};
 
@@ -242,6 +242,7 @@ impl Stage {
         let stale = std::mem::take(&mut state.stale);
         let mut empty = Ranges::default();
         stale.iter().for_each(|range| empty.add(range.start.div_ceil(UNIT)..range.end / UNIT));
+        progress::expect((state.pages.len() as u64).saturating_mul(UNIT));
         let view = View { stage: self, state: &state, empty };
         if let Err(error) = commit(&view) {
             state.stale = stale;

@@ -12,8 +12,8 @@ use super::refcount::NewRefcounts;
 use super::snapshot::{self, Label};
 use super::staging::{Cleared, Stager};
 use super::write::{RunWriter, Writer};
-use crate::base::{Error, Kind, Result};
-use crate::disk::Changes;
+use crate::base::{Error, Kind, Result, progress};
+use crate::disk::{Change, Changes};
 
 /// Why an object does no more writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,13 @@ impl Roots {
 pub(super) fn commit(state: &mut State, changes: &dyn Changes, keep: Option<&Label>) -> Result<()> {
     let State { image, fresh, writer: Some(writer), .. } = state else { return Ok(()) };
     let mut stager = Stager::new(writer, fresh, image);
-    let staged = changes.visit(&mut |offset, change| stager.change(offset, change)).and_then(|()| stager.finish());
+    let staged = changes.visit(&mut |offset, change| {
+        if let Change::Data(data) = change {
+            progress::add(data.len() as u64);
+        }
+        stager.change(offset, change)
+    });
+    let staged = staged.and_then(|()| stager.finish());
     let prepared = staged.map(|()| stager.cleared).and_then(|cleared| prepare(state, cleared, keep));
     finish(state, prepared)
 }

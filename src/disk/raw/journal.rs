@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{Place, Storage};
 use crate::base::bytes::{le32, le64, put_le32, put_le64};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, progress};
 use crate::disk::{Change, Changes};
 
 const MAGIC: &[u8; 8] = b"IMGSHLOG";
@@ -180,7 +180,10 @@ fn write_records(
             _ => return Err(Error::new(Kind::Io, format!("a change of {len} bytes at {offset} is outside the image"))),
         };
         let parts = match change {
-            Change::Data(_) => vec![whole],
+            Change::Data(data) => {
+                progress::add(data.len() as u64);
+                vec![whole]
+            }
             Change::Zero(_) => {
                 image.runs(whole)?.into_iter().filter(|run| !run.hole).map(|run| run.range).collect::<Vec<_>>()
             }
@@ -300,6 +303,7 @@ pub(super) fn apply(image: &dyn Storage, journal: &dyn Storage, records: &[Recor
                 data.resize((record.range.end - record.range.start) as usize, 0);
                 journal.read_at(at, &mut data)?;
                 image.write_at(record.range.start, &data)?;
+                progress::add(data.len() as u64);
             }
         }
     }

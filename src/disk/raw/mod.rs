@@ -26,7 +26,7 @@ use self::journal::Overlay;
 use super::guest_log::LogPlan;
 use super::{Changes, CreateOptions, Disk, Format, Kept, Located, Run, check_bounds, target};
 use crate::base::bytes::be32;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, progress};
 
 /// One file of an image; the seam at which tests cut the power.
 trait Storage: Send + Sync {
@@ -237,6 +237,8 @@ impl Disk for Raw {
         if !state.fresh.is_empty() {
             image.sync()?;
         }
+        // Into the log, and from there to its place.
+        progress::expect_again();
         let committed = journal::write(self.place.as_ref(), self.len, changes)?;
         state.fresh.clear();
         let Some(file) = committed else { return Ok(()) };

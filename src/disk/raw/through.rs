@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Storage;
 use super::journal::reserve;
-use crate::base::Result;
+use crate::base::{Result, progress};
 use crate::disk::guest_log::{LogPlan, Put, Within, cut};
 use crate::disk::{Change, Changes};
 
@@ -98,7 +98,10 @@ pub(super) fn finish(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan,
     changes.visit(&mut |offset, change| {
         for (at, part) in gaps(offset..offset + change.len(), &kept).filter_map(|gap| cut(offset, change, &gap)) {
             match part {
-                Change::Data(data) => image.write_at(at, data)?,
+                Change::Data(data) => {
+                    image.write_at(at, data)?;
+                    progress::add(data.len() as u64);
+                }
                 Change::Zero(len) => image.zero(at..at + len)?,
             }
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Ext4;
 use super::alloc::next_bit;
 use crate::base::bytes::le64;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, progress};
 use crate::fs::Edit;
 
 impl Ext4 {
@@ -37,10 +37,13 @@ impl Ext4 {
         self.sync()?;
         let bs = self.geometry.bs();
         let mut done = 0;
-        for run in self.free_runs()? {
+        let runs = self.free_runs()?;
+        runs.iter().for_each(|run| progress::expect((run.end - run.start) * bs));
+        for run in runs {
             if let Some(zone) = self.zones_in(run.clone()).next() {
                 return Err(Error::corrupt(format!("ext4: block {} is metadata but marked free", zone.start)));
             }
+            progress::add((run.end - run.start) * bs);
             let bytes = (run.start * bs).max(within.start)..(run.end * bs).min(within.end);
             if !bytes.is_empty() && bytes.end - bytes.start >= minimum {
                 done += bytes.end - bytes.start;
