@@ -261,7 +261,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "inspect-list-applications2",
         aliases: &[],
         summary: "packages of an inspected system",
-        help: "From the databases of dpkg, rpm (SQLite and Berkeley DB), apk and pacman, sorted by name. The system must be \
+        help: "From the databases of dpkg, rpm (SQLite, Berkeley DB, ndb), apk and pacman, sorted by name. The system must be \
                mounted.",
         params: &[ROOT],
         returns: Returns::Structs,

@@ -1,9 +1,11 @@
 //! Packages of rpm: its databases, read page by page, and the headers in them.
 //!
 //! A header is two big-endian counts, an index of 16 bytes an entry (tag, type, place, count), and a store (rpm's documentation, "Package
-//! file format"). The database is `rpmdb.sqlite` since Fedora 33 and RHEL 9, `Packages` in the form of Berkeley DB before.
+//! file format"). The database is `rpmdb.sqlite` since Fedora 33 and RHEL 9, `Packages` in the form of Berkeley DB before,
+//! and `Packages.db` (ndb) on openSUSE and newer SLES.
 
 mod hash;
+mod ndb;
 mod sqlite;
 
 use super::Application;
@@ -74,8 +76,9 @@ pub(super) fn packages(guest: &Guest) -> Result<Vec<Application>> {
             hash::blobs(&file, &mut |blob| each(&file, blob))?;
             return Ok(found);
         }
-        if File::open(guest, &format!("{folder}/Packages.db"))?.is_some() {
-            return Err(Error::unsupported("package database: the form of SUSE (ndb) is not read yet").at(folder));
+        if let Some(file) = File::open(guest, &format!("{folder}/Packages.db"))? {
+            ndb::blobs(&file, &mut |blob| each(&file, blob))?;
+            return Ok(found);
         }
     }
     Err(Error::new(Kind::NotFound, "no package database of rpm was found").at(FOLDERS[0]))
