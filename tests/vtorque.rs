@@ -255,24 +255,48 @@ fn decoys() {
         (grub("root=/dev/vda2"), "pass VT-VIRTIO"),
         ("write /usr/lib/modules/6.1.0-9-amd64/modules.builtin \"kernel/virtio_net.ko\\n\"\n".into(), "warn VT-VIRTIO"),
     ];
+    let wrong: String = decoys.iter().filter_map(|(lines, wanted)| misjudged(&world, &clean, lines, wanted)).collect();
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What is wrong about the check of the guest with these lines run on it: the first ID of `wanted` must get the verdict before it, and only those
+/// behind it may differ from `clean`, too.
+fn misjudged(world: &World, clean: &[(String, String)], lines: &str, wanted: &str) -> Option<String> {
+    decoy(world, lines);
+    let (table, _) = checked(world, &["--ro"]);
+    let found = verdicts(&table);
+    let mut words = wanted.split(' ');
+    let verdict = words.next().unwrap();
+    let ids: Vec<&str> = words.collect();
+    let right = match verdict {
+        "skip" => table.contains("not for this guest:") && found.iter().all(|(id, _)| id != ids[0]),
+        _ => found.iter().any(|(id, found)| id == ids[0] && found == verdict),
+    };
+    // A changed version touches what depends on it.
+    let free = lines.contains("dpkg/status");
+    let others = |list: &[(String, String)]| {
+        list.iter().filter(|(id, _)| !ids.contains(&id.as_str())).cloned().collect::<Vec<_>>()
+    };
+    let same = others(&found) == others(clean) && found.len() == clean.len() - usize::from(verdict == "skip");
+    (!right || (!free && !same)).then(|| format!("{wanted}: {lines}{table}\n"))
+}
+
+/// The decoys of `tests/vtorque/decoys`, which says how it is read.
+#[test]
+fn more_decoys() {
+    let world = fit_guest();
+    decoy(&world, "");
+    let clean = verdicts(&checked(&world, &[]).0);
+    let text = include_str!("vtorque/decoys");
     let mut wrong = String::new();
-    for (lines, wanted) in &decoys {
-        decoy(&world, lines);
-        let (table, _) = checked(&world, &["--ro"]);
-        let found = verdicts(&table);
-        let mut words = wanted.split(' ');
-        let verdict = words.next().unwrap();
-        let ids: Vec<&str> = words.collect();
-        let right = found.iter().any(|(id, found)| id == ids[0] && found == verdict);
-        // A changed version touches what depends on it.
-        let free = lines.contains("dpkg/status");
-        let others = |list: &[(String, String)]| {
-            list.iter().filter(|(id, _)| !ids.contains(&id.as_str())).cloned().collect::<Vec<_>>()
-        };
-        if !right || (!free && others(&found) != others(&clean)) || found.len() != clean.len() {
-            wrong += &format!("{wanted}: {lines}{table}\n");
-        }
+    let mut count = 0;
+    for part in text.split("\n== ").skip(1) {
+        let (head, lines) = part.split_once('\n').unwrap_or((part, ""));
+        let (wanted, what) = head.split_once(" | ").unwrap_or_else(|| panic!("{head}: VERDICT ID | what it is"));
+        count += 1;
+        wrong.extend(misjudged(&world, &clean, lines, wanted).map(|text| format!("{what}: {text}")));
     }
+    assert!(count > 100, "{count} decoys were read");
     assert!(wrong.is_empty(), "{wrong}");
 }
 
@@ -361,6 +385,15 @@ fn exit_status_and_usage() {
     decoy(&world, "rm /boot/grub/grub.cfg\n");
     let (table, status) = checked(&world, &["--ro"]);
     assert!(status == Some(3) && table.ends_with("overall: unknown\n"), "{table}");
+    // A wrong call is no answer about the guest.
+    for words in [&["fix:some"][..], &["frob:1"], &["x", "y"], &["profile:nope.rhai"], &["root:/dev/sdz"]] {
+        let (table, status) = checked(&world, words);
+        assert!(status == Some(2) && table.is_empty(), "{words:?}: {status:?} {table}");
+    }
+    for words in [&["--frob", "vtorque-check"][..], &["--ro", "-a", "nope.img", "vtorque-check"]] {
+        assert_eq!(world.imgsh(words).status.code(), Some(2), "{words:?}");
+    }
+    assert_eq!(world.imgsh(&["--ro", "-a", DECOY, "frob"]).status.code(), Some(1));
     let wrong = world.imgsh(&["--ro", "-a", DECOY, "vtorque-check", "fix:some"]);
     assert!(text(&wrong.stderr).contains("fix:some: takes true, false or all"), "{}", text(&wrong.stderr));
 }
@@ -669,4 +702,19 @@ fn hostile_guests() {
         assert!(table.lines().any(|line| line.starts_with(&format!("unknown {id} "))), "{id}: {table}");
     }
     assert_ne!(status, Some(0), "{table}");
+}
+
+/// Files below /opt are named with the package that owns them.
+#[test]
+fn owners_of_files_below_opt() {
+    let world = fit_guest();
+    decoy(
+        &world,
+        "mkdir-p /var/lib/dpkg/info\nmkdir /opt/tool\nwrite /opt/tool/run x\nwrite /opt/tool/zz x\n\
+         write /var/lib/dpkg/info/tool:amd64.list \"/.\\n/opt\\n/opt/tool\\n/opt/tool/run\\n\"\n",
+    );
+    let (table, status) = checked(&world, &["--ro"]);
+    assert!(table.contains("fail    VT-OPT         2 files below /opt will be hidden"), "{table}");
+    assert!(table.contains("/opt/tool/run: of package tool\n") && table.contains("/opt/tool/zz\n"), "{table}");
+    assert_eq!(status, Some(1));
 }
