@@ -92,7 +92,7 @@ fn check(file: &File<'_>, slots: &[Slot], from: u64) -> Result<()> {
 fn package(file: &File<'_>, slot: &Slot) -> Result<Vec<u8>> {
     let damaged = |what: &str| file.bad(format!("package {}, block {}: {what}", slot.package, slot.first));
     let size = usize::try_from(slot.blocks * BLOCK).unwrap_or(usize::MAX);
-    if size < HEAD + TAIL || size > HEADER_MAX {
+    if !(HEAD + TAIL..=HEADER_MAX).contains(&size) {
         return Err(damaged(&format!("it has {} blocks", slot.blocks)));
     }
     let mut bytes = file.read(slot.first * BLOCK, size)?;
