@@ -368,8 +368,8 @@ fn a_root_is_inspected_and_mounted() {
     }
 }
 
-/// What is new below a directory with an SELinux label gets that label, whichever way it comes; what has one of its own keeps it, and
-/// without a label nothing changes.
+/// Without a policy, what is new below a directory with an SELinux label gets that label, whichever way it comes; what has one of its own keeps
+/// it, and without a label nothing changes.
 #[test]
 fn new_nodes_inherit_selinux_labels() {
     let world = oracle::world::World::new();
@@ -397,4 +397,75 @@ fn new_nodes_inherit_selinux_labels() {
         assert!(label(&format!("/d/{name}")).contains("own:own:own_t:s0"), "{name}: {}", label(&format!("/d/{name}")));
     }
     assert!(!label("/plain/w").contains("selinux") && !label("/plain").contains("selinux"));
+}
+
+/// With a policy, what is new gets the label that the policy says of its path, by every way in; links are followed first, `<<none>>` leaves
+/// the directory's, and a policy that is written in the same run is in force for what comes after it.
+#[test]
+fn new_nodes_are_labelled_by_the_policy() {
+    let world = oracle::world::World::new();
+    std::fs::create_dir_all(world.path("tree/bin")).unwrap();
+    std::fs::write(world.path("tree/bin/run"), "x").unwrap();
+    std::fs::write(world.path("tree/lib.so"), "x").unwrap();
+    run("tar", &["-C", text(&world.path("tree")), "-cf", text(&world.path("tree.tar")), "."]);
+    let rules = "/.*\ts:o:default_t:s0\n/etc(/.*)?\ts:o:etc_t:s0\n/etc/shadow.*\t--\ts:o:shadow_t:s0\n/run(/.*)?\ts:o:run_t:s0\n\
+                 /opt-vm/(.*/)?bin(/.*)?\ts:o:bin_t:s0\n/opt-vm/.*\\.so\t--\ts:o:lib_t:s0\n/opt-vm/none/.*\t<<none>>\n\
+                 /home/[^/]+\t-d\ts:o:home_t:s0\n";
+    std::fs::write(world.path("file_contexts"), rules).unwrap();
+    std::fs::write(world.path("homedirs"), "/home/[^/]+/\\.ssh(/.*)?\ts:o:ssh_t:s0\n").unwrap();
+    std::fs::write(
+        world.path("job.gfs"),
+        "setxattr security.selinux s:o:root_t:s0 13 /\nmkdir-p /etc/selinux/mine/contexts/files\ntouch /etc/before\n\
+         write /etc/selinux/config \"SELINUX=enforcing\\n#SELINUXTYPE=x\\nSELINUXTYPE=mine\\n\"\n\
+         upload file_contexts /etc/selinux/mine/contexts/files/file_contexts\n\
+         write /etc/shadow x\nmkdir /etc/shadow.d\nmkdir /run\nmkdir /var\nln-s /run /var/run\nwrite /var/run/pid x\n\
+         mkdir /home\nmkdir /home/u\nmkdir /opt-vm\nmkdir /opt-vm/none\ntouch /opt-vm/none/f\n\
+         copy-in tree /opt-vm\nmkdir /opt-vm/t\ntar-in tree.tar /opt-vm/t\nln-s t/lib.so /opt-vm/link.so\n\
+         cp-r /opt-vm/tree /opt-vm/copied\nmkdir /var/lib\ncopy-in tree /var/run\n\
+         upload homedirs /etc/selinux/mine/contexts/files/file_contexts.homedirs\n\
+         write /etc/shadow y\n",
+    )
+    .unwrap();
+    world.good(&["-N", "disk.img=fs:ext4:64M", "-m", "/dev/sda1", "-f", "job.gfs"]);
+    world.good(&[
+        "-a",
+        "disk.img",
+        "-m",
+        "/dev/sda1",
+        "mkdir",
+        "/home/u/.ssh",
+        ":",
+        "touch",
+        "/home/u/.ssh/authorized_keys",
+    ]);
+    let image = std::fs::read(world.path("disk.img")).unwrap();
+    std::fs::write(world.path("part"), &image[128 * 512..image.len() - 128 * 512]).unwrap();
+    let part = world.path("part");
+    assert_clean(&part, "the disk");
+    for (name, kind) in [
+        ("/etc", "root_t"),
+        ("/etc/before", "root_t"),
+        ("/etc/shadow", "shadow_t"),
+        ("/etc/shadow.d", "etc_t"),
+        ("/run", "run_t"),
+        ("/run/pid", "run_t"),
+        ("/run/tree/lib.so", "run_t"),
+        ("/var", "default_t"),
+        ("/home/u", "home_t"),
+        ("/home/u/.ssh", "ssh_t"),
+        ("/home/u/.ssh/authorized_keys", "ssh_t"),
+        ("/opt-vm", "default_t"),
+        ("/opt-vm/none/f", "default_t"),
+        ("/opt-vm/tree/bin", "bin_t"),
+        ("/opt-vm/tree/bin/run", "bin_t"),
+        ("/opt-vm/tree/lib.so", "lib_t"),
+        ("/opt-vm/t/bin/run", "bin_t"),
+        ("/opt-vm/t/lib.so", "lib_t"),
+        ("/opt-vm/link.so", "default_t"),
+        ("/opt-vm/copied/bin/run", "bin_t"),
+        ("/opt-vm/copied/lib.so", "lib_t"),
+    ] {
+        let shown = run("debugfs", &["-R", &format!("ea_list {name}"), text(&part)]);
+        assert!(shown.contains(&format!("\"s:o:{kind}:s0")), "{name}: {kind}, not {shown}");
+    }
 }

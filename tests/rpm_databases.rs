@@ -1,4 +1,4 @@
-//! rpm's databases: what `rpm -qa` says of them (tests/rpm/make-databases), and damaged ones.
+//! rpm's databases: what `rpm -qa` says of them (tests/rpm/make-databases, tests/rpm/make-ndb), and damaged ones.
 
 mod oracle;
 
@@ -14,6 +14,7 @@ use oracle::{Random, Sparse, guest::made};
 const SQLITE: &[u8] = include_bytes!("rpm/rpmdb.sqlite.gz");
 const LOG: &[u8] = include_bytes!("rpm/rpmdb.sqlite-wal.gz");
 const PACKAGES: &[u8] = include_bytes!("rpm/Packages.gz");
+const NDB: &[u8] = include_bytes!("rpm/Packages.db.gz");
 
 fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -46,6 +47,7 @@ fn what_rpm_says() {
     let (sqlite, log) = (unpacked(SQLITE), unpacked(LOG));
     let wanted: Vec<&str> = include_str!("rpm/list").lines().collect();
     assert_eq!(lines(&listed(&[("rpmdb.sqlite", &sqlite), ("rpmdb.sqlite-wal", &log)]).unwrap()), wanted);
+    assert_eq!(lines(&listed(&[("Packages.db", &unpacked(NDB))]).unwrap()), wanted);
     // Without the log: before package 6 came and package 4 went.
     let names = |found: &[Application]| found.iter().map(|a| a.name.clone()).collect::<Vec<_>>();
     let before: Vec<String> = (1..=5).map(|i| format!("package-{i}")).collect();
@@ -61,17 +63,24 @@ fn what_rpm_says() {
 #[test]
 fn no_database_and_other_forms() {
     assert_eq!(listed(&[]).unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(listed(&[("Packages.db", b"RpmP")]).unwrap_err().kind(), Kind::Unsupported);
-    for (name, bytes) in
-        [("rpmdb.sqlite", &b"no database, but long enough"[..]), ("Packages", &[0; 4096]), ("Packages", b"")]
-    {
+    let mut newer = unpacked(NDB);
+    newer[4] = 1;
+    assert_eq!(listed(&[("Packages.db", &newer)]).unwrap_err().kind(), Kind::Unsupported);
+    for (name, bytes) in [
+        ("rpmdb.sqlite", &b"no database, but long enough"[..]),
+        ("Packages", &[0; 4096]),
+        ("Packages", b""),
+        ("Packages.db", b"RpmP"),
+        ("Packages.db", &[0; 4096]),
+        ("Packages.db", b""),
+    ] {
         assert_eq!(listed(&[(name, bytes)]).unwrap_err().kind(), Kind::Corrupt, "{name}");
     }
 }
 
 #[test]
 fn damaged_databases() {
-    let files = [("rpmdb.sqlite", unpacked(SQLITE)), ("Packages", unpacked(PACKAGES))];
+    let files = [("rpmdb.sqlite", unpacked(SQLITE)), ("Packages", unpacked(PACKAGES)), ("Packages.db", unpacked(NDB))];
     let mut random = Random(21);
     for (name, bytes) in files {
         let mut refused = 0;
@@ -90,4 +99,44 @@ fn damaged_databases() {
         }
         assert!(refused > 20, "{name}: {refused} damages were found");
     }
+}
+
+/// The words of slots and heads that lead elsewhere, and any byte of a package: each is found.
+#[test]
+fn damaged_ndb() {
+    let whole = unpacked(NDB);
+    let word = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap());
+    let (first, blocks) = (word(40) as usize * 16, word(44) as usize * 16);
+    let with = |at: usize, value: u32| {
+        let mut damaged = whole.clone();
+        damaged[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        damaged
+    };
+    let cases = [
+        ("no pages of slots", with(12, 0)),
+        ("more pages than the file has", with(12, 2000)),
+        ("more pages than are read", with(12, u32::MAX)),
+        ("a slot's magic word", with(32, 0)),
+        ("another's package", with(36, 77)),
+        ("two slots of one package", with(36, word(52))),
+        ("package 0", with(36, 0)),
+        ("inside the slots", with(40, 1)),
+        ("behind the end", with(40, u32::MAX)),
+        ("on another's blocks", with(40, word(56))),
+        ("no blocks", with(44, 0)),
+        ("blocks without end", with(44, u32::MAX)),
+        ("a length", with(first + 12, word(first + 12) + 1)),
+        ("the other length", with(first + blocks - 8, 1)),
+    ];
+    for (what, bytes) in cases {
+        assert_eq!(listed(&[("Packages.db", &bytes)]).unwrap_err().kind(), Kind::Corrupt, "{what}");
+    }
+    let mut random = Random(9);
+    for _ in 0..200 {
+        let mut damaged = whole.clone();
+        let at = first + random.below(blocks as u64) as usize;
+        damaged[at] ^= 1 << random.below(8);
+        assert_eq!(listed(&[("Packages.db", &damaged)]).unwrap_err().kind(), Kind::Corrupt, "byte {at}");
+    }
+    assert!(listed(&[("Packages.db", &whole[..whole.len() - 16])]).is_err());
 }

@@ -255,24 +255,48 @@ fn decoys() {
         (grub("root=/dev/vda2"), "pass VT-VIRTIO"),
         ("write /usr/lib/modules/6.1.0-9-amd64/modules.builtin \"kernel/virtio_net.ko\\n\"\n".into(), "warn VT-VIRTIO"),
     ];
+    let wrong: String = decoys.iter().filter_map(|(lines, wanted)| misjudged(&world, &clean, lines, wanted)).collect();
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What is wrong about the check of the guest with these lines run on it: the first ID of `wanted` must get the verdict before it, and only those
+/// behind it may differ from `clean`, too.
+fn misjudged(world: &World, clean: &[(String, String)], lines: &str, wanted: &str) -> Option<String> {
+    decoy(world, lines);
+    let (table, _) = checked(world, &["--ro"]);
+    let found = verdicts(&table);
+    let mut words = wanted.split(' ');
+    let verdict = words.next().unwrap();
+    let ids: Vec<&str> = words.collect();
+    let right = match verdict {
+        "skip" => table.contains("not for this guest:") && found.iter().all(|(id, _)| id != ids[0]),
+        _ => found.iter().any(|(id, found)| id == ids[0] && found == verdict),
+    };
+    // A changed version touches what depends on it.
+    let free = lines.contains("dpkg/status");
+    let others = |list: &[(String, String)]| {
+        list.iter().filter(|(id, _)| !ids.contains(&id.as_str())).cloned().collect::<Vec<_>>()
+    };
+    let same = others(&found) == others(clean) && found.len() == clean.len() - usize::from(verdict == "skip");
+    (!right || (!free && !same)).then(|| format!("{wanted}: {lines}{table}\n"))
+}
+
+/// The decoys of `tests/vtorque/decoys`, which says how it is read.
+#[test]
+fn more_decoys() {
+    let world = fit_guest();
+    decoy(&world, "");
+    let clean = verdicts(&checked(&world, &[]).0);
+    let text = include_str!("vtorque/decoys");
     let mut wrong = String::new();
-    for (lines, wanted) in &decoys {
-        decoy(&world, lines);
-        let (table, _) = checked(&world, &["--ro"]);
-        let found = verdicts(&table);
-        let mut words = wanted.split(' ');
-        let verdict = words.next().unwrap();
-        let ids: Vec<&str> = words.collect();
-        let right = found.iter().any(|(id, found)| id == ids[0] && found == verdict);
-        // A changed version touches what depends on it.
-        let free = lines.contains("dpkg/status");
-        let others = |list: &[(String, String)]| {
-            list.iter().filter(|(id, _)| !ids.contains(&id.as_str())).cloned().collect::<Vec<_>>()
-        };
-        if !right || (!free && others(&found) != others(&clean)) || found.len() != clean.len() {
-            wrong += &format!("{wanted}: {lines}{table}\n");
-        }
+    let mut count = 0;
+    for part in text.split("\n== ").skip(1) {
+        let (head, lines) = part.split_once('\n').unwrap_or((part, ""));
+        let (wanted, what) = head.split_once(" | ").unwrap_or_else(|| panic!("{head}: VERDICT ID | what it is"));
+        count += 1;
+        wrong.extend(misjudged(&world, &clean, lines, wanted).map(|text| format!("{what}: {text}")));
     }
+    assert!(count > 100, "{count} decoys were read");
     assert!(wrong.is_empty(), "{wrong}");
 }
 
@@ -361,6 +385,15 @@ fn exit_status_and_usage() {
     decoy(&world, "rm /boot/grub/grub.cfg\n");
     let (table, status) = checked(&world, &["--ro"]);
     assert!(status == Some(3) && table.ends_with("overall: unknown\n"), "{table}");
+    // A wrong call is no answer about the guest.
+    for words in [&["fix:some"][..], &["frob:1"], &["x", "y"], &["profile:nope.rhai"], &["root:/dev/sdz"]] {
+        let (table, status) = checked(&world, words);
+        assert!(status == Some(2) && table.is_empty(), "{words:?}: {status:?} {table}");
+    }
+    for words in [&["--frob", "vtorque-check"][..], &["--ro", "-a", "nope.img", "vtorque-check"]] {
+        assert_eq!(world.imgsh(words).status.code(), Some(2), "{words:?}");
+    }
+    assert_eq!(world.imgsh(&["--ro", "-a", DECOY, "frob"]).status.code(), Some(1));
     let wrong = world.imgsh(&["--ro", "-a", DECOY, "vtorque-check", "fix:some"]);
     assert!(text(&wrong.stderr).contains("fix:some: takes true, false or all"), "{}", text(&wrong.stderr));
 }
@@ -455,6 +488,11 @@ fn ds_identify_as_the_real_one() {
         "datasource_list : [ Ec2, GCE ]\n",
         "datasource_list:  [NoCloud,Ec2]\n",
         "datasource_list:[ Ec2, GCE ]\n",
+        "datasource_list: [ NoCloud ]\r\n",
+        "datasource_list: [ NoCloud, Ec2 ]\r\n",
+        "datasource_list: [ Ec2, GCE ]\r\n",
+        "\tdatasource_list:\t[ Ec2, GCE ]\n",
+        "datasource_list: [ Ec2, GCE ]\ndatasource_list: [ NoCloud, GCE ]\n",
     ];
     let policies = [
         "",
@@ -466,6 +504,8 @@ fn ds_identify_as_the_real_one() {
         "datasource: Ec2\n",
         "policy: disabled",
         "  policy : \"disabled\" # c\n",
+        "policy: disabled\r\n",
+        "policy: search,notfound=enabled\ndatasource: \"Ec2\"\n",
     ];
     let cases = lists.iter().map(|list| (*list, "")).chain(policies.iter().map(|policy| (lists[12], *policy)));
     let mut wrong = String::new();
@@ -624,6 +664,30 @@ fn osv_images() {
     .unwrap();
     world.good(&["-a", "osv.img", "-f", "root.gfs"]);
     assert_eq!(["VT-O-ISO", "VT-O-HTTP", "VT-O-NFS"].map(verdict), ["pass", "fail", "warn"]);
+    // A root of the other kinds: ROFS is read, ZFS is named.
+    let folder = world.path("root");
+    for path in ["usr/bin", "tools", "init"] {
+        fs::create_dir_all(folder.join(path)).unwrap();
+    }
+    for path in ["usr/bin/iso-read.so", "libhttpserver-api.so", "tools/mount-nfs.so"] {
+        fs::write(folder.join(path), "x").unwrap();
+    }
+    fs::write(folder.join("init/30-cloud-init"), "/usr/mgmt/cloud-init.so\n").unwrap();
+    let with_root = |at: usize, bytes: &[u8]| {
+        let mut image = disk.clone();
+        image[512..516].copy_from_slice(b"/app");
+        image[4096 * 512 + at..][..bytes.len()].copy_from_slice(bytes);
+        fs::write(world.path("other-osv.img"), image).unwrap();
+        text(&world.imgsh(&["--ro", "-a", "other-osv.img", "vtorque-check"]).stdout)
+    };
+    let table = with_root(0, &oracle::rofs::image(&folder));
+    let found: Vec<_> = verdicts(&table).into_iter().filter(|(id, _)| id.starts_with("VT-O-")).collect();
+    let wanted = [("CMD", "pass"), ("ISO", "pass"), ("HTTP", "pass"), ("NFS", "pass"), ("PING", "warn")];
+    assert_eq!(found, wanted.map(|(id, verdict)| (format!("VT-O-{id}"), verdict.to_string())), "{table}");
+    let uberblock = [&0x00ba_b10c_u64.to_le_bytes()[..], &[0; 1016]].concat();
+    let table = with_root(128 * 1024, &uberblock.repeat(8));
+    assert!(table.contains("unknown VT-O-ISO       cannot tell: the root cannot be read: "), "{table}");
+    assert!(table.contains("zfs"), "{table}");
     for (line, wanted) in [
         ("/usr/mgmt/cloud-init.so --server http://x/ ; /app", "fail"),
         ("/usr/mgmt/cloud-init.so&/app --server x", "pass"),
@@ -669,4 +733,71 @@ fn hostile_guests() {
         assert!(table.lines().any(|line| line.starts_with(&format!("unknown {id} "))), "{id}: {table}");
     }
     assert_ne!(status, Some(0), "{table}");
+}
+
+/// Files below /opt are named with the package that owns them.
+#[test]
+fn owners_of_files_below_opt() {
+    let world = fit_guest();
+    decoy(
+        &world,
+        "mkdir-p /var/lib/dpkg/info\nmkdir /opt/tool\nwrite /opt/tool/run x\nwrite /opt/tool/zz x\n\
+         write /var/lib/dpkg/info/tool:amd64.list \"/.\\n/opt\\n/opt/tool\\n/opt/tool/run\\n\"\n",
+    );
+    let (table, status) = checked(&world, &["--ro"]);
+    assert!(table.contains("fail    VT-OPT         2 files below /opt will be hidden"), "{table}");
+    assert!(table.contains("/opt/tool/run: of package tool\n") && table.contains("/opt/tool/zz\n"), "{table}");
+    assert_eq!(status, Some(1));
+}
+
+/// Decoys of a RedHat guest, with the packages of rpm in the form ndb (tests/rpm/make-databases).
+#[test]
+fn redhat_decoys() {
+    let world = fit_guest();
+    let unpacked = |packed: &[u8]| {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
+        bytes
+    };
+    let with = unpacked(include_bytes!("rpm/cloud-init.db.gz"));
+    let mut damaged = with.clone();
+    let at = with.windows(10).rposition(|word| word == b"cloud-init").unwrap();
+    damaged[at] = b'k';
+    fs::write(world.path("damaged.db"), damaged).unwrap();
+    fs::write(world.path("without.db"), unpacked(include_bytes!("rpm/Packages.db.gz"))).unwrap();
+    fs::write(world.path("with.db"), with).unwrap();
+    fs::write(
+        world.path("redhat.gfs"),
+        "rm-rf /var/lib/dpkg\nmkdir-p /usr/lib/sysimage/rpm\nupload with.db /usr/lib/sysimage/rpm/Packages.db\n\
+         write /etc/os-release \"ID=rhel\\nVERSION_ID=\\\"9.4\\\"\\n\"\n",
+    )
+    .unwrap();
+    world.good(&["-a", IMAGE, "-m", "/dev/sda2", "-f", "redhat.gfs"]);
+    decoy(&world, "");
+    let (table, _) = checked(&world, &[]);
+    assert!(
+        table.contains("pass    VT-OS          family redhat") && table.contains("cloud-init 23.4-7.el9"),
+        "{table}"
+    );
+    let clean = verdicts(&table);
+    let database = "/usr/lib/sysimage/rpm/Packages.db";
+    let decoys: Vec<(String, &str)> = vec![
+        (String::new(), "pass VT-CI-PKG"),
+        (format!("upload without.db {database}\n"), "fail VT-CI-PKG"),
+        (format!("upload damaged.db {database}\n"), "unknown VT-CI-PKG"),
+        (format!("truncate-size {database} 5000\n"), "unknown VT-CI-PKG"),
+        (format!("rm {database}\n"), "unknown VT-CI-PKG"),
+        // The folder that was used before the other one came.
+        (format!("upload without.db {database}\nmkdir /var/lib/rpm\nupload with.db /var/lib/rpm/Packages.db\n"), "fail VT-CI-PKG"),
+        ("mkdir-p /var/lib\nmv /usr/lib/sysimage/rpm /var/lib/rpm\n".into(), "pass VT-CI-PKG"),
+        ("ln-s ../../usr/lib/sysimage/rpm /var/lib/rpm\n".into(), "pass VT-CI-PKG"),
+        // A distribution that nobody knows, but for what it is like.
+        ("write /etc/os-release \"ID=eurolinux\\nID_LIKE=\\\"rhel fedora\\\"\\n\"\n".into(), "pass VT-CI-PKG"),
+        // The version is rpm's.
+        ("mkdir /etc/cloud/cloud-init.disabled\n".into(), "fail VT-CI-DISABLED"),
+        // Entries of the boot loader.
+        ("rm /boot/grub/grub.cfg\nmkdir-p /boot/loader/entries\nwrite /boot/loader/entries/a.conf \"version 1\\nlinux /vmlinuz-6.1.0-9-amd64\\noptions root=LABEL=r cloud-init=disabled\\n\"\n".into(), "fail VT-CI-CMDLINE"),
+    ];
+    let wrong: String = decoys.iter().filter_map(|(lines, wanted)| misjudged(&world, &clean, lines, wanted)).collect();
+    assert!(wrong.is_empty(), "{wrong}");
 }

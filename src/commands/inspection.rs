@@ -150,6 +150,29 @@ pub(super) const COMMANDS: &[Command] = &[
         "debian12\n",
         |root| Value::text(osinfo(&root))
     ),
+    Command {
+        name: "inspect-get-owned-files",
+        aliases: &[],
+        summary: "files below a folder that packages own, and the packages",
+        help: "From the databases of dpkg and rpm; of other packages there are none. At most 10000 files are listed, whether they are there or \
+               not. The system must be mounted.",
+        params: &[ROOT, Param::required("folder", Kind::Path)],
+        returns: Returns::Hash,
+        effect: Effect::Reads,
+        examples: &[Example {
+            setup: Setup::Debian,
+            lines: "mkdir-p /var/lib/dpkg/info\nwrite /var/lib/dpkg/info/tool:amd64.list \"/.\\n/opt\\n/opt/tool\\n/usr/share\\n\"\n\
+                    inspect-get-owned-files /dev/sda1 /opt\n",
+            output: "/opt/tool: tool\n",
+        }],
+        run: |cx, args| {
+            let format = root(cx, args)?.package_format;
+            let found = inspect::owned_files(&cx.session.guest, &format, &args.path("folder"))?;
+            Ok(Value::Hash(
+                found.into_iter().map(|(path, package)| (path.into_bytes(), package.into_bytes())).collect(),
+            ))
+        },
+    },
     ask!(
         "inspect-get-package-format",
         "package format of an inspected system",
@@ -261,7 +284,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "inspect-list-applications2",
         aliases: &[],
         summary: "packages of an inspected system",
-        help: "From the databases of dpkg, rpm (SQLite and Berkeley DB), apk and pacman, sorted by name. The system must be \
+        help: "From the databases of dpkg, rpm (SQLite, Berkeley DB, ndb), apk and pacman, sorted by name. The system must be \
                mounted.",
         params: &[ROOT],
         returns: Returns::Structs,

@@ -52,10 +52,18 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "exists /lost+found\nexists /nope\n",
-            output: "true\nfalse\n",
+            lines: "ln-s /nope /link\nexists /lost+found\nexists /nope\nexists /link\n",
+            output: "true\nfalse\nfalse\n",
         }],
-        run: |cx, args| Ok(Value::Bool(cx.session.guest.exists(&args.path("path"))?)),
+        run: |cx, args| match cx.session.guest.stat(&args.path("path")) {
+            Ok(_) => Ok(Value::Bool(true)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::TooManyLinks) =>
+            {
+                Ok(Value::Bool(false))
+            }
+            Err(error) => Err(error),
+        },
     },
     Command {
         name: "find",

@@ -43,7 +43,8 @@ const VTORQUE_CHECK: Command = Command {
            document. vrdma:true looks for what vRDMA needs. profile:FILE runs a site's own checks, written in Rhai (see \
            std/vtorque). The root is the one that is mounted, or root:DEVICE, or the only operating system on the disks.\n\n\
            The command fails if a check of severity error fails; then nothing is written, not even what was mended. The exit \
-           status of the program is 0 for pass and warn, 1 for fail, 3 for unknown.",
+           status of the program is 0 for pass and warn, 1 for fail, 3 for unknown; on the program's command line it is 2 if the \
+           check did not take place: a wrong option or value, an image, root or profile that is not there.",
     params: &[
         Param::optional("root", Kind::Text),
         Param::optional("fix", Kind::Text),

@@ -34,9 +34,14 @@ use crate::shell::run::{Outcome, Shell};
 /// The program.
 pub fn main() -> ExitCode {
     let request = cli::parse(std::env::args_os());
-    let mut wanted = 0;
+    let mut status = Status { good: 0, failed: 1 };
     let good = match request {
-        Request::Run(options) => run(&options, &mut wanted),
+        Request::Run(options) => {
+            if options.words.iter().any(|word| word == CHECK) {
+                status.failed = NOT_JUDGED;
+            }
+            run(&options, &mut status)
+        }
         Request::Print(text) => print(&text),
         Request::Remote(pid, words, keys) => remote::run(pid.as_deref(), &words, keys),
         Request::Batch(request) => match batch::run(&request) {
@@ -46,11 +51,25 @@ pub fn main() -> ExitCode {
         Request::Definitions(folder) => definitions(&folder).map_or_else(|error| failed(&error), |()| true),
         Request::CommandHelp(topic) => command_help(topic.as_deref()),
         Request::Refuse(text) => {
+            if std::env::args_os().any(|word| word.as_bytes() == CHECK) {
+                status.failed = NOT_JUDGED;
+            }
             eprintln!("{text}");
             false
         }
     };
-    if good { wanted.into() } else { ExitCode::FAILURE }
+    if good { status.good.into() } else { status.failed.into() }
+}
+
+/// The command whose failure is an answer about the image.
+const CHECK: &[u8] = b"vtorque-check";
+/// The exit status if it was asked for on the command line and has not come to an answer, so that nobody takes a wrong call for one.
+const NOT_JUDGED: u8 = 2;
+
+/// The exit status of a run, by its end.
+struct Status {
+    good: u8,
+    failed: u8,
 }
 
 /// Standard output; a reader that has gone is no error.
@@ -97,8 +116,8 @@ fn failed(error: &Error) -> bool {
     false
 }
 
-/// Runs a session; `status` becomes the exit status that a script asked for.
-fn run(options: &Options, status: &mut u8) -> bool {
+/// Runs a session; `status` becomes the one that a script asked for.
+fn run(options: &Options, status: &mut Status) -> bool {
     if options.listen && !serve::is_server() {
         return serve::start(options.csh).unwrap_or_else(|error| failed(&error));
     }
@@ -173,7 +192,9 @@ fn run(options: &Options, status: &mut u8) -> bool {
         eprintln!("libguestfs: trace: shutdown");
     }
     let good = finish(&mut session, options, outcome);
-    *status = session.settings.exit_status;
+    if let Some(wanted) = session.settings.exit_status {
+        *status = Status { good: wanted, failed: 1 };
+    }
     // The result gets its name when all is in it; without that it is gone, and the image was never touched.
     drop(session);
     let good = match target.filter(|_| good).map(Target::finish) {

@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
+pub mod rofs;
 pub mod xfs;
 
 use std::io::Read;
@@ -440,6 +441,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: fat::NAMES, probe: fat::probe, open: fat::open, make: Some(fat::make) },
     Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
     Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
+    Driver { names: rofs::NAMES, probe: rofs::probe, open: rofs::open, make: None },
     Driver { names: xfs::NAMES, probe: xfs::probe, open: xfs::open, make: None },
 ];
 

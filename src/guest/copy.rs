@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::labelling::Labels;
 use super::walk::Tree;
 use super::{At, Guest, Place};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, progress};
@@ -13,6 +14,9 @@ const CHUNK: u64 = 4 << 20;
 /// A copy under way.
 struct Copy {
     keep: bool,
+    /// The path of the directory that the copy is put into.
+    folder: GuestPathBuf,
+    labels: Labels,
     /// The copy of every node that has several names.
     linked: HashMap<Place, At>,
     /// Times of directories, set last.
@@ -41,9 +45,15 @@ impl Guest {
                 .at(from)
                 .hint("cp-r copies a tree, cp-a keeps its attributes"));
         }
-        let (parent, name) = self.copy_target(from, to).map_err(|e| e.at(to))?;
+        let (parent, folder, name) = self.copy_target(from, to).map_err(|e| e.at(to))?;
         self.expect_tree(start);
-        let mut copy = Copy { keep: keep_attributes, linked: HashMap::new(), times: Vec::new() };
+        let mut copy = Copy {
+            keep: keep_attributes,
+            folder,
+            labels: Labels::default(),
+            linked: HashMap::new(),
+            times: Vec::new(),
+        };
         copy.tree(self, start, &metadata, parent, &name).map_err(|e| e.at(to))?;
         while let Some((at, set)) = copy.times.pop() {
             self.edit(at).and_then(|edit| edit.set_attributes(at.node, &set)).map_err(|e| e.at(to))?;
@@ -51,27 +61,27 @@ impl Guest {
         Ok(())
     }
 
-    /// Where the copy goes: a directory and the name in it.
-    fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, Name)> {
+    /// Where the copy goes: a directory with its path, and the name in it.
+    fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, GuestPathBuf, Name)> {
         let walked = self.walk_path(to, true)?;
         if let Ok(at) = walked.found()
             && self.type_of(at)? == FileType::Directory
         {
             return match from.file_name() {
-                Some(name) if name != b".." => Ok((at, Name::from(name))),
+                Some(name) if name != b".." => Ok((at, walked.path(), Name::from(name))),
                 _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
             };
         }
         match walked.named() {
-            Some(named) => Ok((named.parent, named.name)),
+            Some(named) => Ok((named.parent, named.folder, named.name)),
             None => Err(Kind::Busy.into()),
         }
     }
 }
 
 impl Copy {
-    fn tree(&mut self, guest: &mut Guest, start: At, metadata: &Metadata, parent: At, name: &Name) -> Result<()> {
-        let top = self.node(guest, start, metadata, parent, name)?;
+    fn tree(&mut self, guest: &mut Guest, start: At, metadata: &Metadata, parent: At, top_name: &Name) -> Result<()> {
+        let top = self.node(guest, (start, metadata), parent, &GuestPathBuf::clone, top_name)?;
         if metadata.file_type != FileType::Directory {
             return Ok(());
         }
@@ -93,7 +103,11 @@ impl Copy {
             if guest.place(at)? == target {
                 return Err(into_itself());
             }
-            let made = self.node(guest, at, &metadata, parent, &Name::from(name))?;
+            let below = |folder: &GuestPathBuf| {
+                let names = path.components().take(depth - 1);
+                names.fold(folder.join(top_name), |folder, name| folder.join(name))
+            };
+            let made = self.node(guest, (at, &metadata), parent, &below, &Name::from(name))?;
             if metadata.file_type == FileType::Directory {
                 copies.push(made);
                 tree.enter(guest, at)?;
@@ -102,8 +116,15 @@ impl Copy {
         Ok(())
     }
 
-    /// Copies one node; directories without what is in them.
-    fn node(&mut self, guest: &mut Guest, from: At, metadata: &Metadata, parent: At, name: &Name) -> Result<At> {
+    /// Copies one node; directories without what is in them. `below` answers the path of `parent` from that of the copy's directory.
+    fn node(
+        &mut self,
+        guest: &mut Guest,
+        (from, metadata): (At, &Metadata),
+        parent: At,
+        below: &dyn Fn(&GuestPathBuf) -> GuestPathBuf,
+        name: &Name,
+    ) -> Result<At> {
         let old = guest.child(parent, name)?;
         if old.is_some_and(|old| guest.place(old).ok() == guest.place(from).ok())
             && metadata.file_type != FileType::Directory
@@ -133,7 +154,8 @@ impl Copy {
                     (true, true) => NewNode { kind, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid },
                     _ => NewNode { kind, mode: metadata.mode & 0o777 & !guest.umask, uid: 0, gid: 0 },
                 };
-                guest.create_at(parent, name, &new)?
+                let folder = || below(&self.folder);
+                guest.create_at(&mut self.labels, parent, &folder, name, &new)?
             }
         };
         if metadata.file_type == FileType::Regular {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::labelling::Labels;
 use super::transfer::{Entry, EntryKind, ImportOptions, Report, Source};
 use super::write::Watched;
 use super::{At, Guest, Place};
@@ -28,6 +29,7 @@ struct Import<'g> {
     times: BTreeMap<(usize, u64), (At, SetAttributes)>,
     /// Whether a file system keeps owners and modes.
     owners: HashMap<usize, bool>,
+    labels: Labels,
     report: Report,
 }
 
@@ -54,6 +56,7 @@ impl Guest {
             links: HashSet::new(),
             times: BTreeMap::new(),
             owners: HashMap::new(),
+            labels: Labels::default(),
             report: Report::default(),
         };
         while let Some(entry) = source.next()? {
@@ -77,6 +80,11 @@ fn checked(path: &GuestPathBuf) -> Result<Vec<Name>> {
             .hint("nothing was unpacked; names of entries must be relative and without '..'"));
     }
     Ok(path.components().map(Name::from).collect())
+}
+
+/// The path of the last level.
+fn joined(top: &GuestPathBuf, levels: &[(Name, At)]) -> GuestPathBuf {
+    levels.iter().fold(top.clone(), |path, (level, _)| path.join(level))
 }
 
 impl Import<'_> {
@@ -163,10 +171,7 @@ impl Import<'_> {
 
     /// The directory that a link in the present directory leads to. The link was there before.
     fn follow(&self, name: &Name) -> Result<At> {
-        let mut path = self.path.clone();
-        for (level, _) in &self.levels {
-            path = path.join(level);
-        }
+        let path = joined(&self.path, &self.levels);
         let links = &self.links;
         let at = self.guest.walk_path_through(&path.join(name), true, &|place| !links.contains(&place))?.found()?;
         match self.guest.type_of(at)? {
@@ -177,7 +182,14 @@ impl Import<'_> {
 
     fn make_parent(&mut self, parent: At, name: &Name) -> Result<At> {
         let mode = 0o777 & !self.guest.umask;
-        self.guest.create_at(parent, name, &NewNode { kind: NewKind::Directory, mode, uid: 0, gid: 0 })
+        self.make(parent, name, &NewNode { kind: NewKind::Directory, mode, uid: 0, gid: 0 })
+    }
+
+    /// Makes a node in the present directory.
+    fn make(&mut self, parent: At, name: &Name, new: &NewNode) -> Result<At> {
+        let (top, levels) = (&self.path, &self.levels);
+        let folder = || joined(top, levels);
+        self.guest.create_at(&mut self.labels, parent, &folder, name, new)
     }
 
     /// Removes what has the name, if anything: all but a directory with something in it.
@@ -190,6 +202,7 @@ impl Import<'_> {
         if self.guest.type_of(at)? == FileType::Directory {
             self.guest.edit(parent)?.rmdir(parent.node, name)?;
             self.times.remove(&(place.fs, place.node.0));
+            self.labels.forget();
         } else {
             self.guest.edit(parent)?.unlink(parent.node, name)?;
             self.links.remove(&place);
@@ -203,7 +216,7 @@ impl Import<'_> {
         } else {
             NewNode { kind, mode: 0o777 & !self.guest.umask, uid: 0, gid: 0 }
         };
-        self.guest.create_at(parent, name, &new)
+        self.make(parent, name, &new)
     }
 
     fn keeps_owners(&mut self, at: At) -> Result<bool> {

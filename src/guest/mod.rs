@@ -13,6 +13,7 @@ mod export;
 pub mod glob;
 mod import;
 pub mod inspect;
+mod labelling;
 mod mounts;
 mod read;
 mod resolve;
@@ -91,6 +92,7 @@ pub struct Guest {
     now: Timestamp,
     umask: u32,
     interrupt: Arc<AtomicBool>,
+    policy: Option<labelling::Policy>,
 }
 
 impl Default for Guest {
@@ -102,6 +104,7 @@ impl Default for Guest {
             now: Timestamp::default(),
             umask: 0o022,
             interrupt: Arc::default(),
+            policy: None,
         }
     }
 }

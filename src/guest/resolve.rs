@@ -25,6 +25,8 @@ pub(super) struct Walked {
 pub(super) struct Named {
     /// The directory.
     pub parent: At,
+    /// Its path, without links.
+    pub folder: GuestPathBuf,
     /// The name in it.
     pub name: Name,
     /// What it names, if it exists; on another mount than `parent` if something is mounted there.
@@ -44,7 +46,13 @@ impl Walked {
 
     /// The path without links, `..` and double slashes.
     pub fn path(&self) -> GuestPathBuf {
-        let names = self.stack.iter().skip(1).map(|(_, name)| name).chain(&self.missing);
+        self.path_of(self.stack.len())
+    }
+
+    /// The path of the first nodes, with the missing name behind all of them.
+    fn path_of(&self, nodes: usize) -> GuestPathBuf {
+        let missing = self.missing.iter().filter(|_| nodes == self.stack.len());
+        let names = self.stack.iter().take(nodes).skip(1).map(|(_, name)| name).chain(missing);
         let mut bytes = Vec::new();
         for name in names {
             bytes.push(b'/');
@@ -56,12 +64,15 @@ impl Walked {
     /// The name that was reached; `None` for the root.
     pub fn named(mut self) -> Option<Named> {
         let directory = self.directory;
+        let missing = self.missing.take();
+        let depth = self.stack.len() - usize::from(missing.is_none());
+        let folder = self.path_of(depth);
         let (last, name) = self.stack.pop()?;
-        if let Some(missing) = self.missing {
-            return Some(Named { parent: last, name: missing, node: None, directory });
+        if let Some(missing) = missing {
+            return Some(Named { parent: last, folder, name: missing, node: None, directory });
         }
         let (parent, _) = *self.stack.last()?;
-        Some(Named { parent, name, node: Some(last), directory })
+        Some(Named { parent, folder, name, node: Some(last), directory })
     }
 }
 

@@ -5,8 +5,9 @@
 //! others; of several that fit the last one wins. `FILE.homedirs` and `FILE.local` belong to it, `FILE.subs` and
 //! `FILE.subs_dist` say which path stands for another.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regex::bytes::Regex;
 
@@ -19,9 +20,14 @@ const RULES_MAX: u64 = 64 << 20;
 /// The attribute that holds a label.
 pub const ATTRIBUTE: &[u8] = b"security.selinux";
 
+/// Most expressions that are kept compiled; a policy has some 6000, and a tree needs few of them.
+const COMPILED_MAX: usize = 4096;
+
 struct Rule {
     pattern: String,
-    regex: OnceCell<Option<Regex>>,
+    /// The text that every path which fits begins with.
+    prefix: String,
+    regex: OnceLock<Option<Regex>>,
     file_type: Option<FileType>,
     label: Option<String>,
 }
@@ -31,10 +37,20 @@ struct Rule {
 pub struct Contexts {
     /// Those without special characters, by path.
     exact: HashMap<String, Vec<Rule>>,
-    /// The others by their first directory (empty where that is not plain), in the order of the file.
-    stems: HashMap<String, Vec<(usize, Rule)>>,
+    /// The others, in the order of the file.
+    rules: Vec<Rule>,
+    /// Their indices by their first directory (empty where that is not plain), in the order of the file.
+    stems: HashMap<String, Vec<usize>>,
     substitutions: Vec<(String, String)>,
-    count: usize,
+    compiled: AtomicUsize,
+}
+
+/// What a folder's files are labelled by: found once for all of them.
+pub struct Folder {
+    /// The folder's path after substitution, with a slash at its end.
+    path: String,
+    /// Rules that may fit, the last of the file first; `None` where that depends on the file's name.
+    rules: Option<Vec<usize>>,
 }
 
 fn is_special(c: char) -> bool {
@@ -95,59 +111,148 @@ impl Contexts {
                 Some(_) => return Err(bad()),
             };
             let label = (label != "<<none>>").then(|| label.to_string());
-            let rule = Rule { pattern: pattern.to_string(), regex: OnceCell::new(), file_type, label };
+            let prefix = plain_prefix(pattern);
+            let rule = Rule { pattern: pattern.to_string(), prefix, regex: OnceLock::new(), file_type, label };
             if !pattern.contains(is_special) {
                 self.exact.entry(pattern.to_string()).or_default().push(rule);
                 continue;
             }
             let stem = pattern.strip_prefix('/').and_then(|rest| rest.split_once('/')).map_or("", |(first, _)| first);
             let stem = if stem.contains(is_special) { "" } else { stem };
-            self.stems.entry(stem.to_string()).or_default().push((self.count, rule));
-            self.count += 1;
+            self.stems.entry(stem.to_string()).or_default().push(self.rules.len());
+            self.rules.push(rule);
         }
         Ok(())
     }
 
+    /// How many expressions there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// The label of a path; `None` where the rules give none.
     pub fn label(&self, path: &[u8], file_type: FileType) -> Option<&str> {
-        let mut path = String::from_utf8_lossy(path).into_owned();
-        for (from, to) in &self.substitutions {
-            let rest = path.strip_prefix(from.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-            if let Some(rest) = rest {
-                path = format!("{to}{rest}");
-                break;
-            }
+        let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let (folder, name) = (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default());
+        self.label_in(&self.folder(folder), name, file_type)
+    }
+
+    /// What the files of a folder are labelled by.
+    pub fn folder(&self, path: &[u8]) -> Folder {
+        let mut path = self.substituted(&String::from_utf8_lossy(path));
+        if !path.ends_with('/') {
+            path.push('/');
         }
+        let first = path.trim_start_matches('/').split_once('/').map(|(first, _)| first);
+        let rules = first.map(|first| self.candidates(first, &path));
+        Folder { path, rules }
+    }
+
+    /// The label of a name in a folder; `None` where the rules give none.
+    pub fn label_in(&self, folder: &Folder, name: &[u8], file_type: FileType) -> Option<&str> {
+        let path = self.substituted(&format!("{}{}", folder.path, String::from_utf8_lossy(name)));
         let fits = |rule: &&Rule| rule.file_type.is_none_or(|t| t == file_type);
         if let Some(rule) = self.exact.get(&path).into_iter().flatten().rev().find(fits) {
             return rule.label.as_deref();
         }
-        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        let mut best: Option<(usize, &Rule)> = None;
-        for stem in [first, ""] {
-            let rules = self.stems.get(stem).into_iter().flatten().rev();
-            let found = rules.map(|(index, rule)| (*index, rule)).find(|(index, rule)| {
-                best.is_none_or(|(known, _)| *index > known) && fits(rule) && rule.matches(path.as_bytes())
-            });
-            best = found.or(best);
+        let own;
+        let candidates = match &folder.rules {
+            Some(rules) if path.starts_with(&folder.path) => rules,
+            _ => {
+                let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+                own = self.candidates(first, &path);
+                &own
+            }
+        };
+        let rules = candidates.iter().filter_map(|index| self.rules.get(*index));
+        rules.filter(fits).find(|rule| self.matches(rule, &path)).and_then(|rule| rule.label.as_deref())
+    }
+
+    /// A path with the one that stands for it in place of its beginning.
+    fn substituted(&self, path: &str) -> String {
+        let other = self.substitutions.iter().find_map(|(from, to)| {
+            let rest = path.strip_prefix(from.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+            Some(format!("{to}{rest}"))
+        });
+        other.unwrap_or_else(|| path.to_string())
+    }
+
+    /// The rules that may fit what begins with `start`, whose first name is `first`: the last of the file first.
+    fn candidates(&self, first: &str, start: &str) -> Vec<usize> {
+        let stems = if first.is_empty() { vec![""] } else { vec![first, ""] };
+        let all = stems.into_iter().flat_map(|stem| self.stems.get(stem).into_iter().flatten());
+        let may_fit = |index: &&usize| {
+            let prefix = self.rules.get(**index).map_or("", |rule| rule.prefix.as_str());
+            prefix.starts_with(start) || start.starts_with(prefix)
+        };
+        let mut found: Vec<usize> = all.filter(may_fit).copied().collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found
+    }
+
+    fn matches(&self, rule: &Rule, path: &str) -> bool {
+        if !path.starts_with(&rule.prefix) {
+            return false;
         }
-        best.and_then(|(_, rule)| rule.label.as_deref())
+        if rule.regex.get().is_none() && self.compiled.load(Ordering::Relaxed) >= COMPILED_MAX {
+            return rule.compiled().is_some_and(|regex| regex.is_match(path.as_bytes()));
+        }
+        let regex = rule.regex.get_or_init(|| {
+            self.compiled.fetch_add(1, Ordering::Relaxed);
+            rule.compiled()
+        });
+        regex.as_ref().is_some_and(|regex| regex.is_match(path.as_bytes()))
     }
 }
 
 impl Rule {
-    fn matches(&self, path: &[u8]) -> bool {
-        let regex = self.regex.get_or_init(|| {
-            // What this crate cannot read fits nothing: the general rule stays in force.
-            regex::bytes::RegexBuilder::new(&format!("^(?:{})$", self.pattern))
-                .unicode(false)
-                .size_limit(1 << 20)
-                .dfa_size_limit(1 << 18)
-                .build()
-                .ok()
-        });
-        regex.as_ref().is_some_and(|regex| regex.is_match(path))
+    /// What this crate cannot read fits nothing: the general rule stays in force.
+    fn compiled(&self) -> Option<Regex> {
+        regex::bytes::RegexBuilder::new(&format!("^(?:{})$", self.pattern))
+            .unicode(false)
+            .size_limit(1 << 18)
+            .dfa_size_limit(1 << 16)
+            .build()
+            .ok()
     }
+}
+
+/// The text before the first special character of an expression, without what that character makes optional.
+fn plain_prefix(pattern: &str) -> String {
+    let mut prefix = String::new();
+    let (mut depth, mut escaped, mut plain) = (0_usize, false, true);
+    for c in pattern.chars() {
+        if escaped {
+            // `\.` is a dot; `\d` is not a letter.
+            plain &= !c.is_ascii_alphanumeric();
+            if plain {
+                prefix.push(c);
+            }
+            escaped = false;
+            continue;
+        }
+        match c {
+            '\\' => escaped = true,
+            // Another beginning is as good.
+            '|' if depth == 0 => return String::new(),
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            '?' | '*' | '{' if plain => {
+                prefix.pop();
+            }
+            _ => {}
+        }
+        plain &= escaped || !is_special(c);
+        if plain && !escaped {
+            prefix.push(c);
+        }
+    }
+    prefix
 }
 
 /// The label that a file is to have: all of `wanted` with `force` or without an old label, else the old one with the
@@ -177,6 +282,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn prefixes() {
+        for (pattern, prefix) in [
+            ("/etc(/.*)?", "/etc"),
+            ("/usr/lib64?/x", "/usr/lib6"),
+            ("/a/b*", "/a/"),
+            (r"/etc/rc\.d/.*", "/etc/rc.d/"),
+            (r"/etc/rc\.?d", "/etc/rc"),
+            (r"/x\d", "/x"),
+            ("/a.*|/b", ""),
+            ("/a/(b|c)", "/a/"),
+            ("/a{0,2}b", "/"),
+            ("/a+", "/a"),
+            ("", ""),
+        ] {
+            assert_eq!(plain_prefix(pattern), prefix, "{pattern}");
+        }
+    }
+
+    #[test]
     fn the_last_rule_that_fits() {
         let mut contexts = Contexts::default();
         contexts
@@ -198,6 +322,11 @@ mod tests {
         ] {
             assert_eq!(contexts.label(path.as_bytes(), file_type), label, "{path}");
         }
+        // The same by folders, whose rules are found once.
+        let folder = contexts.folder(b"/usr/etc");
+        assert_eq!(contexts.label_in(&folder, b"shadow-", FileType::Regular), Some("u:r:shadow_t:s0"));
+        assert_eq!(contexts.label_in(&contexts.folder(b"/"), b"bin", FileType::Symlink), Some("u:r:link_t:s0"));
+        assert_eq!(contexts.label_in(&contexts.folder(b""), b"etc", FileType::Directory), Some("u:r:etc_t:s0"));
         assert!(contexts.add("/x --\n-d a b c\n").is_err());
         assert_eq!(merged(Some(b"a:b:c:s0:c1\0"), "u:r:t:s0", false), b"a:b:t:s0:c1\0");
         assert_eq!(merged(Some(b"a:b:c:s0\0"), "u:r:t:s0", true), b"u:r:t:s0\0");

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::labelling::Labels;
 use super::read::check_regular;
 use super::resolve::Named;
 use super::{At, Guest, selinux};
@@ -51,17 +52,27 @@ impl Guest {
         }
     }
 
-    /// Makes a node. Where the directory has an SELinux label the node gets the same one, as the kernel does it where no rule says
-    /// otherwise: a guest that enforces its policy does not read files without a label.
-    pub(super) fn create_at(&mut self, parent: At, name: &Name, new: &NewNode) -> Result<At> {
-        let label =
-            self.fs_of(parent)?.xattrs(parent.node)?.into_iter().find(|(name, _)| **name == *selinux::ATTRIBUTE);
+    /// Makes a node in a directory, whose path `folder` answers. It gets the SELinux label that the guest's policy says.
+    pub(super) fn create_at(
+        &mut self,
+        labels: &mut Labels,
+        parent: At,
+        folder: &dyn Fn() -> GuestPathBuf,
+        name: &Name,
+        new: &NewNode,
+    ) -> Result<At> {
+        let label = self.new_label(labels, parent, folder, name, &new.kind)?;
         let edit = self.edit(parent)?;
         let node = edit.create(parent.node, name, new)?;
-        if let Some((name, label)) = label {
-            edit.set_xattr(node, &name, Some(&label))?;
+        if let Some(label) = label {
+            edit.set_xattr(node, selinux::ATTRIBUTE, Some(&label))?;
         }
         Ok(At { mount: parent.mount, node })
+    }
+
+    /// A new node with one name.
+    fn create_named(&mut self, named: &Named, new: &NewNode) -> Result<At> {
+        self.create_at(&mut Labels::default(), named.parent, &|| named.folder.clone(), &named.name, new)
     }
 
     /// The regular file of a path, made with `mode` less the umask if it is not there.
@@ -75,7 +86,8 @@ impl Guest {
             Some(Named { directory: true, .. }) | None => Err(Kind::IsADirectory.into()),
             Some(named) => {
                 let mode = mode & !self.umask & 0o7777;
-                self.create_at(named.parent, &named.name, &NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 })
+                let new = NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 };
+                self.create_named(&named, &new)
             }
         }
     }
@@ -125,7 +137,7 @@ impl Guest {
         let new = NewNode { kind: NewKind::Regular, mode: mode & !self.umask & 0o7777, uid: 0, gid: 0 };
         self.on(path, |guest| match guest.new_name(path)? {
             Named { directory: true, .. } => Err(Kind::IsADirectory.into()),
-            named => guest.create_at(named.parent, &named.name, &new).map(|_| ()),
+            named => guest.create_named(&named, &new).map(|_| ()),
         })
     }
 
@@ -136,7 +148,7 @@ impl Guest {
             if named.directory && new.kind != NewKind::Directory {
                 return Err(Kind::NotFound.into());
             }
-            guest.create_at(named.parent, &named.name, new).map(|_| ())
+            guest.create_named(&named, new).map(|_| ())
         })
     }
 

@@ -51,7 +51,7 @@ fn parse_yaml(text: String) -> Map;
 pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     let lent = shared.clone();
     engine.register_fn("exit_status", move |status: i64| {
-        lent.session.borrow_mut().settings.exit_status = u8::try_from(status).unwrap_or(1);
+        lent.session.borrow_mut().settings.exit_status = Some(u8::try_from(status).unwrap_or(1));
     });
     let lent = shared.clone();
     engine.register_fn("now", move || lent.host.now().seconds);

@@ -13,7 +13,7 @@ pub struct Settings {
     /// `set-autosync`: commit at a clean end.
     pub autosync: bool,
     /// The program's exit status at the end of a run that did not fail; scripts set it.
-    pub exit_status: u8,
+    pub exit_status: Option<u8>,
     /// `set-pgroup`; no effect.
     pub process_group: bool,
     /// `set-network`; no effect, there is no network.
@@ -44,7 +44,7 @@ impl Default for Settings {
             verbose: false,
             trace: false,
             autosync: true,
-            exit_status: 0,
+            exit_status: None,
             process_group: false,
             network: false,
             memory: 1280,

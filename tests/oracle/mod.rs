@@ -4,6 +4,7 @@
 pub mod folder;
 pub mod guest;
 pub mod kernel;
+pub mod rofs;
 pub mod scripts;
 pub mod tree;
 pub mod world;

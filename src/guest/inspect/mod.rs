@@ -8,6 +8,7 @@ mod arch;
 mod file_type;
 mod fstab;
 mod needed;
+mod owners;
 mod release;
 mod rpm;
 
@@ -16,6 +17,7 @@ pub use arch::architecture;
 pub use file_type::{TYPE_BYTES, file_type_of};
 pub use fstab::FstabEntry;
 pub use needed::needed;
+pub use owners::owned_files;
 
 use super::Guest;
 use crate::base::{GuestPathBuf, Kind, Result};
@@ -31,6 +33,8 @@ pub struct System {
     pub os_type: String,
     /// `debian`, `rhel`, ...; the ID of os-release where guestfish has no word.
     pub distro: String,
+    /// Distributions that it is built from: ID_LIKE of os-release.
+    pub like: Vec<String>,
     /// PRETTY_NAME or the like.
     pub product_name: String,
     /// Version, 0 if unknown.
@@ -72,7 +76,7 @@ pub fn linux(guest: &Guest) -> Result<Option<System>> {
     }
     system.hostname = hostname(guest)?.unwrap_or_else(|| "unknown".to_string());
     system.arch = arch::of(guest)?.unwrap_or("unknown").to_string();
-    let (format, management) = release::packages(&system.distro, system.major);
+    let (format, management) = release::packages(&system);
     (system.package_format, system.package_management) = (format.to_string(), management.to_string());
     system.fstab = text(guest, "/etc/fstab")?.map(|text| fstab::parse(&text)).unwrap_or_default();
     Ok(Some(system))

@@ -30,8 +30,14 @@ const RED_HAT: &[(&str, &str)] = &[
     ("Scientific Linux", "scientificlinux"),
 ];
 
-/// Package format and tool of a distribution.
-pub(super) fn packages(distro: &str, major: i64) -> (&'static str, &'static str) {
+/// Package format and tool of a system: its distribution's, else those of one that it is like.
+pub(super) fn packages(system: &System) -> (&'static str, &'static str) {
+    let names = std::iter::once(&system.distro).chain(&system.like);
+    let known = names.map(|name| packages_of(name, system.major)).find(|(format, _)| *format != "unknown");
+    known.unwrap_or(("unknown", "unknown"))
+}
+
+fn packages_of(distro: &str, major: i64) -> (&'static str, &'static str) {
     match distro {
         "debian" | "ubuntu" | "linuxmint" | "kalilinux" | "raspbian" | "devuan" | "pureos" => ("deb", "apt"),
         "fedora" if major < 22 => ("rpm", "yum"),
@@ -40,7 +46,7 @@ pub(super) fn packages(distro: &str, major: i64) -> (&'static str, &'static str)
             ("rpm", if major >= 8 { "dnf" } else { "yum" })
         }
         "amzn" => ("rpm", if (2022..).contains(&major) { "dnf" } else { "yum" }),
-        "opensuse" | "sles" | "suse-based" => ("rpm", "zypper"),
+        "opensuse" | "sles" | "suse" | "suse-based" => ("rpm", "zypper"),
         "mageia" | "openmandriva" => ("rpm", "dnf"),
         "mandriva" => ("rpm", "urpmi"),
         "altlinux" => ("rpm", "apt"),
@@ -128,15 +134,18 @@ fn os_release(text: &str, system: &mut System) {
         let Some((key, value)) = line.split_once('=') else { continue };
         let value = unquote(value);
         match key {
-            "ID" => {
-                let word = WORDS.iter().find(|(id, _)| *id == value).map(|(_, word)| word.to_string());
-                system.distro = word.unwrap_or(value);
-            }
+            "ID" => system.distro = known_word(&value),
             "PRETTY_NAME" => system.product_name = value,
+            "ID_LIKE" => system.like = value.split_whitespace().map(known_word).collect(),
             "VERSION_ID" => (system.major, system.minor) = version(&value).unwrap_or_default(),
             _ => {}
         }
     }
+}
+
+/// guestfish's word for an ID, which is most often the ID.
+fn known_word(id: &str) -> String {
+    WORDS.iter().find(|(known, _)| *known == id).map_or(id, |(_, word)| word).to_string()
 }
 
 /// A shell word: quotes of either kind around it, `\` before `"`, `$`, `` ` `` and itself.

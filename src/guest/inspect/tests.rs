@@ -40,6 +40,9 @@ fn distributions() {
     assert_eq!(verdict(&files), ("ubuntu".into(), 22, 4, "Ubuntu \"22.04\"".into(), "deb".into()));
     let rocky = "ID=\"rocky\"\nVERSION_ID=\"9.3\"\nPRETTY_NAME=\"Rocky Linux 9.3\"\n";
     assert_eq!(verdict(&[("/etc/os-release", rocky)]), ("rocky".into(), 9, 3, "Rocky Linux 9.3".into(), "rpm".into()));
+    // A name that nobody knows has the packages of what it is like.
+    let derived = "ID=eurolinux\nID_LIKE=\"rhel fedora\"\nVERSION_ID=9.2\n";
+    assert_eq!(verdict(&[("/etc/os-release", derived)]).4, "rpm");
     let centos = "CentOS release 6.10 (Final)\n";
     assert_eq!(
         verdict(&[("/etc/redhat-release", centos)]),
