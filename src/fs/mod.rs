@@ -243,6 +243,21 @@ pub enum NewKind {
     Socket,
 }
 
+impl NewKind {
+    /// The type of the node that it makes.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            NewKind::Regular => FileType::Regular,
+            NewKind::Directory => FileType::Directory,
+            NewKind::Symlink(_) => FileType::Symlink,
+            NewKind::CharDevice(..) => FileType::CharDevice,
+            NewKind::BlockDevice(..) => FileType::BlockDevice,
+            NewKind::Fifo => FileType::Fifo,
+            NewKind::Socket => FileType::Socket,
+        }
+    }
+}
+
 /// A node to make; its times are the operation's time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNode {

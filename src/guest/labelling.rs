@@ -1,4 +1,4 @@
-//! The SELinux label of what is made: what the guest's own policy says of its path, as its programs would get it (matchpathcon(8)). A guest that enforces
+//! The SELinux label of what is made: what the guest's own policy says of its path (matchpathcon(8)). A guest that enforces
 //! its policy does not read files without a label.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::selinux::{self, Contexts};
 use super::{At, Guest, Place};
 use crate::base::{GuestPathBuf, Name, Result, Timestamp};
-use crate::fs::{FileType, NewKind};
+use crate::fs::NewKind;
 
 /// Which policy is in force (selinux_config(5)).
 const CONFIG: &str = "/etc/selinux/config";
@@ -58,7 +58,7 @@ impl Guest {
             });
             labels.place = Some(place);
         }
-        let label = labels.found.as_ref().and_then(|(rules, folder)| rules.label_in(folder, name, type_of(kind)));
+        let label = labels.found.as_ref().and_then(|(rules, folder)| rules.label_in(folder, name, kind.file_type()));
         Ok(Some(label.map_or(inherited, |label| selinux::merged(None, label, true))))
     }
 
@@ -85,17 +85,5 @@ impl Guest {
         let kind = text.lines().filter_map(|line| line.trim().strip_prefix("SELINUXTYPE=")).next_back();
         let kind = kind.map(str::trim).filter(|kind| !kind.is_empty() && !kind.contains('/')).unwrap_or("targeted");
         GuestPathBuf::from(format!("/etc/selinux/{kind}/contexts/files/file_contexts").as_str())
-    }
-}
-
-fn type_of(kind: &NewKind) -> FileType {
-    match kind {
-        NewKind::Regular => FileType::Regular,
-        NewKind::Directory => FileType::Directory,
-        NewKind::Symlink(_) => FileType::Symlink,
-        NewKind::CharDevice(..) => FileType::CharDevice,
-        NewKind::BlockDevice(..) => FileType::BlockDevice,
-        NewKind::Fifo => FileType::Fifo,
-        NewKind::Socket => FileType::Socket,
     }
 }

@@ -174,15 +174,7 @@ impl Edit for Ext4 {
         if self.find(&parent, name)?.is_some() {
             return Err(Kind::Exists.into());
         }
-        let file_type = match new.kind {
-            NewKind::Regular => FileType::Regular,
-            NewKind::Directory => FileType::Directory,
-            NewKind::Symlink(_) => FileType::Symlink,
-            NewKind::CharDevice(..) => FileType::CharDevice,
-            NewKind::BlockDevice(..) => FileType::BlockDevice,
-            NewKind::Fifo => FileType::Fifo,
-            NewKind::Socket => FileType::Socket,
-        };
+        let file_type = new.kind.file_type();
         if file_type == FileType::Directory {
             self.add_subdir(&mut parent)?;
         }
