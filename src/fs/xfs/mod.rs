@@ -21,12 +21,14 @@ use crate::fs::{
 };
 
 use inode::{Format, Inode};
+use log::Outcome;
 use map::Run;
 use superblock::{Superblock, crc_is_good};
 
 /// Word of `vfs-type`.
 pub const NAMES: &[&str] = &["xfs"];
 
+const REPLAYED: &str = "it was not unmounted: its log is replayed in memory, and the image is not changed";
 /// Longest target of a symbolic link (XFS_SYMLINK_MAXLEN).
 const LINK_MAX: u64 = 1024;
 const LINK_MAGIC: u32 = 0x5853_4c4d;
@@ -55,6 +57,8 @@ type LastMap = Option<(u64, Arc<Vec<Run>>)>;
 
 /// An open file system.
 pub struct Xfs {
+    /// As it is on the disk, and as it reads with the log replayed.
+    base: Device,
     device: Device,
     superblock: Superblock,
     /// What those who read should know.
@@ -70,12 +74,18 @@ impl Xfs {
     /// Features that are not read, damage.
     pub fn open(device: Device) -> Result<Self> {
         let superblock = Superblock::open(device.as_ref())?;
-        let mut fs = Xfs { device, superblock, notice: None, blocks: RefCell::default(), last: RefCell::default() };
-        fs.notice = fs.log_notice()?;
-        if fs.superblock.needs_repair {
-            fs.notice = Some("it is marked as needing repair (needsrepair): run xfs_repair".into());
-        }
-        Ok(fs)
+        let (view, notice) = match log::recover(&device, &superblock)? {
+            Outcome::Clean => (device.clone(), None),
+            Outcome::Replayed(view) => (view, Some(REPLAYED.into())),
+            Outcome::Left(why) => (device.clone(), Some(why)),
+        };
+        // The log may have made it larger.
+        let superblock = Superblock::open(view.as_ref())?;
+        let notice = match superblock.needs_repair {
+            true => Some("it is marked as needing repair (needsrepair): run xfs_repair".into()),
+            false => notice,
+        };
+        Ok(Xfs { base: device, device: view, superblock, notice, blocks: RefCell::default(), last: RefCell::default() })
     }
 
     /// A block by its number with the group in the high bits.
@@ -294,7 +304,7 @@ impl FileSystem for Xfs {
     }
 
     fn reload(&mut self) -> Result<()> {
-        *self = Xfs::open(self.device.clone())?;
+        *self = Xfs::open(self.base.clone())?;
         Ok(())
     }
 
