@@ -21,17 +21,20 @@ use crate::fs::{
 };
 
 use inode::{Format, Inode};
-use log::Log;
+use log::Outcome;
 use map::Run;
 use superblock::{Superblock, crc_is_good};
 
 /// Word of `vfs-type`.
 pub const NAMES: &[&str] = &["xfs"];
 
+const REPLAYED: &str = "it was not unmounted: its log is replayed in memory, and the image is not changed";
 /// Longest target of a symbolic link (XFS_SYMLINK_MAXLEN).
 const LINK_MAX: u64 = 1024;
 const LINK_MAGIC: u32 = 0x5853_4c4d;
 const LINK_SUM: (usize, usize) = (12, 32);
+/// Groups whose counts are summed up after a replay; with more of them the superblock's counts must do.
+const RECOUNTED: u32 = 1 << 14;
 /// Bytes of blocks that are kept.
 const CACHE: usize = 16 << 20;
 /// Blocks that every group keeps back, as Linux counts them for statfs.
@@ -56,9 +59,8 @@ type LastMap = Option<(u64, Arc<Vec<Run>>)>;
 
 /// An open file system.
 pub struct Xfs {
-    /// As it lies there.
+    /// As it is on the disk, and as it reads with the log replayed.
     base: Device,
-    /// As it is read: through its log, if that had to be replayed.
     device: Device,
     superblock: Superblock,
     /// What those who read should know.
@@ -68,25 +70,28 @@ pub struct Xfs {
 }
 
 impl Xfs {
-    /// Opens a file system: reads its superblock, looks at the end of its log, and replays that in memory if it must be.
+    /// Opens a file system: reads its superblock and looks at the end of its log.
     ///
     /// # Errors
     /// Features that are not read, damage.
     pub fn open(device: Device) -> Result<Self> {
         let superblock = Superblock::open(device.as_ref())?;
+        let (view, notice) = match log::recover(&device, &superblock)? {
+            Outcome::Clean => (device.clone(), None),
+            Outcome::Replayed(view) => (view, Some(REPLAYED.into())),
+            Outcome::Left(why) => (device.clone(), Some(why)),
+        };
+        // The log may have made it larger.
+        let superblock = Superblock::open(view.as_ref())?;
+        let notice = match superblock.needs_repair {
+            true => Some("it is marked as needing repair (needsrepair): run xfs_repair".into()),
+            false => notice,
+        };
+        let was_replayed = !Arc::ptr_eq(&device, &view);
         let (blocks, last) = (RefCell::default(), RefCell::default());
-        let mut fs = Xfs { base: device.clone(), device, superblock, notice: None, blocks, last };
-        match log::look(&fs.base, &fs.superblock)? {
-            Log::Clean => {}
-            Log::Left(why) => fs.notice = Some(why),
-            Log::Replayed(view) => {
-                fs.device = view;
-                fs.superblock = Superblock::open(fs.device.as_ref())?;
-                fs.recount()?;
-            }
-        }
-        if fs.superblock.needs_repair {
-            fs.notice = Some("it is marked as needing repair (needsrepair): run xfs_repair".into());
+        let mut fs = Xfs { base: device, device: view, superblock, notice, blocks, last };
+        if was_replayed && fs.superblock.groups <= RECOUNTED {
+            fs.recount()?;
         }
         Ok(fs)
     }

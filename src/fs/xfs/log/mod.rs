@@ -1,148 +1,151 @@
-//! The log: changes that may not be in their places yet. One that was not ended by an unmount is replayed into memory, so that
-//! everything is read as Linux shows it after a mount; nothing is written.
+//! The log of a file system that was not unmounted: its finished transactions are laid over the device, in memory, for reading.
 //!
-//! Facts: "XFS Algorithms & Data Structures", chapter "Journaling Log"; Linux' behaviour on images of its own.
+//! "XFS Algorithms & Data Structures", chapter "Journaling Log".
 
+mod buffer;
+mod inode;
 mod overlay;
 mod record;
 mod replay;
+mod ring;
 mod transaction;
 
 use std::sync::Arc;
 
+use self::overlay::Overlay;
+use self::record::{Header, MAGIC};
+use self::replay::Replay;
+use self::ring::{End, IN_FLIGHT, Ring};
+use self::transaction::{Reader, Transaction};
 use super::superblock::Superblock;
+use crate::base::bytes::be32;
 use crate::base::{Error, Kind, Result};
 use crate::disk::Device;
-use overlay::Overlay;
-use record::{Record, Ring, SECTOR};
-use replay::{Gone, Replay};
-use transaction::Open;
 
-/// Records that can be on their way at the same time: those in front of the end that may not be whole.
-const ON_THEIR_WAY: usize = 9;
+/// Bytes of a sector of the log.
+const SECTOR: usize = 512;
+/// Largest log (XFS_MAX_LOG_BYTES).
+const LOG_MAX: u64 = 1 << 31;
+/// Sectors that a replay may change for each of the log's: what is logged is small, and new inodes are smaller.
+const CHANGED_MAX: u64 = 4;
 
-/// How a file system is to be read.
-pub enum Log {
-    /// As it lies there.
+/// What became of the log.
+pub enum Outcome {
+    /// It had nothing to replay.
     Clean,
-    /// Through a replayed log.
+    /// The device as it reads after the replay.
     Replayed(Device),
-    /// As it lies there, which is older than what its log has: why.
+    /// Why it is not replayed.
     Left(String),
 }
 
-/// Looks at the end of the log and replays it if it must be.
+/// Looks at the log, and replays it in memory if the file system was not unmounted. Nothing is written.
 ///
 /// # Errors
-/// Of the device; what is wrong with the log is part of the answer.
-pub fn look(device: &Device, superblock: &Superblock) -> Result<Log> {
+/// Whatever the device answers; damage is `Outcome::Left`.
+pub fn recover(device: &Device, superblock: &Superblock) -> Result<Outcome> {
+    let left = |why: String| Ok(Outcome::Left(why));
     if superblock.log_start == 0 {
-        return Ok(Log::Left("its log is on another device, and is not looked at".into()));
+        return left("its log is on another device, and is not looked at".into());
     }
-    let sectors = u64::from(superblock.log_blocks) * (superblock.block / SECTOR) as u64;
+    let bytes = u64::from(superblock.log_blocks) * superblock.block as u64;
     let last = superblock.log_start.checked_add(u64::from(superblock.log_blocks).saturating_sub(1));
-    let (Some(start), Some(_)) = (superblock.place(superblock.log_start), last.and_then(|last| superblock.place(last)))
+    let (Some(start), Some(_)) = (superblock.place(superblock.log_start), last.and_then(|l| superblock.place(l)))
     else {
-        return Ok(Log::Left("its log is outside the file system".into()));
+        return left("its log is outside the file system".into());
     };
-    let ring =
-        Ring { device: device.as_ref(), start, sectors, has_sums: superblock.has_sums(), uuid: superblock.uuid.0 };
-    let replayed = ring.last_record().and_then(|last| match last {
-        None => Ok(None),
-        Some(last) if last.is_unmount() => Ok(None),
-        // Nothing here could be compared with what Linux makes of these.
-        Some(_) if !superblock.has_sums() => Err(Error::unsupported("xfs: log: version 4")),
-        Some(last) => replay(&ring, &last, superblock, device).map(Some),
-    });
-    match replayed {
-        Ok(None) => Ok(Log::Clean),
-        Ok(Some(overlay)) => Ok(Log::Replayed(Arc::new(overlay))),
-        Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unsupported) => {
-            let why = error.to_string();
-            let why = why.trim_start_matches("xfs: ");
-            Ok(Log::Left(format!(
-                "its log is not replayed ({why}); what is read is older by it: mount it once to replay it"
-            )))
+    let sectors = bytes.min(LOG_MAX) / SECTOR as u64;
+    match replay(device, superblock, &Ring::new(device.as_ref(), start, sectors)) {
+        Ok(None) => Ok(Outcome::Clean),
+        Ok(Some(device)) => Ok(Outcome::Replayed(device)),
+        Err(error) if error.kind() == Kind::Corrupt => {
+            left(format!("its log is not replayed ({error}); what is read is older by it: mount it once to replay it"))
         }
         Err(error) => Err(error),
     }
 }
 
-impl Ring<'_> {
-    /// The newest record that is whole; `None` in a log that nobody has written.
-    fn last_record(&self) -> Result<Option<Record>> {
-        if self.sectors < 2 {
-            return Err(Error::corrupt("xfs: log: it has less than two sectors"));
-        }
-        // Sectors of the newest cycle come first, then those of the one before (or none at all).
-        let newest = self.cycle(0)?;
-        let (mut low, mut high) = (0, self.sectors);
-        while low + 1 < high {
-            let middle = (low + high) / 2;
-            if self.cycle(middle)? == newest { low = middle } else { high = middle }
-        }
-        if newest == 0 {
-            return Ok(None);
-        }
-        let head = high % self.sectors;
-        // A clean log is the usual case, and its end is the very last record.
-        if let Some(first) = self.starts_before(head, 1)?.first()
-            && let Ok(record) = self.record(*first)
-            && record.is_unmount()
-            && record.end == head
-        {
-            return Ok(Some(record));
-        }
-        let starts = self.starts_before(head, ON_THEIR_WAY)?;
-        let mut last: Option<Record> = None;
-        for first in starts.into_iter().rev() {
-            // What comes behind a record that is not whole was never said to be written.
-            if last.as_ref().is_some_and(|last| last.end != first) {
-                break;
-            }
-            match self.record(first) {
-                Ok(record) => last = Some(record),
-                Err(error) if error.kind() != Kind::Corrupt => return Err(error),
-                Err(_) if last.is_none() => {}
-                Err(_) => break,
-            }
-        }
-        last.map(Some).ok_or_else(|| Error::corrupt("xfs: log: no record in front of its end is whole"))
-    }
+fn replay(device: &Device, superblock: &Superblock, ring: &Ring<'_>) -> Result<Option<Device>> {
+    let End::Dirty(head, last) = ring.end()? else { return Ok(None) };
+    let transactions = read(superblock, ring, head, last)?;
+    let limit = ring.sectors.saturating_mul(CHANGED_MAX) as usize;
+    let overlay = Overlay::new(device.clone(), limit);
+    Ok(Some(Arc::new(Replay::new(superblock, overlay).run(&transactions)?)))
+}
 
-    /// Calls `each` for the records from the tail that `last` names up to it.
-    fn each_record(&self, last: &Record, mut each: impl FnMut(Record) -> Result<()>) -> Result<()> {
-        let mut at = last.tail & 0xffff_ffff;
-        let mut left = self.sectors;
-        loop {
-            if at >= self.sectors {
-                return Err(Error::corrupt(format!("xfs: log: its tail is at sector {at} of {}", self.sectors)));
-            }
-            let record = self.record(at)?;
-            let (end, is_last) = (record.end, record.lsn == last.lsn);
-            let took = (end + self.sectors - at) % self.sectors;
-            if !(last.tail..=last.lsn).contains(&record.lsn) || took == 0 || took > left {
-                return Err(Error::corrupt(format!("xfs: log: the record at sector {at} is not before its end")));
-            }
-            each(record)?;
-            if is_last {
-                return Ok(());
-            }
-            (at, left) = (end, left - took);
+/// A record whose sum is wrong, or that is none: where, and what.
+enum Fault {
+    Record(u64, Error),
+    Other(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Other(error)
+    }
+}
+
+/// The finished transactions of the live part of the log. Records that were being written when the machine stopped are its end.
+fn read(superblock: &Superblock, ring: &Ring<'_>, mut head: u64, mut last: Header) -> Result<Vec<Transaction>> {
+    let mut tail = last.tail;
+    let mut turns = 0;
+    loop {
+        let (at, error) = match read_between(superblock, ring, tail, head) {
+            Ok(transactions) => return Ok(transactions),
+            Err(Fault::Record(at, error)) => (at, error),
+            Err(Fault::Other(error)) => return Err(error),
+        };
+        turns += 1;
+        if turns > IN_FLIGHT {
+            return Err(error);
+        }
+        if ring.records(at, ring.distance(at, head))?.len() <= IN_FLIGHT && at != tail {
+            last = ring.last_record(at)?.ok_or(error)?;
+            (head, tail) = (at, last.tail);
+        } else {
+            tail = behind_overwritten(ring, &last, at, head)?.ok_or(error)?;
         }
     }
 }
 
-/// Replays from the tail to the last record: first what is gone is looked for, then changes are made.
-fn replay(ring: &Ring<'_>, last: &Record, superblock: &Superblock, device: &Device) -> Result<Overlay> {
-    let mut gone = Gone::default();
-    let mut open = Open::default();
-    ring.each_record(last, |record| {
-        open.take(&record)?.iter().for_each(|transaction| gone.note(transaction));
-        Ok(())
-    })?;
-    let mut work = Replay::new(superblock, Overlay::new(device.clone()), gone);
-    let mut open = Open::default();
-    ring.each_record(last, |record| open.take(&record)?.iter().try_for_each(|transaction| work.apply(transaction)))?;
-    work.finish()
+/// Records in flight at the head may have overwritten the tail: the next record behind the broken one, if that can be.
+fn behind_overwritten(ring: &Ring<'_>, last: &Header, at: u64, head: u64) -> Result<Option<u64>> {
+    let reach = IN_FLIGHT as u64 * u64::from(last.size) / SECTOR as u64;
+    if ring.distance(head, at) > reach {
+        return Ok(None);
+    }
+    let ahead = ring.distance(at, head);
+    Ok(ring.records(at + 1, ahead.saturating_sub(1).min(reach + 1))?.first().copied())
+}
+
+fn read_between(
+    superblock: &Superblock,
+    ring: &Ring<'_>,
+    tail: u64,
+    head: u64,
+) -> std::result::Result<Vec<Transaction>, Fault> {
+    let mut reader = Reader::default();
+    let mut at = tail;
+    if tail >= ring.sectors {
+        return Err(Error::corrupt(format!("its tail, sector {tail}, is outside")).into());
+    }
+    while at != head {
+        let fault = |what: &str| Fault::Record(at, Error::corrupt(format!("the record at sector {at} {what}")));
+        let first = ring.read(at, 1)?;
+        let Some(header) = Header::parse(&first, at) else {
+            return Err(fault(if be32(&first, 0) == MAGIC { "has a header that cannot be" } else { "is not there" }));
+        };
+        if header.sectors() > ring.distance(at, head) {
+            return Err(fault("runs over the log's end"));
+        }
+        let mut bytes = first;
+        bytes.extend_from_slice(&ring.read(at + 1, header.sectors() - 1)?);
+        if !header.sum_is_right(&bytes, superblock.has_sums()) {
+            return Err(fault("has a wrong checksum"));
+        }
+        let data = header.data(&bytes, &superblock.uuid.0)?;
+        reader.take(header.lsn, header.operations, &data)?;
+        at = (at + header.sectors()) % ring.sectors;
+    }
+    Ok(reader.finished)
 }

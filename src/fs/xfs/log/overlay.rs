@@ -1,55 +1,81 @@
-//! Changed pages in memory over a device that is only read.
+//! A device as it reads once the log is replayed; nothing is written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::SECTOR;
 use crate::base::{Error, Kind, Result};
-use crate::disk::{BlockDevice, Device, DiskPiece, check_bounds};
+use crate::disk::{BlockDevice, Device, check_bounds};
 
-const PAGE: u64 = 4096;
-/// Most bytes that are kept: a log of the usual size whose blocks are all different.
-const LIMIT: usize = 256 << 20;
+type Sector = Box<[u8; SECTOR]>;
 
-/// A device as it reads once its log is replayed.
+/// Sectors that the log changed, over a device.
 pub struct Overlay {
     base: Device,
-    pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+    sectors: BTreeMap<u64, Sector>,
+    /// Most sectors that may be kept.
+    limit: usize,
 }
 
 impl Overlay {
-    /// Over `base`, with nothing changed.
-    pub fn new(base: Device) -> Self {
-        Overlay { base, pages: BTreeMap::new() }
+    /// Nothing over `base` yet; at most `limit` sectors of 512 bytes will be.
+    pub fn new(base: Device, limit: usize) -> Self {
+        Overlay { base, sectors: BTreeMap::new(), limit }
     }
 
-    /// Changes bytes in memory.
+    /// `len` bytes from byte `offset` on.
     ///
     /// # Errors
-    /// `Kind::Io` outside the device; `Kind::Unsupported` for too much of it.
-    pub fn patch(&mut self, offset: u64, data: &[u8]) -> Result<()> {
-        check_bounds(offset, data.len() as u64, self.base.len())?;
-        let end = offset + data.len() as u64;
-        for number in offset / PAGE..end.div_ceil(PAGE) {
-            let (start, stop) = ((number * PAGE).max(offset), ((number + 1) * PAGE).min(end));
-            if !self.pages.contains_key(&number) {
-                if (self.pages.len() + 1) * PAGE as usize > LIMIT {
-                    return Err(Error::unsupported(format!("xfs: its log changes more than {} MiB", LIMIT >> 20)));
-                }
-                let mut page = Box::new([0; PAGE as usize]);
-                let inside = (self.base.len() - number * PAGE).min(PAGE) as usize;
-                self.base.read_at(number * PAGE, &mut page[..inside])?;
-                self.pages.insert(number, page);
-            }
-            if let Some(page) = self.pages.get_mut(&number) {
-                let part = &data[(start - offset) as usize..(stop - offset) as usize];
-                page[(start - number * PAGE) as usize..(stop - number * PAGE) as usize].copy_from_slice(part);
-            }
+    /// A range outside the device, whatever the device answers.
+    pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        check_bounds(offset, len as u64, self.len())?;
+        let mut bytes = vec![0; len];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Lays `data` over byte `offset`.
+    ///
+    /// # Errors
+    /// A range outside the device, more than the limit (both `Kind::Corrupt`), whatever the device answers.
+    pub fn put(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        if check_bounds(offset, data.len() as u64, self.len()).is_err() {
+            return Err(Error::corrupt(format!("{} bytes at {offset} are outside the device", data.len())));
+        }
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (number, skip) = (at / SECTOR as u64, (at % SECTOR as u64) as usize);
+            let (part, behind) = rest.split_at(rest.len().min(SECTOR - skip));
+            self.put_part(number, skip, part)?;
+            at += part.len() as u64;
+            rest = behind;
         }
         Ok(())
     }
 
-    fn refuse<T>(&self) -> Result<T> {
-        Err(Error::new(Kind::Internal, "xfs: a write into the view of a replayed log"))
+    fn put_part(&mut self, number: u64, skip: usize, part: &[u8]) -> Result<()> {
+        if let Some(sector) = self.sectors.get_mut(&number) {
+            sector[skip..skip + part.len()].copy_from_slice(part);
+            return Ok(());
+        }
+        let start = number * SECTOR as u64;
+        let mut sector: Sector = Box::new([0; SECTOR]);
+        let inside = (self.base.len() - start).min(SECTOR as u64) as usize;
+        self.base.read_at(start, &mut sector[..inside])?;
+        if sector[skip..skip + part.len()] == *part {
+            return Ok(());
+        }
+        if self.sectors.len() >= self.limit {
+            return Err(Error::corrupt(format!("it changes more than {} sectors", self.limit)));
+        }
+        sector[skip..skip + part.len()].copy_from_slice(part);
+        self.sectors.insert(number, sector);
+        Ok(())
+    }
+
+    fn refuse<T>() -> Result<T> {
+        Err(Error::new(Kind::Internal, "xfs: a write into the view of a log that is replayed in memory"))
     }
 }
 
@@ -65,37 +91,29 @@ impl BlockDevice for Overlay {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        check_bounds(offset, buf.len() as u64, self.len())?;
-        let end = offset + buf.len() as u64;
-        let mut at = offset;
-        for (number, page) in self.pages.range(offset / PAGE..end.div_ceil(PAGE)) {
-            let (start, stop) = ((number * PAGE).max(offset), ((number + 1) * PAGE).min(end));
-            if at < start {
-                self.base.read_at(at, &mut buf[(at - offset) as usize..(start - offset) as usize])?;
-            }
-            let part = &page[(start - number * PAGE) as usize..(stop - number * PAGE) as usize];
-            buf[(start - offset) as usize..(stop - offset) as usize].copy_from_slice(part);
-            at = stop;
+        self.base.read_at(offset, buf)?;
+        let (size, end) = (SECTOR as u64, offset + buf.len() as u64);
+        for (number, bytes) in self.sectors.range(offset / size..end.div_ceil(size)) {
+            let (from, to) = ((number * size).max(offset), ((number + 1) * size).min(end));
+            let part = &bytes[(from - number * size) as usize..(to - number * size) as usize];
+            buf[(from - offset) as usize..(to - offset) as usize].copy_from_slice(part);
         }
-        if at < end { self.base.read_at(at, &mut buf[(at - offset) as usize..]) } else { Ok(()) }
+        Ok(())
     }
 
     fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
-        self.refuse()
+        Self::refuse()
     }
     fn write_fresh(&self, _: u64, _: &[u8]) -> Result<()> {
-        self.refuse()
+        Self::refuse()
     }
     fn zero(&self, _: Range<u64>) -> Result<()> {
-        self.refuse()
+        Self::refuse()
     }
     fn holes(&self) -> bool {
         self.base.holes()
     }
     fn pristine_range(&self, range: Range<u64>) -> bool {
         self.base.pristine_range(range)
-    }
-    fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
-        self.base.pieces(range, each)
     }
 }

@@ -1,175 +1,117 @@
-//! Records of the log: headers, checksums, and the words that cycle numbers stand in for.
-//!
-//! The log is a ring of sectors of 512 bytes. Each begins with the number of the cycle that it was written in (a header: with its
-//! magic); the word that was there stands in the record's header.
+//! Records of the log: one or more sectors of headers, then data. "XFS Algorithms & Data Structures", "Journaling Log".
 
-use crate::base::bytes::{be32, be64, u8_at};
+use crate::base::bytes::{be32, be64, put_be32};
 use crate::base::{Error, Result};
-use crate::disk::BlockDevice;
 
-/// Bytes of a sector of the log.
-pub const SECTOR: usize = 512;
+use super::SECTOR;
+
 /// First word of a record.
-const MAGIC: u32 = 0xfeed_babe;
-/// Bytes of data that one header sector has the words for, and the largest record.
-const HEADER_DATA: usize = 32 << 10;
-const DATA_MAX: usize = 256 << 10;
-/// Fields of a header; of a further header sector the words begin behind the cycle.
-const VERSION: usize = 8;
-const LEN: usize = 12;
-const LSN: usize = 16;
-const TAIL: usize = 24;
-const SUM: usize = 32;
-const OPERATIONS: usize = 40;
-const WORDS: usize = 44;
-const ORDER: usize = 300;
-const UUID: usize = 304;
-const SIZE: usize = 320;
-const MORE_WORDS: usize = 4;
-/// Bytes of a header, and of a further one, that the checksum covers; some kernels of 32 bits took four less of the first.
+pub const MAGIC: u32 = 0xfeed_babe;
+/// Bytes of data that each sector of headers stands for, most bytes of data, and most sectors with the headers.
+const HEADER_DATA: u32 = 32768;
+const DATA_MAX: u32 = 1 << 18;
+pub const RECORD_MAX: u64 = 520;
+/// Bytes of the first header that are summed, as kernels of 64 and of 32 bits have it, and of further ones.
 const SUMMED: [usize; 2] = [328, 324];
-const MORE_SUMMED: usize = 260;
-/// The byte order of items in records that are read here.
+const SUMMED_MORE: usize = 260;
+/// Places: the checksum, the first words of the data's sectors (also behind a cycle in further headers).
+const CRC: usize = 32;
+const WORDS: usize = 44;
+/// Words in a header.
+const WORDS_MAX: usize = 64;
+/// Logs of little-endian machines (`h_fmt`).
 const LITTLE_ENDIAN: u32 = 1;
-/// Flag of the operation that ends a clean log.
-const UNMOUNT: u8 = 0x20;
 
-/// The ring.
-pub struct Ring<'a> {
-    pub device: &'a dyn BlockDevice,
-    /// First byte on the device.
-    pub start: u64,
-    pub sectors: u64,
-    /// Whether records have checksums.
-    pub has_sums: bool,
-    /// That of the file system, which each record bears.
-    pub uuid: [u8; 16],
-}
-
-/// A record whose checksum is right, with its data as it was before it was stamped.
-pub struct Record {
+/// The header of a record.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// The sector of the log that it lies in.
+    pub at: u64,
+    /// Bytes of data.
+    pub len: u32,
+    /// Its sequence number: cycle, then sector.
     pub lsn: u64,
-    /// Cycle and sector of the oldest record that must be replayed.
+    /// The oldest sector that is still needed.
     pub tail: u64,
+    /// Operations in its data.
     pub operations: u32,
-    pub data: Vec<u8>,
-    /// Sector behind it.
-    pub end: u64,
+    /// Sectors of headers.
+    pub headers: u64,
+    /// Most bytes of data of a record at that time.
+    pub size: u32,
+    crc: u32,
+    uuid: [u8; 16],
+    format: u32,
 }
 
-impl Record {
-    /// Whether it says that the file system was unmounted.
-    pub fn is_unmount(&self) -> bool {
-        self.operations == 1 && u8_at(&self.data, 9) & UNMOUNT != 0
-    }
-}
-
-fn bad<T>(sector: u64, what: &str) -> Result<T> {
-    Err(Error::corrupt(format!("xfs: log: the record at sector {sector} {what}")))
-}
-
-impl Ring<'_> {
-    /// Reads sectors, round the end.
-    fn sectors(&self, first: u64, count: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; count as usize * SECTOR];
-        let first = first % self.sectors;
-        let straight = (self.sectors - first).min(count) as usize * SECTOR;
-        self.device.read_at(self.start + first * SECTOR as u64, &mut bytes[..straight])?;
-        if straight < bytes.len() {
-            self.device.read_at(self.start, &mut bytes[straight..])?;
+impl Header {
+    /// The header in a sector, if there is one that can be.
+    pub fn parse(sector: &[u8], at: u64) -> Option<Self> {
+        let (version, len, size) = (be32(sector, 8), be32(sector, 12), be32(sector, 320));
+        if be32(sector, 0) != MAGIC || version & !3 != 0 || len == 0 || len > DATA_MAX || sector.len() < SECTOR {
+            return None;
         }
-        Ok(bytes)
+        let headers = if version & 2 != 0 { size.div_ceil(HEADER_DATA).max(1) } else { 1 };
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&sector[304..320]);
+        (headers <= DATA_MAX / HEADER_DATA).then(|| Header {
+            at,
+            len,
+            lsn: be64(sector, 16),
+            tail: be64(sector, 24) & u64::from(u32::MAX),
+            operations: be32(sector, 40),
+            headers: headers.into(),
+            size,
+            crc: u32::from_le_bytes([sector[CRC], sector[CRC + 1], sector[CRC + 2], sector[CRC + 3]]),
+            uuid,
+            format: be32(sector, 300),
+        })
     }
 
-    /// The cycle that a sector was written in.
-    pub fn cycle(&self, number: u64) -> Result<u32> {
-        let sector = self.sectors(number, 1)?;
-        Ok(if be32(&sector, 0) == MAGIC { be32(&sector, 4) } else { be32(&sector, 0) })
+    /// Sectors of headers and data.
+    pub fn sectors(&self) -> u64 {
+        self.headers + u64::from(self.len).div_ceil(SECTOR as u64)
     }
 
-    /// The record that begins at a sector.
+    /// Whether its sum is right; `bytes` are all its sectors. Old kernels left the sum as zero.
+    pub fn sum_is_right(&self, bytes: &[u8], must: bool) -> bool {
+        if self.crc == 0 && !must {
+            return true;
+        }
+        let (headers, data) = bytes.split_at((self.headers as usize * SECTOR).min(bytes.len()));
+        let data = &data[..data.len().min(self.len as usize)];
+        SUMMED.iter().any(|summed| {
+            let sum = crc32c::crc32c(&headers[..CRC]);
+            let sum = crc32c::crc32c_append(sum, &[0; 4]);
+            let sum = crc32c::crc32c_append(sum, &headers[CRC + 4..*summed]);
+            let more = headers[SECTOR..].chunks(SECTOR);
+            let sum = more.fold(sum, |sum, header| crc32c::crc32c_append(sum, &header[..SUMMED_MORE]));
+            crc32c::crc32c_append(sum, data) == self.crc
+        })
+    }
+
+    /// The data with the first words of its sectors put back.
     ///
     /// # Errors
-    /// `Kind::Corrupt` says why there is none.
-    pub fn record(&self, first: u64) -> Result<Record> {
-        let header = self.sectors(first, 1)?;
-        let cycle = be32(&header, 4);
-        let lsn = be64(&header, LSN);
-        if be32(&header, 0) != MAGIC {
-            return bad(first, "has no header");
+    /// `Kind::Corrupt`: a log of another file system or of another kind of machine, data without words for it.
+    pub fn data(&self, bytes: &[u8], uuid: &[u8; 16]) -> Result<Vec<u8>> {
+        let bad = |what: &str| Err(Error::corrupt(format!("the record at sector {} {what}", self.at)));
+        if self.uuid != *uuid && self.uuid != [0; 16] {
+            return bad("is another file system's");
         }
-        if lsn != u64::from(cycle) << 32 | first {
-            return bad(first, "belongs elsewhere (h_lsn)");
+        if self.format != LITTLE_ENDIAN {
+            return bad("was written by a machine of another byte order (h_fmt)");
         }
-        if be32(&header, ORDER) != LITTLE_ENDIAN || header[UUID..UUID + 16] != self.uuid {
-            return bad(first, "is of a machine with another byte order, or of another file system (h_fmt, h_fs_uuid)");
+        let (headers, data) = bytes.split_at((self.headers as usize * SECTOR).min(bytes.len()));
+        let mut data = data[..data.len().min(self.len as usize)].to_vec();
+        if data.len() > headers.len() / SECTOR * WORDS_MAX * SECTOR {
+            return bad("has more data than its headers stand for");
         }
-        let len = be32(&header, LEN) as usize;
-        let size = if be32(&header, VERSION) & 2 != 0 { be32(&header, SIZE) as usize } else { HEADER_DATA };
-        if len == 0 || len > DATA_MAX || size > DATA_MAX {
-            return bad(first, &format!("has {len} bytes (h_size {size})"));
+        for (i, sector) in data.chunks_mut(SECTOR).enumerate() {
+            let (header, word) = (i / WORDS_MAX, i % WORDS_MAX * 4);
+            let first = if header == 0 { WORDS } else { 4 };
+            put_be32(sector, 0, be32(headers, header * SECTOR + first + word));
         }
-        let headers = size.div_ceil(HEADER_DATA).max(1) as u64;
-        let count = headers + len.div_ceil(SECTOR) as u64;
-        if count > self.sectors || len.div_ceil(SECTOR) as u64 > headers * (HEADER_DATA / SECTOR) as u64 {
-            return bad(first, "is longer than its headers or the log");
-        }
-        let all = self.sectors(first, count)?;
-        let (heads, data) = all.split_at(headers as usize * SECTOR);
-        for (index, sector) in all.chunks_exact(SECTOR).enumerate().skip(1) {
-            // Behind the end of the ring the next cycle begins.
-            let wrapped = first + index as u64 >= self.sectors;
-            if be32(sector, 0) != cycle.wrapping_add(wrapped.into()) {
-                return bad(first, "is not whole (cycle numbers)");
-            }
-        }
-        let stored = u32::from_le_bytes(header[SUM..SUM + 4].try_into().unwrap_or_default());
-        if (self.has_sums || stored != 0) && !SUMMED.iter().any(|summed| sum(heads, data, len, *summed) == stored) {
-            return bad(first, "has a wrong checksum");
-        }
-        let mut data = data.to_vec();
-        for (index, sector) in data.chunks_exact_mut(SECTOR).enumerate() {
-            let (head, word) = (index / (HEADER_DATA / SECTOR), index % (HEADER_DATA / SECTOR) * 4);
-            let at = head * SECTOR + word + if head == 0 { WORDS } else { MORE_WORDS };
-            sector[..4].copy_from_slice(heads.get(at..at + 4).unwrap_or(&[0; 4]));
-        }
-        data.truncate(len);
-        let end = (first + count) % self.sectors;
-        Ok(Record { lsn, tail: be64(&header, TAIL), operations: be32(&header, OPERATIONS), data, end })
+        Ok(data)
     }
-
-    /// The sectors in front of `head`, nearest first, at which a record may begin; at most `most` records and as many
-    /// sectors as they can have.
-    pub fn starts_before(&self, head: u64, most: usize) -> Result<Vec<u64>> {
-        let mut starts = Vec::new();
-        let mut back = 0;
-        let mut step = 8;
-        let reach = (most as u64 * ((DATA_MAX + HEADER_DATA) / SECTOR) as u64).min(self.sectors);
-        while back < reach && starts.len() < most {
-            let count = step.min(reach - back);
-            let first = (head + self.sectors - back - count) % self.sectors;
-            let bytes = self.sectors(first, count)?;
-            for (index, sector) in bytes.chunks_exact(SECTOR).enumerate().rev() {
-                let number = (first + index as u64) % self.sectors;
-                if be32(sector, 0) == MAGIC && be64(sector, LSN) & 0xffff_ffff == number {
-                    starts.push(number);
-                }
-            }
-            back += count;
-            step = 256;
-        }
-        starts.truncate(most);
-        Ok(starts)
-    }
-}
-
-/// The crc32c of a record: its headers, whose own field counts as zero, and its data as it lies there.
-fn sum(heads: &[u8], data: &[u8], len: usize, summed: usize) -> u32 {
-    let mut crc = crc32c::crc32c(&heads[..SUM]);
-    crc = crc32c::crc32c_append(crc, &[0; 4]);
-    crc = crc32c::crc32c_append(crc, &heads[SUM + 4..summed]);
-    for more in heads.chunks_exact(SECTOR).skip(1) {
-        crc = crc32c::crc32c_append(crc, &more[..MORE_SUMMED]);
-    }
-    crc32c::crc32c_append(crc, data.get(..len).unwrap_or(data))
 }

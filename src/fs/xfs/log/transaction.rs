@@ -1,154 +1,164 @@
-//! Transactions: their operations lie scattered over records, their items over operations.
+//! From the data of records to finished transactions and their items. "XFS Algorithms & Data Structures", "Log Operations".
 
 use std::collections::HashMap;
 
-use super::record::Record;
-use crate::base::bytes::{be32, le16, le32, u8_at};
+use crate::base::bytes::{be32, le16, u8_at};
 use crate::base::{Error, Result};
 
-/// Bytes of an operation's header: transaction, length, client, flags.
+/// Bytes of the header of an operation, and of the header that begins a transaction.
 const OPERATION: usize = 12;
-const START: u8 = 0x1;
-const COMMIT: u8 = 0x2;
-const CONTINUED: u8 = 0x4;
-const CONTINUES: u8 = 0x8;
-const UNMOUNT: u8 = 0x20;
-/// Flag of the end of a transaction that goes on elsewhere; says nothing to a reader.
-const END: u8 = 0x10;
-/// What a transaction begins with, and its bytes.
-const MAGIC: u32 = 0x5452_414e;
 const HEADER: usize = 16;
-/// Most regions of an item: a buffer of 64 KiB in pieces of 128 bytes, every second of them changed.
-const REGIONS_MAX: usize = 1024;
-/// Bytes that transactions without an end may have, and their number.
-const OPEN_MAX: usize = 128 << 20;
-const OPEN_COUNT: usize = 4096;
+/// "TRAN", of a little-endian machine.
+const MAGIC: &[u8] = b"NART";
+/// Who wrote an operation: transactions, the log itself.
+const CLIENTS: [u8; 2] = [0x69, 0xaa];
+const START: u8 = 1;
+const COMMIT: u8 = 2;
+const CONTINUES: u8 = 4;
+const CONTINUED: u8 = 8;
+const END: u8 = 0x10;
+const UNMOUNT: u8 = 0x20;
+/// Most regions of an item (XLOG_MAX_REGIONS_IN_ITEM).
+const REGIONS: usize = 257;
 
-/// Something that a transaction changed: regions of bytes, the first of which says what.
+/// A thing that was logged: what it is, then its parts.
 #[derive(Debug, Default)]
 pub struct Item {
-    total: usize,
+    /// The first says what the others are.
     pub regions: Vec<Vec<u8>>,
 }
 
 impl Item {
-    /// What it is, two letters in ASCII or beyond.
+    /// Its type: a word that begins each item.
     pub fn kind(&self) -> u16 {
         le16(self.region(0), 0)
     }
 
-    /// A region, empty if there is none.
-    pub fn region(&self, index: usize) -> &[u8] {
-        self.regions.get(index).map_or(&[], Vec::as_slice)
+    /// A region, empty if it is not there.
+    pub fn region(&self, number: usize) -> &[u8] {
+        self.regions.get(number).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.regions.len() >= usize::from(le16(self.region(0), 2))
     }
 }
 
-/// A transaction.
+/// A finished transaction.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    /// That of the record that it begins in.
+    /// The sequence number of the record in which it begins.
     pub lsn: u64,
-    header: Vec<u8>,
     pub items: Vec<Item>,
 }
 
-/// Those that have begun and not ended.
+/// A transaction that is not finished yet.
 #[derive(Default)]
-pub struct Open {
-    by_id: HashMap<u32, Transaction>,
-    bytes: usize,
+struct Open {
+    transaction: Transaction,
+    header: Vec<u8>,
 }
 
-fn bad<T>(what: &str) -> Result<T> {
-    Err(Error::corrupt(format!("xfs: log: {what}")))
+/// Takes records in order and makes transactions of them.
+#[derive(Default)]
+pub struct Reader {
+    open: HashMap<u32, Open>,
+    /// In the order of their commits.
+    pub finished: Vec<Transaction>,
 }
 
-impl Open {
-    /// Reads the operations of a record; answers the transactions that end in it.
+impl Reader {
+    /// Takes the data of a record with that sequence number and number of operations.
     ///
     /// # Errors
-    /// `Kind::Corrupt` for operations that make no sense, `Kind::Unsupported` for too many without an end.
-    pub fn take(&mut self, record: &Record) -> Result<Vec<Transaction>> {
-        let mut ended = Vec::new();
-        let mut rest = &record.data[..];
-        for _ in 0..record.operations {
-            let Some((header, after)) = rest.split_at_checked(OPERATION) else {
-                return bad("an operation out of its record");
+    /// `Kind::Corrupt` says what is wrong with it.
+    pub fn take(&mut self, lsn: u64, operations: u32, data: &[u8]) -> Result<()> {
+        let bad = |at: usize, what: &str| {
+            Err(Error::corrupt(format!("the record at sector {}, operation at byte {at}: {what}", lsn & 0xffff_ffff)))
+        };
+        let mut at = 0;
+        for _ in 0..operations {
+            if at >= data.len() {
+                break;
+            }
+            let Some(header) = data.get(at..at + OPERATION) else { return bad(at, "its header is cut off") };
+            let (number, len, flags) = (be32(header, 0), be32(header, 4) as usize, u8_at(header, 9));
+            let Some(region) = data.get(at + OPERATION..).and_then(|rest| rest.get(..len)) else {
+                return bad(at, "it runs out of the record");
             };
-            let (id, len, flags) = (be32(header, 0), be32(header, 4) as usize, u8_at(header, 9));
-            let Some((bytes, after)) = after.split_at_checked(len) else {
-                return bad("an operation out of its record");
-            };
-            rest = after;
-            let flags = flags & !END;
-            let flags = if flags & CONTINUES != 0 { flags & !CONTINUED } else { flags };
-            if flags & START != 0 {
-                if len != 0 || self.by_id.len() >= OPEN_COUNT {
-                    return bad("a transaction begins with data, or too many have begun");
-                }
-                self.by_id.insert(id, Transaction { lsn: record.lsn, ..Transaction::default() });
-                continue;
+            if !CLIENTS.contains(&u8_at(header, 8)) {
+                return bad(at, "it is nobody's (oh_clientid)");
             }
-            // The end of one that began before the tail.
-            let Some(transaction) = self.by_id.get_mut(&id) else { continue };
-            self.bytes += len;
-            if self.bytes > OPEN_MAX {
-                return Err(Error::unsupported("xfs: log: transactions of more than 128 MiB"));
+            if let Err(what) = self.operation(lsn, number, flags, region) {
+                return bad(at, what);
             }
-            match flags {
-                0 | CONTINUED => transaction.add(bytes)?,
-                CONTINUES => transaction.append(bytes)?,
-                COMMIT => {
-                    if let Some(transaction) = self.by_id.remove(&id) {
-                        self.bytes -= transaction.bytes().min(self.bytes);
-                        ended.push(transaction);
-                    }
-                }
-                UNMOUNT => drop(self.by_id.remove(&id)),
-                other => return bad(&format!("an operation with flags {other:#x}")),
-            }
-        }
-        Ok(ended)
-    }
-}
-
-impl Transaction {
-    fn bytes(&self) -> usize {
-        self.header.len() + self.items.iter().flat_map(|item| &item.regions).map(Vec::len).sum::<usize>()
-    }
-
-    /// A new region.
-    fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        if self.header.len() < HEADER {
-            if le32(bytes, 0) != MAGIC || bytes.len() > HEADER || !self.header.is_empty() {
-                return bad("a transaction without its header");
-            }
-            self.header.extend_from_slice(bytes);
-            return Ok(());
-        }
-        if self.items.last().is_none_or(|item| item.regions.len() == item.total) {
-            let total = usize::from(le16(bytes, 2));
-            if total == 0 || total > REGIONS_MAX {
-                return bad(&format!("an item of {total} regions"));
-            }
-            self.items.push(Item { total, regions: Vec::new() });
-        }
-        if let Some(item) = self.items.last_mut() {
-            item.regions.push(bytes.to_vec());
+            at += OPERATION + len;
         }
         Ok(())
     }
 
-    /// More of the last region.
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        match self.items.last_mut().and_then(|item| item.regions.last_mut()) {
-            Some(region) => region.extend_from_slice(bytes),
-            None if self.header.len() + bytes.len() <= HEADER => self.header.extend_from_slice(bytes),
-            None => return bad("a region goes on that has not begun"),
+    fn operation(&mut self, lsn: u64, number: u32, flags: u8, region: &[u8]) -> Result<(), &'static str> {
+        let Some(open) = self.open.get_mut(&number) else {
+            // Those that began before the tail are finished, and in their places.
+            if flags & START != 0 {
+                let transaction = Transaction { lsn, items: Vec::new() };
+                self.open.insert(number, Open { transaction, header: Vec::new() });
+            }
+            return Ok(());
+        };
+        let flags = flags & !END;
+        let flags = if flags & CONTINUED != 0 { flags & !CONTINUES } else { flags };
+        match flags {
+            0 | CONTINUES => open.add(region),
+            CONTINUED => open.append(region),
+            COMMIT => {
+                let open = self.open.remove(&number).unwrap_or_default();
+                self.finished.push(open.transaction);
+                Ok(())
+            }
+            UNMOUNT => {
+                self.open.remove(&number);
+                Ok(())
+            }
+            _ => Err("its flags cannot be"),
         }
+    }
+}
+
+impl Open {
+    fn add(&mut self, region: &[u8]) -> Result<(), &'static str> {
+        if region.is_empty() {
+            return Ok(());
+        }
+        if self.header.len() < HEADER {
+            if !self.header.is_empty() || region.len() > HEADER || !region.starts_with(MAGIC) {
+                return Err("a transaction without its header");
+            }
+            self.header = region.to_vec();
+            return Ok(());
+        }
+        let items = &mut self.transaction.items;
+        match items.last_mut().filter(|item| !item.is_whole()) {
+            Some(item) => item.regions.push(region.to_vec()),
+            None => {
+                let count = usize::from(le16(region, 2));
+                if count == 0 || count > REGIONS {
+                    return Err("an item with a number of regions that cannot be");
+                }
+                items.push(Item { regions: vec![region.to_vec()] });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to the last region what did not fit into the record before.
+    fn append(&mut self, region: &[u8]) -> Result<(), &'static str> {
+        if self.header.len() < HEADER {
+            self.header.extend_from_slice(region);
+            return if self.header.len() > HEADER { Err("a transaction's header is too long") } else { Ok(()) };
+        }
+        let last = self.transaction.items.last_mut().and_then(|item| item.regions.last_mut());
+        last.ok_or("it continues nothing")?.extend_from_slice(region);
         Ok(())
     }
 }
