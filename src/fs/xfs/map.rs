@@ -72,8 +72,15 @@ impl Xfs {
             }
             _ => return Err(bad("its content has no blocks".into())),
         }
+        self.check_runs(inode, &runs)?;
+        Ok(runs)
+    }
+
+    /// Checks that runs ascend and lie inside the file system.
+    pub(super) fn check_runs(&self, inode: &Inode, runs: &[Run]) -> Result<()> {
+        let bad = |what: String| Error::corrupt(format!("xfs: inode {}: {what}", inode.number));
         let mut end = 0;
-        for run in &runs {
+        for run in runs {
             let last = run.physical.checked_add(run.len.wrapping_sub(1)).and_then(|last| self.superblock.place(last));
             let first = self.superblock.place(run.physical);
             let together = run.physical >> self.superblock.group_log
@@ -92,7 +99,7 @@ impl Xfs {
             }
             end = run.end();
         }
-        Ok(runs)
+        Ok(())
     }
 
     /// The runs of a directory or of attributes, which share no blocks: there are not more than the file system has.

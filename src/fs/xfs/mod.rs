@@ -21,7 +21,7 @@ use crate::fs::{
 };
 
 use inode::{Format, Inode};
-use log::Outcome;
+use log::{MapChange, Outcome};
 use map::Run;
 use superblock::{Superblock, crc_is_good};
 
@@ -65,6 +65,8 @@ pub struct Xfs {
     superblock: Superblock,
     /// What those who read should know.
     notice: Option<String>,
+    /// Changes of files' maps that the log promises.
+    map_changes: Vec<MapChange>,
     blocks: RefCell<HashMap<u64, Arc<Vec<u8>>>>,
     last: RefCell<LastMap>,
 }
@@ -76,20 +78,21 @@ impl Xfs {
     /// Features that are not read, damage.
     pub fn open(device: Device) -> Result<Self> {
         let superblock = Superblock::open(device.as_ref())?;
-        let (view, notice) = match log::recover(&device, &superblock)? {
-            Outcome::Clean => (device.clone(), None),
-            Outcome::Replayed(view) => (view, Some(REPLAYED.into())),
-            Outcome::Left(why) => (device.clone(), Some(why)),
+        let (view, superblock, notice, map_changes) = match log::recover(&device, &superblock)? {
+            Outcome::Clean => (device.clone(), superblock, None, Vec::new()),
+            Outcome::Left(why) => (device.clone(), superblock, Some(why), Vec::new()),
+            Outcome::Replayed(view, superblock, pending) => {
+                let left = pending.left.map(|left| format!("; changes that it promises are left out: {left}"));
+                (view, superblock, Some(format!("{REPLAYED}{}", left.unwrap_or_default())), pending.maps)
+            }
         };
-        // The log may have made it larger.
-        let superblock = Superblock::open(view.as_ref())?;
         let notice = match superblock.needs_repair {
             true => Some("it is marked as needing repair (needsrepair): run xfs_repair".into()),
             false => notice,
         };
         let was_replayed = !Arc::ptr_eq(&device, &view);
-        let (blocks, last) = (RefCell::default(), RefCell::default());
-        let mut fs = Xfs { base: device, device: view, superblock, notice, blocks, last };
+        let (blocks, last) = Default::default();
+        let mut fs = Xfs { base: device, device: view, superblock, notice, map_changes, blocks, last };
         if was_replayed && fs.superblock.groups <= RECOUNTED {
             fs.recount()?;
         }
@@ -168,6 +171,22 @@ impl Xfs {
         if inode.file_type() == FileType::Directory { Ok(inode) } else { Err(Kind::NotADirectory.into()) }
     }
 
+    /// What the log promises to change in a file's map.
+    fn promised(&self, inode: &Inode) -> impl Iterator<Item = &MapChange> {
+        let number = inode.number;
+        self.map_changes.iter().filter(move |change| change.inode == number)
+    }
+
+    /// Blocks of an inode, with what the log promises.
+    fn blocks_of(&self, inode: &Inode) -> Result<u64> {
+        if self.promised(inode).next().is_none() {
+            return Ok(inode.blocks());
+        }
+        let sum = |runs: &[Run]| runs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.len));
+        let (before, after) = (sum(&self.map(inode, &inode.data()?)?), sum(&self.content(inode)?));
+        Ok(inode.blocks().saturating_sub(before).saturating_add(after))
+    }
+
     /// The runs of a file's content.
     fn content(&self, inode: &Inode) -> Result<Arc<Vec<Run>>> {
         if let Some((number, runs)) = &*self.last.borrow()
@@ -179,7 +198,10 @@ impl Xfs {
             let number = inode.number;
             return Err(Error::unsupported(format!("xfs: inode {number}: its content is on the realtime device")));
         }
-        let runs = Arc::new(self.map(inode, &inode.data()?)?);
+        let mut runs = self.map(inode, &inode.data()?)?;
+        self.promised(inode).for_each(|change| change.apply(&mut runs));
+        self.check_runs(inode, &runs)?;
+        let runs = Arc::new(runs);
         self.last.replace(Some((inode.number, runs.clone())));
         Ok(runs)
     }
@@ -224,7 +246,7 @@ impl FileSystem for Xfs {
             uid: inode.uid(),
             gid: inode.gid(),
             size: inode.size(),
-            blocks: inode.blocks().saturating_mul(self.superblock.block as u64 / 512),
+            blocks: self.blocks_of(&inode)?.saturating_mul(self.superblock.block as u64 / 512),
             block_size: self.superblock.block as u32,
             device: if is_device { inode.device() } else { (0, 0) },
             accessed: inode.accessed(),

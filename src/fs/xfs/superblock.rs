@@ -69,6 +69,8 @@ pub struct Superblock {
     /// Whether directory entries have types.
     pub has_types: bool,
     pub needs_repair: bool,
+    /// Features that the log needs while it is not empty.
+    pub log_features: u32,
 }
 
 /// Whether the sum of a block of version 5 is right, whose field at `field` counts as zero.
@@ -202,7 +204,14 @@ impl Superblock {
             dir_block: size << dir_log,
             has_types,
             needs_repair,
+            log_features: if version == 5 { be32(&block, 220) } else { 0 },
         })
+    }
+
+    /// Whether everything but sizes and counts is the same.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let geometry = |s: &Self| (s.version, s.block, s.inode, s.group_blocks, s.group_log, s.inode_log, s.meta_uuid);
+        geometry(self) == geometry(other)
     }
 
     /// Whether metadata has checksums.

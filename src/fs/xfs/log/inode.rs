@@ -31,7 +31,7 @@ const ROOT_HEADERS: [usize; 2] = [24, 72];
 const ROOT_HEADER: usize = 4;
 const RECORD: usize = 16;
 const WORD: usize = 8;
-/// Most blocks of a tree whose owner changes: what a log could have.
+/// `di_next_unlinked` of an inode that is in no list.
 const NO_NEXT: u32 = u32::MAX;
 /// Inodes of a chunk.
 const CHUNK: u32 = 64;
@@ -178,7 +178,9 @@ impl Replay<'_> {
         let (size, blocks, generation) = (be32(head, 16), be32(head, 20), be32(head, 24));
         let superblock = self.superblock;
         let number = u64::from(group) << superblock.group_log | u64::from(block);
-        let place = superblock.place(number).filter(|_| block < superblock.group_blocks);
+        // Groups that the log adds are not in the superblock yet.
+        let linear = u64::from(group) * u64::from(superblock.group_blocks) + u64::from(block);
+        let place = linear.checked_mul(superblock.block as u64).filter(|_| block < superblock.group_blocks);
         let bytes = u64::from(blocks) * superblock.block as u64;
         let (Some(at), true) = (
             place,

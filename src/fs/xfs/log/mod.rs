@@ -4,7 +4,9 @@
 
 mod buffer;
 mod inode;
+mod intents;
 mod overlay;
+mod owner;
 mod record;
 mod replay;
 mod ring;
@@ -12,6 +14,9 @@ mod transaction;
 
 use std::sync::Arc;
 
+pub use self::intents::MapChange;
+
+use self::intents::{Pending, pending};
 use self::overlay::Overlay;
 use self::record::{Header, MAGIC};
 use self::replay::Replay;
@@ -29,12 +34,15 @@ const LOG_MAX: u64 = 1 << 31;
 /// Sectors that a replay may change for each of the log's: what is logged is small, and new inodes are smaller.
 const CHANGED_MAX: u64 = 4;
 
+/// Features of the log that are known (`log_incompat`): promises to change attributes.
+const LOG_FEATURES: u32 = 1;
+
 /// What became of the log.
 pub enum Outcome {
     /// It had nothing to replay.
     Clean,
-    /// The device as it reads after the replay.
-    Replayed(Device),
+    /// The device and its superblock as they read after the replay, and what is left to do.
+    Replayed(Device, Superblock, Pending),
     /// Why it is not replayed.
     Left(String),
 }
@@ -56,21 +64,32 @@ pub fn recover(device: &Device, superblock: &Superblock) -> Result<Outcome> {
     };
     let sectors = bytes.min(LOG_MAX) / SECTOR as u64;
     match replay(device, superblock, &Ring::new(device.as_ref(), start, sectors)) {
-        Ok(None) => Ok(Outcome::Clean),
-        Ok(Some(device)) => Ok(Outcome::Replayed(device)),
-        Err(error) if error.kind() == Kind::Corrupt => {
-            left(format!("its log is not replayed ({error}); what is read is older by it: mount it once to replay it"))
-        }
+        Ok(outcome) => Ok(outcome),
+        Err(error) if error.kind() == Kind::Corrupt => left(format!(
+            "its log is not replayed ({}); what is read is older by it: mount it once to replay it",
+            error.to_string().trim_start_matches("xfs: ")
+        )),
         Err(error) => Err(error),
     }
 }
 
-fn replay(device: &Device, superblock: &Superblock, ring: &Ring<'_>) -> Result<Option<Device>> {
-    let End::Dirty(head, last) = ring.end()? else { return Ok(None) };
+fn replay(device: &Device, superblock: &Superblock, ring: &Ring<'_>) -> Result<Outcome> {
+    let End::Dirty(head, last) = ring.end()? else { return Ok(Outcome::Clean) };
+    let unknown = superblock.log_features & !LOG_FEATURES;
+    if unknown != 0 {
+        return Err(Error::corrupt(format!("unknown features, log_incompat {unknown:#x}")));
+    }
     let transactions = read(superblock, ring, head, last)?;
+    let pending = pending(&transactions)?;
     let limit = ring.sectors.saturating_mul(CHANGED_MAX) as usize;
     let overlay = Overlay::new(device.clone(), limit);
-    Ok(Some(Arc::new(Replay::new(superblock, overlay).run(&transactions)?)))
+    let view: Device = Arc::new(Replay::new(superblock, overlay).run(&transactions)?);
+    // The log may have made the file system larger, and nothing else.
+    let after = Superblock::open(view.as_ref()).map_err(|error| Error::corrupt(error.to_string()))?;
+    if !after.is_like(superblock) {
+        return Err(Error::corrupt("it changes the superblock's geometry"));
+    }
+    Ok(Outcome::Replayed(view, after, pending))
 }
 
 /// A record whose sum is wrong, or that is none: where, and what.

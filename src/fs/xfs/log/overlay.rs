@@ -26,9 +26,9 @@ impl Overlay {
     /// `len` bytes from byte `offset` on.
     ///
     /// # Errors
-    /// A range outside the device, whatever the device answers.
+    /// A range outside the device (`Kind::Corrupt`), whatever the device answers.
     pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        check_bounds(offset, len as u64, self.len())?;
+        self.inside(offset, len)?;
         let mut bytes = vec![0; len];
         self.read_at(offset, &mut bytes)?;
         Ok(bytes)
@@ -39,9 +39,7 @@ impl Overlay {
     /// # Errors
     /// A range outside the device, more than the limit (both `Kind::Corrupt`), whatever the device answers.
     pub fn put(&mut self, offset: u64, data: &[u8]) -> Result<()> {
-        if check_bounds(offset, data.len() as u64, self.len()).is_err() {
-            return Err(Error::corrupt(format!("{} bytes at {offset} are outside the device", data.len())));
-        }
+        self.inside(offset, data.len())?;
         let mut at = offset;
         let mut rest = data;
         while !rest.is_empty() {
@@ -52,6 +50,11 @@ impl Overlay {
             rest = behind;
         }
         Ok(())
+    }
+
+    fn inside(&self, offset: u64, len: usize) -> Result<()> {
+        let outside = |_| Error::corrupt(format!("{len} bytes at {offset} are outside the device"));
+        check_bounds(offset, len as u64, self.len()).map_err(outside)
     }
 
     fn put_part(&mut self, number: u64, skip: usize, part: &[u8]) -> Result<()> {

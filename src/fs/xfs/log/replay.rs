@@ -118,16 +118,17 @@ impl<'a> Replay<'a> {
         if !self.superblock.has_sums() {
             return Ok(());
         }
-        for (at, len) in std::mem::take(&mut self.sums) {
-            let block = self.overlay.bytes(at, len)?;
-            if let Some((sum, ..)) = places(&block) {
-                self.stamp(at, block, sum)?;
-            }
-        }
         for at in std::mem::take(&mut self.inodes) {
             let inode = self.overlay.bytes(at, self.superblock.inode)?;
             if u8_at(&inode, INODE_VERSION) == 3 {
                 self.stamp(at, inode, INODE_SUM)?;
+            }
+        }
+        self.owners()?;
+        for (at, len) in std::mem::take(&mut self.sums) {
+            let block = self.overlay.bytes(at, len)?;
+            if let Some((sum, ..)) = places(&block) {
+                self.stamp(at, block, sum)?;
             }
         }
         Ok(())
