@@ -30,7 +30,7 @@ fn main() {
     for (index, key) in keys.enumerate() {
         taken.push(prompt.time(&key.to_string(), &key.to_string()));
         if index % 19 == 18 {
-            prompt.time("\x15", "> ");
+            prompt.time("\x15", "\x1b[K");
         }
     }
     report("a key, the path being that of 50,000 names", taken);
@@ -39,7 +39,7 @@ fn main() {
         prompt.time(&format!("cat /wide/name-{round:04}1"), &format!("{round:04}1"));
         // Ten names go on from here; the list of them ends with the last one.
         taken.push(prompt.time("\t\t", &format!("name-{round:04}19")));
-        prompt.time("\x15", "> ");
+        prompt.time("\x15", "\x1b[K");
     }
     report("a list of ten of the 50,000 names, by Tab twice", taken);
     let mut taken = Vec::new();
@@ -61,11 +61,16 @@ fn make_image(folder: &Path) {
     }
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let made = Command::new("mke2fs")
-        .args(["-q", "-t", "ext4", "-N", "60000", "-d", "tree", "disk.img", "128M"])
+        .args(["-q", "-t", "ext4", "-N", "60000", "disk.img", "128M"])
         .current_dir(folder)
         .env("PATH", path)
         .status();
     assert!(made.is_ok_and(|status| status.success()), "mke2fs");
+    let filled = Command::new(IMGSH)
+        .args(["-a", "disk.img", "-m", "/dev/sda", "copy-in", "tree/wide", "/"])
+        .current_dir(folder)
+        .status();
+    assert!(filled.is_ok_and(|status| status.success()), "copy-in");
 }
 
 fn report(what: &str, mut taken: Vec<Duration>) {
