@@ -83,7 +83,7 @@ impl Xfs {
             Outcome::Left(why) => (device.clone(), superblock, Some(why), Vec::new()),
             Outcome::Replayed(view, superblock, pending) => {
                 let left = pending.left.map(|left| format!("; changes that it promises are left out: {left}"));
-                (view, superblock, Some(format!("{REPLAYED}{}", left.unwrap_or_default())), pending.maps)
+                (view, *superblock, Some(format!("{REPLAYED}{}", left.unwrap_or_default())), pending.maps)
             }
         };
         let notice = match superblock.needs_repair {

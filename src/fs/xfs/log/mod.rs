@@ -42,7 +42,7 @@ pub enum Outcome {
     /// It had nothing to replay.
     Clean,
     /// The device and its superblock as they read after the replay, and what is left to do.
-    Replayed(Device, Superblock, Pending),
+    Replayed(Device, Box<Superblock>, Pending),
     /// Why it is not replayed.
     Left(String),
 }
@@ -89,7 +89,7 @@ fn replay(device: &Device, superblock: &Superblock, ring: &Ring<'_>) -> Result<O
     if !after.is_like(superblock) {
         return Err(Error::corrupt("it changes the superblock's geometry"));
     }
-    Ok(Outcome::Replayed(view, after, pending))
+    Ok(Outcome::Replayed(view, Box::new(after), pending))
 }
 
 /// A record whose sum is wrong, or that is none: where, and what.
