@@ -47,7 +47,9 @@ impl Ext4 {
                 let first = found.problems.first().cloned().unwrap_or_default();
                 return Err(Error::unsupported(format!("{first}; with the feature 'quota' it is not mended")));
             }
-            mended.extend(found.problems.iter().cloned());
+            // What had to wait for something else is found again.
+            let new = found.problems.iter().filter(|problem| !mended.contains(problem)).cloned().collect::<Vec<_>>();
+            mended.extend(new);
             self.apply(found)?;
             self.write_through()?;
             self.forget_all();
