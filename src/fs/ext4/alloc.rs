@@ -8,7 +8,7 @@ use super::Ext4;
 use super::cache::Role;
 use super::group::{BLOCK_UNINIT, Group, INODE_UNINIT};
 use super::inode::{self, Inode};
-use crate::base::bytes::le64;
+use crate::base::bytes::{le64, u8_at};
 use crate::base::{Error, Kind, Result};
 
 /// A search that begins where the last one ended takes a shorter run there if it has at least this many blocks.
@@ -89,6 +89,11 @@ impl Allocator {
         let touched = self.touched.entry(group).or_insert_with(|| vec![0; block_size]);
         set_bits(touched, bits, true);
     }
+}
+
+/// Whether a bit is set; those past the end are not.
+pub(super) fn bit_is_set(bytes: &[u8], bit: u32) -> bool {
+    u8_at(bytes, bit as usize / 8) >> (bit % 8) & 1 == 1
 }
 
 /// Sets or clears bits.
@@ -591,7 +596,7 @@ impl Ext4 {
             return Ok(false);
         }
         let (_, bitmap) = self.bitmap(group, false)?;
-        Ok(bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1))
+        Ok(bit_is_set(&bitmap, index))
     }
 
     /// Gives an inode back.
@@ -599,7 +604,7 @@ impl Ext4 {
         let (group, index) = self.geometry.inode_place(inode)?;
         let uninit = self.is_uninit(&self.group(group)?, INODE_UNINIT);
         let (number, bitmap) = if uninit { (0, Default::default()) } else { self.bitmap(group, false)? };
-        let used = bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
+        let used = bit_is_set(&bitmap, index);
         if !used || inode < self.geometry.first_inode {
             return Err(Error::corrupt(format!("ext4: inode {inode} is in use but reserved or marked free")));
         }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Ext4;
-use super::alloc::set_bits;
+use super::alloc::{bit_is_set, set_bits};
 use super::features::{Compat, Incompat};
 use super::group::{Group, INODE_UNINIT};
 use super::inode::{FLAG_EA_INODE, FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
 use super::map::Map;
-use crate::base::bytes::{le32, u8_at};
+use crate::base::bytes::le32;
 use crate::base::{Kind, Result};
 use crate::fs::FileType;
 
@@ -81,10 +81,24 @@ impl Findings {
         self.hopeless.get_or_insert_with(|| text.clone());
         self.mendable(text);
     }
-}
 
-fn bit(map: &[u8], index: u32) -> bool {
-    u8_at(map, index as usize / 8) >> (index % 8) & 1 == 1
+    /// Something that is wrong with the bitmaps or counts of a group.
+    fn wrong_group(&mut self, group: u32, what: &str) {
+        self.mendable(format!("ext4: group {group}: {what}"));
+        self.groups.insert(group);
+    }
+
+    /// Takes note of the damage that ended a part of the check; a device that cannot be read ends all of it.
+    fn note(&mut self, checked: Result<()>) -> Result<()> {
+        match checked {
+            Err(error) if error.kind() == Kind::Io => Err(error),
+            Err(error) => {
+                self.hopeless(error.to_string());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
 }
 
 impl Ext4 {
@@ -122,33 +136,21 @@ impl Ext4 {
         }
         for group in 0..self.geometry.groups {
             let checked = self.check_inodes(group, &mut seen);
-            self.note(checked, &mut seen)?;
+            seen.found.note(checked)?;
         }
         for number in std::mem::take(&mut seen.directories) {
             let checked = self.inode(number).and_then(|dir| self.check_names(&dir, &mut seen));
-            self.note(checked, &mut seen)?;
+            seen.found.note(checked)?;
         }
         self.check_shared(&mut seen)?;
         self.check_links(&mut seen);
         self.check_reach(&mut seen);
         for group in 0..self.geometry.groups {
             let checked = self.check_group(group, &mut seen);
-            self.note(checked, &mut seen)?;
+            seen.found.note(checked)?;
         }
         self.check_totals(&mut seen)?;
         Ok(seen.found)
-    }
-
-    /// Damage is part of the answer, a device that cannot be read is not.
-    fn note(&self, checked: Result<()>, seen: &mut Seen) -> Result<()> {
-        match checked {
-            Err(error) if error.kind() == Kind::Io => Err(error),
-            Err(error) => {
-                seen.found.hopeless(error.to_string());
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     /// The inodes of a group that are in use, whatever the bitmap says.
@@ -172,7 +174,7 @@ impl Ext4 {
             }
             set_bits(&mut seen.found.inodes[group as usize], index..index + 1, true);
             let checked = self.inode(number).and_then(|inode| self.check_inode(&inode, seen));
-            self.note(checked, seen)?;
+            seen.found.note(checked)?;
         }
         if group == 0 {
             set_bits(&mut seen.found.inodes[0], 0..self.geometry.first_inode.saturating_sub(1), true);
@@ -189,7 +191,7 @@ impl Ext4 {
             let block = at;
             at = self.geometry.bit_block(group, index).saturating_add(ratio);
             let Some(map) = seen.found.blocks.get_mut(group as usize) else { continue };
-            if bit(map, index) {
+            if bit_is_set(map, index) {
                 seen.found.hopeless(format!("ext4: inode {owner}: block {block} belongs to something else too"));
             } else {
                 set_bits(map, index..index + 1, true);
@@ -278,7 +280,7 @@ impl Ext4 {
     fn is_alive(&self, seen: &Seen, number: u32) -> bool {
         let Ok((group, index)) = self.geometry.inode_place(number) else { return false };
         (number == ROOT || number >= self.geometry.first_inode)
-            && seen.found.inodes.get(group as usize).is_some_and(|map| bit(map, index))
+            && seen.found.inodes.get(group as usize).is_some_and(|map| bit_is_set(map, index))
     }
 
     /// The names of a directory: each once, each of an inode that is there.
@@ -385,14 +387,14 @@ impl Ext4 {
         let mut free = 0;
         for index in 0..self.geometry.group_bits(group) {
             let block = self.geometry.bit_block(group, index);
-            match (bit(&usage, index), bit(&seen.found.blocks[place], index)) {
+            match (bit_is_set(&usage, index), bit_is_set(&seen.found.blocks[place], index)) {
                 (true, false) => {
-                    self.wrong_group(seen, group, &format!("block {block} is marked used, nothing has it"));
+                    seen.found.wrong_group(group, &format!("block {block} is marked used, nothing has it"));
                 }
-                (false, true) => self.wrong_group(seen, group, &format!("block {block} is in use but marked free")),
+                (false, true) => seen.found.wrong_group(group, &format!("block {block} is in use but marked free")),
                 _ => {}
             }
-            free += u32::from(!bit(&usage, index));
+            free += u32::from(!bit_is_set(&usage, index));
         }
         let desc = self.group(group)?;
         let desc = Group(&desc);
@@ -402,14 +404,14 @@ impl Ext4 {
         let mut free_inodes = 0;
         for index in 0..per {
             let number = group * per + index + 1;
-            match (bit(&bitmap, index), bit(&seen.found.inodes[place], index)) {
+            match (bit_is_set(&bitmap, index), bit_is_set(&seen.found.inodes[place], index)) {
                 (true, false) => {
-                    self.wrong_group(seen, group, &format!("inode {number} is marked used, but it is free"))
+                    seen.found.wrong_group(group, &format!("inode {number} is marked used, but it is free"))
                 }
-                (false, true) => self.wrong_group(seen, group, &format!("inode {number} is in use but marked free")),
+                (false, true) => seen.found.wrong_group(group, &format!("inode {number} is in use but marked free")),
                 _ => {}
             }
-            free_inodes += u32::from(!bit(&bitmap, index));
+            free_inodes += u32::from(!bit_is_set(&bitmap, index));
         }
         let counts = [
             ("blocks are free", free, desc.free_blocks()),
@@ -418,15 +420,10 @@ impl Ext4 {
         ];
         for (what, count, says) in counts {
             if count != says {
-                self.wrong_group(seen, group, &format!("{count} {what}, its descriptor says {says}"));
+                seen.found.wrong_group(group, &format!("{count} {what}, its descriptor says {says}"));
             }
         }
         Ok(())
-    }
-
-    fn wrong_group(&self, seen: &mut Seen, group: u32, what: &str) {
-        seen.found.mendable(format!("ext4: group {group}: {what}"));
-        seen.found.groups.insert(group);
     }
 
     /// The superblock's counts are the sums of the groups'.

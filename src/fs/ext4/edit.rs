@@ -112,6 +112,11 @@ impl Ext4 {
         Ok(())
     }
 
+    /// `i_dtime` of what is deleted now; 0 would say that it is not.
+    pub(super) fn deletion_time(&self) -> u32 {
+        u32::try_from(self.now.seconds.max(1)).unwrap_or(u32::MAX)
+    }
+
     /// Frees a node without names.
     pub(super) fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
         let values = self.attributes_inside(inode)?;
@@ -130,7 +135,7 @@ impl Ext4 {
         inode.set_size(0);
         inode.set_links(0);
         inode.set_time(Time::Change, self.now);
-        inode.set_dtime(u32::try_from(self.now.seconds.max(1)).unwrap_or(u32::MAX));
+        inode.set_dtime(self.deletion_time());
         self.linear_hints.remove(&inode.number());
         self.put_inode(inode)?;
         self.release_inode(inode.number(), is_dir)

@@ -4,7 +4,7 @@
 //! What is done in each case is what `e2fsck -p` does by itself (e2fsck(8); judged by `e2fsck -fn` in tests).
 
 use super::Ext4;
-use super::alloc::set_bits;
+use super::alloc::{bit_is_set, set_bits};
 use super::cache::Role;
 use super::check::{Findings, Named, SHARED_BY};
 use super::edit::kind_byte;
@@ -118,15 +118,11 @@ impl Ext4 {
         found.unattached.iter().try_for_each(|number| self.attach(*number))
     }
 
-    fn deletion_time(&self) -> u32 {
-        u32::try_from(self.now.seconds.max(1)).unwrap_or(u32::MAX)
-    }
-
     /// Writes the bitmaps and counts of a group as the check found them.
     fn rewrite_group(&mut self, group: u32, blocks: &[u8], inodes: &[u8], directories: u32) -> Result<()> {
         let block_bits = self.geometry.block_size as u32 * 8;
         let (clusters, per) = (self.geometry.group_bits(group), self.geometry.inodes_per_group);
-        let used = |bits: &[u8], end: u32| (0..end).filter(|bit| bits[*bit as usize / 8] >> (bit % 8) & 1 == 1).count();
+        let used = |bits: &[u8], end: u32| (0..end).filter(|bit| bit_is_set(bits, *bit)).count();
         let free_blocks = clusters - used(blocks, clusters) as u32;
         let free_inodes = per - used(inodes, per) as u32;
         let desc = self.group(group)?;

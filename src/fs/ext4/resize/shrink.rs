@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::Ext4;
-use super::super::alloc::set_bits;
+use super::super::alloc::{bit_is_set, set_bits};
 use super::super::cache::Role;
 use super::super::checksum;
 use super::super::copies;
@@ -13,7 +13,7 @@ use super::super::geometry::Geometry;
 use super::super::group::{Group, GroupMut, INODE_UNINIT};
 use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
 use super::super::map::Map;
-use crate::base::bytes::{put_le32, u8_at};
+use crate::base::bytes::put_le32;
 use crate::base::{Error, Kind, Result};
 use crate::fs::{Edit, FileSystem, FileType};
 
@@ -77,7 +77,7 @@ impl Ext4 {
                 continue;
             }
             let (_, bitmap) = self.bitmap(group, false)?;
-            let bits = (0..per).filter(|bit| u8_at(&bitmap, *bit as usize / 8) >> (bit % 8) & 1 == 1);
+            let bits = (0..per).filter(|bit| bit_is_set(&bitmap, *bit));
             used.extend(bits.map(|bit| group * per + bit + 1));
         }
         Ok(used)
@@ -303,9 +303,7 @@ impl Ext4 {
         let mut bitmap = bitmap.to_vec();
         let bit = |block: u64| (block - range.start) as u32;
         // Blocks past the end that were free counted; those that were vacated did not.
-        let freed = (bit(range.end)..bit(old_range.end))
-            .filter(|bit| u8_at(&bitmap, *bit as usize / 8) >> (bit % 8) & 1 == 0)
-            .count() as u32;
+        let freed = (bit(range.end)..bit(old_range.end)).filter(|bit| !bit_is_set(&bitmap, *bit)).count() as u32;
         set_bits(&mut bitmap, bit(range.end)..new.block_size as u32 * 8, true);
         let desc = &mut descs[last as usize * new.desc_size..][..new.desc_size];
         let free = Group(desc).free_blocks().checked_sub(freed);
