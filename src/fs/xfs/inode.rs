@@ -5,14 +5,14 @@ use crate::base::bytes::{be16, be32, be64, u8_at};
 use crate::base::{Error, Result, Timestamp};
 use crate::fs::FileType;
 
-const MAGIC: u16 = 0x494e;
+pub(super) const MAGIC: u16 = 0x494e;
 /// Place of the checksum of version 3, and bytes of the core of versions 1 and 2, and of 3.
-const CRC: usize = 100;
-const CORE: usize = 100;
-const CORE_3: usize = 176;
+pub(super) const CRC: usize = 100;
+pub(super) const CORE: usize = 100;
+pub(super) const CORE_3: usize = 176;
 /// `flags2`: times of 64 bits, extent counts of 64 bits.
-const BIGTIME: u64 = 8;
-const NREXT64: u64 = 16;
+pub(super) const BIGTIME: u64 = 8;
+pub(super) const NREXT64: u64 = 16;
 /// Times of 64 bits count from here.
 const BIGTIME_EPOCH: i64 = 1 << 31;
 

@@ -6,14 +6,17 @@ use super::inode::{Fork, Format, Inode};
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::{Error, Result};
 
-/// Bytes of an extent, and of a key or a pointer of a tree.
-const RECORD: usize = 16;
-const WORD: usize = 8;
+/// Bytes of an extent, or of a key and a pointer of a tree; of one of these.
+pub(super) const RECORD: usize = 16;
+pub(super) const WORD: usize = 8;
+/// Bytes of the header of a tree's root in an inode.
+pub(super) const ROOT_HEADER: usize = 4;
 /// Deepest tree (XFS_BM_MAXLEVELS is 9 in the smallest blocks).
 const DEEPEST: u16 = 9;
-/// Magics of tree blocks of versions 4 and 5, their headers, and the place of the checksum.
-const MAGICS: (u32, u32) = (0x424d_4150, 0x424d_4133);
-const HEADERS: (usize, usize) = (24, 72);
+/// Magics of tree blocks of versions 4 and 5, their headers, and in version 5 the places of owner and checksum.
+pub(super) const MAGICS: (u32, u32) = (0x424d_4150, 0x424d_4133);
+pub(super) const HEADERS: (usize, usize) = (24, 72);
+pub(super) const OWNER: usize = 56;
 const CRC: usize = 64;
 /// Extents of one file that are kept.
 const MOST: usize = 1 << 22;
@@ -49,6 +52,12 @@ impl Run {
     }
 }
 
+/// The pointers of a node of a tree, whose keys begin at `header`; they lie behind the room for all keys.
+pub(super) fn pointers(node: &[u8], header: usize, count: usize) -> impl Iterator<Item = u64> {
+    let room = node.len().saturating_sub(header) / RECORD;
+    (0..count.min(room)).map(move |i| be64(node, header + (room + i) * WORD))
+}
+
 impl Xfs {
     /// All runs of a fork, in order, checked.
     pub(super) fn map(&self, inode: &Inode, fork: &Fork<'_>) -> Result<Vec<Run>> {
@@ -62,12 +71,12 @@ impl Xfs {
             }
             Format::Tree => {
                 let (level, count) = (be16(fork.bytes, 0), usize::from(be16(fork.bytes, 2)));
-                let room = (fork.bytes.len().saturating_sub(4)) / RECORD;
+                let room = fork.bytes.len().saturating_sub(ROOT_HEADER) / RECORD;
                 if level == 0 || level > DEEPEST || count > room {
                     return Err(bad(format!("a tree of level {level} with {count} entries")));
                 }
-                for i in 0..count {
-                    self.collect(inode, be64(fork.bytes, 4 + (room + i) * WORD), level - 1, &mut runs)?;
+                for pointer in pointers(fork.bytes, ROOT_HEADER, count) {
+                    self.collect(inode, pointer, level - 1, &mut runs)?;
                 }
             }
             _ => return Err(bad("its content has no blocks".into())),
@@ -126,11 +135,11 @@ impl Xfs {
         if be32(&block, 0) != magic || found != level || count == 0 || count > room {
             return Err(bad(format!("magic {:#x}, level {found} for {level}, {count} entries", be32(&block, 0))));
         }
-        self.check_sum(&block, CRC, 56, inode.number).map_err(|what| bad(what.into()))?;
+        self.check_sum(&block, CRC, OWNER, inode.number).map_err(|what| bad(what.into()))?;
         if level > 0 {
-            return (0..count).try_for_each(|i| {
+            return pointers(&block, header, count).try_for_each(|pointer| {
                 let before = runs.len();
-                self.collect(inode, be64(&block, header + (room + i) * WORD), level - 1, runs)?;
+                self.collect(inode, pointer, level - 1, runs)?;
                 match runs.len() > before {
                     true => Ok(()),
                     false => Err(bad("an empty block below".into())),

@@ -5,8 +5,9 @@ use super::replay::Replay;
 use super::transaction::Item;
 use crate::base::bytes::{be16, be32, be64, le16, le32, le64, put_be16, put_be32, put_be64, u8_at};
 use crate::base::{Error, Result};
+use crate::fs::xfs::inode::{BIGTIME, CORE, CORE_3, MAGIC, NREXT64};
+use crate::fs::xfs::map::{HEADERS, RECORD, ROOT_HEADER, WORD};
 
-const MAGIC: u16 = 0x494e;
 /// What was logged: the data fork's bytes, extents, tree's root; a device number; the same of attributes.
 const DATA: u32 = 0x2 | 0x4;
 const DATA_ROOT: u32 = 0x8;
@@ -18,19 +19,10 @@ const OWNER: [u32; 2] = [0x200, 0x400];
 /// Bytes of the item's first region, on 64 and on 32 bits.
 const LONG: usize = 56;
 const SHORT: usize = 52;
-/// Bytes of the core as it is logged, in versions 1 and 2, and in 3.
-const CORE: usize = 96;
-const CORE_3: usize = 176;
-/// `flags2`: times of 64 bits, extent counts of 64 bits.
-const BIGTIME: u64 = 8;
-const NREXT64: u64 = 16;
+/// Bytes of the core of versions 1 and 2 as it is logged: `di_next_unlinked` is not.
+const LOGGED_CORE: usize = CORE - 4;
 /// `di_flushiter` wraps behind it.
 const FLUSHES_MAX: u16 = 0xffff;
-/// Bytes in front of the keys of a tree's root in memory in versions 4 and 5, and in an inode; of a key and of a block.
-const ROOT_HEADERS: [usize; 2] = [24, 72];
-const ROOT_HEADER: usize = 4;
-const RECORD: usize = 16;
-const WORD: usize = 8;
 /// `di_next_unlinked` of an inode that is in no list.
 const NO_NEXT: u32 = u32::MAX;
 /// Inodes of a chunk.
@@ -113,7 +105,7 @@ impl Replay<'_> {
             return Err(bad("is not where it was logged"));
         }
         let version = u8_at(from, 4);
-        let wanted = if self.superblock.has_sums() { CORE_3 } else { CORE };
+        let wanted = if self.superblock.has_sums() { CORE_3 } else { LOGGED_CORE };
         if from.len() < wanted || (version == 3) != self.superblock.has_sums() {
             return Err(bad(&format!("has version {version} and a core of {} bytes", from.len())));
         }
@@ -142,8 +134,10 @@ impl Replay<'_> {
     }
 
     fn forks(&self, item: &Item, fields: u32, head: &[u8], shift: usize, inode: &mut [u8]) -> Result<(), &'static str> {
-        let version = usize::from(self.superblock.has_sums());
-        let start = if version == 1 { CORE_3 } else { CORE + 4 };
+        let (start, header) = match self.superblock.has_sums() {
+            true => (CORE_3, HEADERS.1),
+            false => (CORE, HEADERS.0),
+        };
         let middle = start + usize::from(u8_at(inode, 82)) * 8;
         if middle > inode.len() {
             return Err("has a fork offset that cannot be");
@@ -163,7 +157,7 @@ impl Replay<'_> {
             let (from, room) = (item.region(region), range.len());
             let to = &mut inode[range];
             if tree != 0 {
-                to.copy_from_slice(&root(from, ROOT_HEADERS[version], room).ok_or("has a root that does not fit")?);
+                to.copy_from_slice(&root(from, header, room).ok_or("has a root that does not fit")?);
             } else if plain != 0 {
                 to.get_mut(..from.len()).ok_or("has a fork that does not fit")?.copy_from_slice(from);
             }

@@ -6,21 +6,7 @@ use super::replay::Replay;
 use crate::base::Result;
 use crate::base::bytes::{be16, be32, be64};
 use crate::fs::xfs::inode::{Format, Inode};
-
-/// Magic of a tree's block of version 5, its header, and the place of its owner.
-const MAGIC: u32 = 0x424d_4133;
-const HEADER: usize = 72;
-const OWNER: usize = 56;
-/// Bytes of a key with its pointer, of a pointer; first byte of the keys in an inode.
-const RECORD: usize = 16;
-const WORD: usize = 8;
-const ROOT: usize = 4;
-
-/// Pointers of a node whose keys begin at `header`.
-fn pointers(node: &[u8], header: usize, count: usize) -> Vec<u64> {
-    let room = node.len().saturating_sub(header) / RECORD;
-    (0..count.min(room)).map(|i| be64(node, header + (room + i) * WORD)).collect()
-}
+use crate::fs::xfs::map::{HEADERS, MAGICS, OWNER, ROOT_HEADER, pointers};
 
 impl Replay<'_> {
     /// Makes the blocks of the trees that changed their inode name the new one. The inodes' sums are right already.
@@ -34,7 +20,7 @@ impl Replay<'_> {
             let Some(fork) = fork.filter(|fork| fork.format == Format::Tree) else { continue };
             let (level, count) = (be16(fork.bytes, 0), usize::from(be16(fork.bytes, 2)));
             let mut queue: Vec<(u64, u16)> =
-                pointers(fork.bytes, ROOT, count).into_iter().map(|block| (block, level)).collect();
+                pointers(fork.bytes, ROOT_HEADER, count).map(|block| (block, level)).collect();
             while let Some((block, level)) = queue.pop() {
                 if level > 0 && seen.insert(block) {
                     let below = self.owner(number, block)?;
@@ -49,7 +35,7 @@ impl Replay<'_> {
     fn owner(&mut self, number: u64, block: u64) -> Result<Vec<u64>> {
         let Some(at) = self.superblock.place(block) else { return Ok(Vec::new()) };
         let Ok(bytes) = self.overlay.bytes(at, self.superblock.block) else { return Ok(Vec::new()) };
-        if be32(&bytes, 0) != MAGIC {
+        if be32(&bytes, 0) != MAGICS.1 {
             return Ok(Vec::new());
         }
         if be64(&bytes, OWNER) != number {
@@ -57,6 +43,6 @@ impl Replay<'_> {
             self.sums.insert(at, bytes.len());
         }
         let (level, count) = (be16(&bytes, 4), usize::from(be16(&bytes, 6)));
-        Ok(if level == 0 { Vec::new() } else { pointers(&bytes, HEADER, count) })
+        Ok(if level == 0 { Vec::new() } else { pointers(&bytes, HEADERS.1, count).collect() })
     }
 }

@@ -9,6 +9,7 @@ use super::transaction::{Item, Transaction};
 use crate::base::Result;
 use crate::base::bytes::{put_le32, u8_at};
 use crate::disk::BlockDevice;
+use crate::fs::xfs::inode;
 use crate::fs::xfs::superblock::Superblock;
 
 /// Types of items.
@@ -16,8 +17,7 @@ const INODE: u16 = 0x123b;
 const BUFFER: u16 = 0x123c;
 const NEW_INODES: u16 = 0x123f;
 
-/// Place of an inode's checksum, and of its version.
-const INODE_SUM: usize = 100;
+/// Place of an inode's version.
 const INODE_VERSION: usize = 4;
 
 /// A replay on its way.
@@ -121,7 +121,7 @@ impl<'a> Replay<'a> {
         for at in std::mem::take(&mut self.inodes) {
             let inode = self.overlay.bytes(at, self.superblock.inode)?;
             if u8_at(&inode, INODE_VERSION) == 3 {
-                self.stamp(at, inode, INODE_SUM)?;
+                self.stamp(at, inode, inode::CRC)?;
             }
         }
         self.owners()?;
