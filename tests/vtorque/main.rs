@@ -1,0 +1,239 @@
+//! `vtorque-check`: what `fix` mends, the document, the exit status; decoys, image files and ds-identify in their own files.
+
+mod ds_identify;
+mod guests;
+mod images;
+#[path = "../oracle/mod.rs"]
+mod oracle;
+
+use std::fs;
+use std::process::Command;
+
+use oracle::world::{World, name, script, text};
+use oracle::{assert_clean, run};
+
+const IMAGE: &str = "guest-debian.qcow2";
+const DECOY: &str = "decoy-debian.qcow2";
+/// Mends the base guest, which quickstart shows with two faults.
+const FIT: &str = "-a guest-debian.qcow2 -i vtorque-check fix:true";
+
+/// The small guest of `scripts/small-guest.gfs`, fit for vTorque.
+fn fit_guest() -> World {
+    let world = World::new();
+    world.good(&["-f", &script("small-guest.gfs")]);
+    let table = world.good(&FIT.split(' ').collect::<Vec<_>>());
+    assert!(table.ends_with("overall: pass\n"), "{table}");
+    world
+}
+
+/// Makes the decoy: the guest with lines run on it.
+fn decoy(world: &World, lines: &str) {
+    fs::copy(world.path(IMAGE), world.path(DECOY)).unwrap();
+    fs::write(world.path("decoy.gfs"), lines).unwrap();
+    world.good(&["-a", DECOY, "-m", "/dev/sda2", "-f", "decoy.gfs"]);
+}
+
+/// The check's table and exit status.
+fn checked(world: &World, words: &[&str]) -> (String, Option<i32>) {
+    let output = world.imgsh(&[&["-a", DECOY, "vtorque-check"], words].concat());
+    (text(&output.stdout), output.status.code())
+}
+
+/// `VERDICT ID` of each line of a table.
+fn verdicts(table: &str) -> Vec<(String, String)> {
+    let verdict = |line: &&str| line.len() > 23 && line[8..].starts_with("VT-");
+    table.lines().filter(verdict).map(|line| (line[8..23].trim().to_string(), line[..8].trim().to_string())).collect()
+}
+
+/// The root file system of an image, clean by e2fsck.
+fn judged(world: &World, image: &str) -> String {
+    let part = world.part(image, 67_584..522_241);
+    assert_clean(&part, "the guest");
+    name(&part)
+}
+
+#[test]
+fn quickstart_makes_a_guest_that_fits() {
+    let world = World::new();
+    let folder = name(world.folder.path());
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let ran = std::process::Command::new(script("quickstart"))
+        .arg(&folder)
+        .env("IMGSH", env!("CARGO_BIN_EXE_imgsh"))
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let output = text(&ran.stdout);
+    assert!(ran.status.success(), "{output}{}", text(&ran.stderr));
+    assert!(output.contains("fix     VT-CI-NOCLOUD  put NoCloud first in the datasource list"), "{output}");
+    assert!(output.contains("overall: pass"), "{output}");
+    assert!(output.contains("read back in a new run:\n/dev/sda2: /\n/dev/sda1: /boot/efi\nhello\n"), "{output}");
+
+    let part = world.part(IMAGE, 67_584..522_241);
+    assert_clean(&part, "the guest");
+    let part = name(&part);
+    run("fsck.fat", &["-n", &name(&world.part(IMAGE, 2048..67_584))]);
+    assert_eq!(
+        run("debugfs", &["-R", "cat /opt-vm/hello/bin/hello", &part]),
+        "#!/bin/sh\necho \"hello from the guest\"\n"
+    );
+    assert!(run("debugfs", &["-R", "stat /opt-vm/hello/bin/hello", &part]).contains("Mode:  0755"));
+    let nocloud = run("debugfs", &["-R", "cat /etc/cloud/cloud.cfg.d/99_nocloud.cfg", &part]);
+    assert!(nocloud.contains("datasource_list: [ NoCloud, ConfigDrive, Ec2 ]\n"), "{nocloud}");
+    // A second run finds nothing left to mend.
+    let again = world.good(&["-a", IMAGE, "vtorque-check", "fix:true"]);
+    assert!(!again.contains("\nfix ") && !again.starts_with("fix ") && again.contains("overall: pass"), "{again}");
+}
+
+/// `fix` mends, and mends once: the second run writes nothing, and the file systems are clean.
+#[test]
+fn what_fix_mends() {
+    let world = fit_guest();
+    let faults = [
+        "touch /etc/cloud/cloud-init.disabled\n",
+        "chmod 0644 /usr/bin/cloud-init\n",
+        "write /boot/grub/grub.cfg \"menuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r quiet cloud-init=disabled\\n}\\n\"\nwrite /etc/default/grub \"GRUB_CMDLINE_LINUX=\\\"quiet cloud-init=disabled\\\"\\n\"\n",
+        "ln-s /dev/null /etc/systemd/system/cloud-init.service\nrm /etc/systemd/system/cloud-init.target.wants/cloud-final.service\n",
+        "write /etc/cloud/cloud.cfg.d/zz.cfg \"datasource_list: [ Ec2,\\n  OpenStack ]\\n\"\n",
+        "write /etc/cloud/cloud.cfg.d/zz.cfg \"datasource: {NoCloud: {fs_label: x, seedfrom: y}}\\n\"\n",
+        "write /etc/cloud/ds-identify.cfg \"# mine\\npolicy: disabled\\n\"\n",
+        "mkdir /etc/modprobe.d\nwrite /etc/modprobe.d/x.conf \"blacklist isofs\\ninstall isofs /bin/false\\n\"\n",
+        "mkdir-p /var/lib/cloud/instances/iid-local01/sem\nln-s instances/iid-local01 /var/lib/cloud/instance\n",
+        "rmdir /workspace\nrmdir /home\n",
+        "write /etc/default/useradd \"HOME=/srv\\n\"\n",
+        "rm /etc/systemd/system/multi-user.target.wants/ssh.service\n",
+        "mkdir-p /etc/sysconfig/network-scripts\nwrite /etc/sysconfig/network-scripts/ifcfg-eth0 \"BOOTPROTO=dhcp\\nHWADDR=00:11:22:33:44:55\\nUUID=1\\nONBOOT=yes\\n\"\n",
+        "write /etc/machine-id \"0123456789abcdef0123456789abcdef\\n\"\ntouch /etc/ssh/ssh_host_rsa_key\ntouch /etc/ssh/ssh_host_rsa_key.pub\n",
+        "write /etc/fstab \"/dev/sda2 / ext4 defaults 0 1\\n\"\n",
+    ];
+    for fault in faults {
+        decoy(&world, fault);
+        let before = checked(&world, &["--ro"]).0;
+        assert!(!before.ends_with("overall: pass\n"), "{fault}{before}");
+        let (table, status) = checked(&world, &["fix:true"]);
+        assert!(
+            status == Some(0) && table.contains("fix     VT-") && table.ends_with("overall: pass\n"),
+            "{fault}{table}"
+        );
+        let once = fs::read(world.path(DECOY)).unwrap();
+        let (again, _) = checked(&world, &["fix:true"]);
+        assert!(!again.contains("fix     "), "{fault}{again}");
+        assert!(once == fs::read(world.path(DECOY)).unwrap(), "{fault}: the second run wrote");
+    }
+    judged(&world, DECOY);
+}
+
+/// Only `fix:all` moves what somebody put there.
+#[test]
+fn fix_all_moves_applications() {
+    let world = fit_guest();
+    decoy(
+        &world,
+        "mkdir-p /opt/tool/bin\nwrite /opt/tool/bin/run \"abc\"\nchmod 0750 /opt/tool/bin/run\nchown 5 6 /opt/tool/bin/run\nrmdir /workspace\nln-s /srv /workspace\n",
+    );
+    let before = fs::read(world.path(DECOY)).unwrap();
+    let (table, status) = checked(&world, &["fix:true"]);
+    assert!(status == Some(1) && table.contains("1 files below /opt will be hidden"), "{table}");
+    assert!(before == fs::read(world.path(DECOY)).unwrap(), "a failing check wrote to the image");
+    let (table, status) = checked(&world, &["fix:all"]);
+    assert!(status == Some(0) && table.ends_with("overall: pass\n"), "{table}");
+    let part = judged(&world, DECOY);
+    let stat = run("debugfs", &["-R", "stat /opt-vm/tool/bin/run", &part]);
+    assert!(stat.contains("Mode:  0750") && stat.contains("User:     5   Group:     6"), "{stat}");
+    assert!(run("debugfs", &["-R", "stat /workspace", &part]).contains("Type: directory"));
+}
+
+#[test]
+fn the_check_as_a_document() {
+    let world = fit_guest();
+
+    let json = world.good(&["--ro", "-a", IMAGE, "vtorque-check", "json:true"]);
+    for part in [
+        r#"guest-debian.qcow2""#,
+        r#""family":"debian""#,
+        r#""overall":"pass""#,
+        r#""id":"VT-WS""#,
+        r#""severity":"error""#,
+    ] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    world.good(&["-a", IMAGE, "-m", "/dev/sda2", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);
+    assert!(world.good(&["--ro", "-a", IMAGE, "vtorque-check"]).contains("overall: warn"));
+    let strict = world.imgsh(&["--ro", "-a", IMAGE, "vtorque-check", "strict:true"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(text(&strict.stdout).contains("overall: fail"));
+}
+
+#[test]
+fn exit_status_and_usage() {
+    let world = fit_guest();
+    decoy(&world, "rm /boot/grub/grub.cfg\n");
+    let (table, status) = checked(&world, &["--ro"]);
+    assert!(status == Some(3) && table.ends_with("overall: unknown\n"), "{table}");
+    // A wrong call is no answer about the guest.
+    for words in [&["fix:some"][..], &["frob:1"], &["x", "y"], &["profile:nope.rhai"], &["root:/dev/sdz"]] {
+        let (table, status) = checked(&world, words);
+        assert!(status == Some(2) && table.is_empty(), "{words:?}: {status:?} {table}");
+    }
+    for words in [&["--frob", "vtorque-check"][..], &["--ro", "-a", "nope.img", "vtorque-check"]] {
+        assert_eq!(world.imgsh(words).status.code(), Some(2), "{words:?}");
+    }
+    assert_eq!(world.imgsh(&["--ro", "-a", DECOY, "frob"]).status.code(), Some(1));
+    let wrong = world.imgsh(&["--ro", "-a", DECOY, "vtorque-check", "fix:some"]);
+    assert!(text(&wrong.stderr).contains("fix:some: takes true, false or all"), "{}", text(&wrong.stderr));
+}
+
+/// The same through a Rhai script, which writes nothing when something is left.
+#[test]
+fn prepare_as_a_script() {
+    let world = World::new();
+    world.good(&["-f", &script("small-guest.gfs")]);
+    let output = world.good(&["-a", IMAGE, &script("prepare-vtorque.rhai")]);
+    assert!(output.contains("fixed: make the folder /workspace") && output.contains("overall: pass"), "{output}");
+    let part = judged(&world, IMAGE);
+    let nocloud = run("debugfs", &["-R", "cat /etc/cloud/cloud.cfg.d/99_nocloud.cfg", &part]);
+    assert!(nocloud.contains("[ NoCloud, ConfigDrive, Ec2 ]"), "{nocloud}");
+    world.good(&["-a", IMAGE, "-m", "/dev/sda2", "write", "/opt/tool", "x", ":", "rmdir", "/workspace"]);
+    let before = fs::read(world.path(IMAGE)).unwrap();
+    let output = world.imgsh(&["-a", IMAGE, &script("prepare-vtorque.rhai")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("1 files below /opt will be hidden"), "{}", text(&output.stdout));
+    assert!(before == fs::read(world.path(IMAGE)).unwrap(), "a failing script wrote to the image");
+}
+
+/// A site's own profile sees what is known and has the last word.
+#[test]
+fn a_profile_changes_the_list() {
+    let world = fit_guest();
+    decoy(&world, "mkdir /opt-hpc\ntouch /opt-hpc/f\n");
+    fs::write(
+        world.path("site.rhai"),
+        "import \"std/check\" as check;\nfn checks(about, results) {\n  let kept = results.filter(|r| r.id != \"VT-OPTHPC\");\n  \
+         let mine = check::fail(\"no motd for \" + about.family, [check::evidence(\"/etc/motd\", 0, \"\")], \"write one\");\n  \
+         mine.id = \"SITE-MOTD\";\n  if !exists(\"/etc/motd\") { kept.push(mine); }\n  kept\n}\n",
+    )
+    .unwrap();
+    let (table, status) = checked(&world, &["--ro", "profile:site.rhai"]);
+    assert!(table.contains("fail    SITE-MOTD      no motd for debian") && !table.contains("VT-OPTHPC"), "{table}");
+    assert_eq!(status, Some(1));
+}
+
+/// Two systems on the disks: which one is asked for, and `root:` says it.
+#[test]
+fn two_roots_need_a_word() {
+    let world = fit_guest();
+    fs::copy(world.path(IMAGE), world.path("other-debian.qcow2")).unwrap();
+    let both = |more: &[&str]| {
+        let output = world.imgsh(&[&["--ro", "-a", IMAGE, "-a", "other-debian.qcow2", "vtorque-check"], more].concat());
+        (text(&output.stdout), output.status.code())
+    };
+    let (table, status) = both(&[]);
+    assert!(table.contains("fail    VT-ROOT        more than one operating system was found"), "{table}");
+    assert_eq!(status, Some(1));
+    let (table, status) = both(&["root:/dev/sdb2"]);
+    assert!(
+        table.contains("pass    VT-ROOT        the root is /dev/sdb2") && table.ends_with("overall: pass\n"),
+        "{table}"
+    );
+    assert_eq!(status, Some(0));
+}
