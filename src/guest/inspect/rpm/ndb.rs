@@ -106,7 +106,7 @@ fn package(file: &File<'_>, slot: &Slot) -> Result<Vec<u8>> {
     {
         return Err(damaged(&format!("{len} bytes do not fill {} blocks", slot.blocks)));
     }
-    if adler32(body) != LITTLE.u32(tail, 0) {
+    if adler2::adler32_slice(body) != LITTLE.u32(tail, 0) {
         return Err(damaged("its checksum is wrong"));
     }
     bytes.truncate(HEAD + len);
@@ -114,25 +114,9 @@ fn package(file: &File<'_>, slot: &Slot) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Adler-32 (RFC 1950).
-fn adler32(bytes: &[u8]) -> u32 {
-    const PRIME: u32 = 65521;
-    let (mut low, mut high) = (1_u32, 0_u32);
-    // The most bytes whose sums fit in 32 bits.
-    for piece in bytes.chunks(5552) {
-        for byte in piece {
-            low += u32::from(*byte);
-            high += low;
-        }
-        low %= PRIME;
-        high %= PRIME;
-    }
-    high << 16 | low
-}
-
 #[cfg(test)]
 mod tests {
-    use super::adler32;
+    use adler2::adler32_slice as adler32;
 
     #[test]
     fn checksums() {
