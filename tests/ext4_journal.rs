@@ -408,8 +408,14 @@ fn orphans(image: &Path) -> (String, Vec<u32>) {
 
 #[test]
 fn orphans_of_the_list() {
+    list_of_orphans(EXT4);
+    // What the orphans used is no longer used.
+    list_of_orphans(&[EXT4, &["-O", "quota"]].concat());
+}
+
+fn list_of_orphans(options: &[&str]) {
     let dir = scratch();
-    let image = image(dir.path(), EXT4);
+    let image = image(dir.path(), options);
     let (commands, numbers) = orphans(&image);
     let [big, deleted, cut] = numbers[..] else { unreachable!() };
     debugfs(

@@ -5,7 +5,7 @@ use super::acl::Acl;
 use super::cache::Role;
 use super::features::{Compat, Incompat, RoCompat};
 use super::inode::Inode;
-use super::values::VALUE_MAX;
+use super::values::{VALUE_MAX, in_inodes};
 use super::xattr::{self, ACL_ACCESS, ACL_DEFAULT, Attribute, INLINE};
 use crate::base::bytes::{le32, put_le32};
 use crate::base::{Error, Kind, Result};
@@ -119,7 +119,7 @@ impl Ext4 {
             Some(value) => {
                 let attribute = Attribute { index, name: name.to_vec(), value: value.to_vec(), stored: None };
                 let attribute = self.place_value(inode, attribute, &inside, &outside)?;
-                self.add_clusters(inode, self.value_clusters(std::slice::from_ref(&attribute)) as i64)?;
+                self.use_values(inode, std::slice::from_ref(&attribute), 1)?;
                 inside.push(attribute);
                 if !xattr::put_in_inode(inode, &inside) {
                     outside.extend(inside.pop());
@@ -139,7 +139,7 @@ impl Ext4 {
             self.store_outside(inode, &mut outside)?;
         }
         let old = [old_inside, old_outside].concat();
-        self.add_clusters(inode, -(self.value_clusters(&old) as i64))?;
+        self.use_values(inode, &old, -1)?;
         self.count_values(inode, &old, false)
     }
 
@@ -219,6 +219,12 @@ impl Ext4 {
         }
         inode.set_xattr_block(0);
         self.add_clusters(inode, -1)
+    }
+
+    /// An inode uses the values of these attributes from now on (1), or no longer (-1).
+    fn use_values(&mut self, inode: &mut Inode, attributes: &[Attribute], sign: i64) -> Result<()> {
+        self.note_values(inode, sign * in_inodes(attributes));
+        self.add_clusters(inode, sign * self.value_clusters(attributes) as i64)
     }
 
     /// Changes the space of the inode by so many clusters.

@@ -119,6 +119,8 @@ impl Ext4 {
 
     /// Frees a node without names.
     pub(super) fn remove_node(&mut self, inode: &mut Inode) -> Result<()> {
+        let used = self.count_of_values(inode)?;
+        self.note_values(inode, -used);
         let values = self.attributes_inside(inode)?;
         self.count_values(inode, &values, false)?;
         self.drop_xattr_block(inode)?;

@@ -64,7 +64,10 @@ impl Ext4 {
         let next = inode.dtime();
         match (inode.links(), inode.file_type()) {
             (_, None) => return bad(format!("mode {:#o}", inode.mode())),
-            (0, _) => self.remove_node(&mut inode)?,
+            (0, _) => {
+                self.note_orphan(&inode);
+                self.remove_node(&mut inode)?;
+            }
             (_, Some(FileType::Regular)) => self.cut_orphan(&mut inode)?,
             (_, Some(_)) => {
                 inode.set_dtime(0);

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Ext4;
-use super::features::{Incompat, RoCompat};
-use super::inode::{Inode, ROOT};
+use super::features::RoCompat;
+use super::inode::{FLAG_EA_INODE, Inode, ROOT};
 use crate::base::bytes::{is_zero, le16, le32, le64, put_le16, put_le32, put_le64};
 use crate::base::{Error, Kind, Result};
 
@@ -51,6 +51,11 @@ struct File<'a> {
 
 fn bad(kind: usize, what: impl std::fmt::Display) -> Error {
     Error::corrupt(format!("ext4: {} quota file: {what}", NAMES[kind]))
+}
+
+/// Who an inode counts for, by kind of quota.
+fn owners(inode: &Inode) -> [u32; 3] {
+    [inode.uid(), inode.gid(), inode.project()]
 }
 
 impl File<'_> {
@@ -189,29 +194,60 @@ impl Ext4 {
         }
     }
 
-    /// What an inode adds to its owners' use; nothing if it is not in use.
-    fn usage_of(&self, bytes: &[u8], number: u32) -> Option<([u32; 3], i64)> {
-        let inode = Inode::new(number, bytes);
-        let owners = [inode.uid(), inode.gid(), inode.project()];
+    /// What an inode adds to its owners' use; nothing if it is not in use, or holds the value of an attribute, which counts
+    /// for those who use it.
+    fn usage_of(&self, inode: &Inode) -> Option<([u32; 3], i64)> {
         let space = inode.sectors(self.geometry.bs()).saturating_mul(512);
-        (inode.links() > 0).then(|| (owners, i64::try_from(space).unwrap_or(i64::MAX)))
+        let counts = inode.links() > 0 && !inode.has(FLAG_EA_INODE);
+        counts.then(|| (owners(inode), i64::try_from(space).unwrap_or(i64::MAX)))
     }
 
     /// Notes what it changes that an inode of these bytes becomes another one.
-    pub(super) fn note_usage(&mut self, old: &[u8], new: &Inode) {
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` for attributes of an inode with new owners.
+    pub(super) fn note_usage(&mut self, old: &[u8], new: &Inode) -> Result<()> {
         let number = new.number();
         let own =
             self.superblock.quota_files().contains(&number) || number == self.superblock.orphan_file() && number != 0;
         if own || number != ROOT && number < self.geometry.first_inode {
-            return;
+            return Ok(());
         }
-        for (usage, sign) in [(self.usage_of(old, number), -1), (self.usage_of(new.bytes(), number), 1)] {
+        let (before, after) = (self.usage_of(&Inode::new(number, old)), self.usage_of(new));
+        let mut values = 0;
+        if let (Some((from, _)), Some((to, _))) = (before, after)
+            && from != to
+        {
+            values = self.count_of_values(new)?;
+        }
+        for (usage, sign) in [(before, -1), (after, 1)] {
             let Some((owners, space)) = usage else { continue };
-            for (kind, id) in owners.into_iter().enumerate() {
-                let (inodes, bytes) = self.usage_notes.entry((kind, id)).or_default();
-                *inodes += sign;
-                *bytes = bytes.saturating_add(sign * space);
-            }
+            self.note(owners, sign * (1 + values), sign * space);
+        }
+        Ok(())
+    }
+
+    /// Notes that an inode uses so many more values of attributes that have inodes of their own: each counts as an inode
+    /// of the owners, as if it were theirs alone. Their space is in the count of the inode's blocks.
+    pub(super) fn note_values(&mut self, inode: &Inode, more: i64) {
+        if more != 0 && self.geometry.ro_compat.has(RoCompat::QUOTA) {
+            self.note(owners(inode), more, 0);
+        }
+    }
+
+    /// Notes that an orphan goes: a node without names that was still open, which Linux counts until it is closed.
+    pub(super) fn note_orphan(&mut self, inode: &Inode) {
+        if self.geometry.ro_compat.has(RoCompat::QUOTA) {
+            let space = inode.sectors(self.geometry.bs()).saturating_mul(512);
+            self.note(owners(inode), -1, i64::try_from(space).map_or(i64::MIN, |space| -space));
+        }
+    }
+
+    fn note(&mut self, owners: [u32; 3], inodes: i64, bytes: i64) {
+        for (kind, id) in owners.into_iter().enumerate() {
+            let noted = self.usage_notes.entry((kind, id)).or_default();
+            noted.0 = noted.0.saturating_add(inodes);
+            noted.1 = noted.1.saturating_add(bytes);
         }
     }
 
@@ -242,11 +278,6 @@ impl Ext4 {
     pub(super) fn quota_trouble(&self) -> Result<Option<String>> {
         if !self.geometry.ro_compat.has(RoCompat::QUOTA) {
             return Ok(None);
-        }
-        if self.geometry.incompat.has(Incompat::EA_INODE) {
-            return Ok(Some(
-                "'quota' (ro_compat 0x100) together with 'ea_inode' is not handled for writing yet".into(),
-            ));
         }
         for kind in 0..MAGICS.len() {
             let number = self.quota_file(kind);

@@ -131,7 +131,7 @@ impl Ext4 {
         let (block, range) = self.inode_slot(inode.number())?;
         if self.geometry.ro_compat.has(RoCompat::QUOTA) {
             let old = self.block(block, Role::Inodes)?;
-            self.note_usage(old.get(range.clone()).unwrap_or_default(), inode);
+            self.note_usage(old.get(range.clone()).unwrap_or_default(), inode)?;
         }
         let checksums = self.geometry.has_checksums();
         let seed = self.geometry.seed;

@@ -26,6 +26,11 @@ fn users(inode: &Inode) -> u64 {
     u64::from(le32(inode.bytes(), USERS_LOW)) | u64::from(le32(inode.bytes(), USERS_HIGH)) << 32
 }
 
+/// How many of these attributes have inodes of their own.
+pub(super) fn in_inodes(attributes: &[Attribute]) -> i64 {
+    attributes.iter().filter(|attribute| attribute.stored.is_some()).count() as i64
+}
+
 impl Ext4 {
     fn value_inode(&self, owner: &Inode, number: u32) -> Result<Inode> {
         let inode = self.inode(number)?;
@@ -83,11 +88,20 @@ impl Ext4 {
 
     /// Clusters of all values of an inode that have inodes of their own.
     pub(super) fn all_value_clusters(&self, inode: &Inode) -> Result<u64> {
+        Ok(self.value_clusters(&self.attributes_with_values(inode)?))
+    }
+
+    /// How many values an inode has in inodes of their own.
+    pub(super) fn count_of_values(&self, inode: &Inode) -> Result<i64> {
+        Ok(in_inodes(&self.attributes_with_values(inode)?))
+    }
+
+    /// All attributes of an inode, if some of them can have inodes of their own.
+    fn attributes_with_values(&self, inode: &Inode) -> Result<Vec<Attribute>> {
         if !self.geometry.incompat.has(Incompat::EA_INODE) {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let (inside, outside) = (self.attributes_inside(inode)?, self.attributes_outside(inode)?);
-        Ok(self.value_clusters(&inside) + self.value_clusters(&outside))
+        Ok([self.attributes_inside(inode)?, self.attributes_outside(inode)?].concat())
     }
 
     /// Counts one user more, or one less, of each value; a value without users is freed.
