@@ -2,11 +2,11 @@
 
 use super::Ext4;
 use super::checksum;
-use super::features::{Compat, Incompat, RoCompat};
+use super::features::{Incompat, RoCompat};
 use super::geometry::Geometry;
 use super::group::GroupMut;
 use super::superblock::{STATE_VALID, SUPERBLOCK_OFFSET, Superblock};
-use crate::base::{Error, Result};
+use crate::base::Result;
 use crate::disk::BlockDevice;
 
 /// Computes the checksum of a group's descriptor, by whichever feature is on.
@@ -64,21 +64,5 @@ impl Ext4 {
             place.copy_from_slice(&self.group(number)?);
         }
         Ok(table)
-    }
-
-    /// Refuses layouts whose copies are not written here.
-    pub(super) fn check_copies(&self) -> Result<()> {
-        let geometry = &self.geometry;
-        let refuse = |what: &str| Err(Error::unsupported(format!("ext4: {what} cannot be resized yet")));
-        if geometry.incompat.has(Incompat::META_BG) {
-            return refuse("a file system with feature 'meta_bg' (incompat 0x10)");
-        }
-        if geometry.ro_compat.has(RoCompat::BIGALLOC) {
-            return refuse("a file system with feature 'bigalloc' (ro_compat 0x200)");
-        }
-        if geometry.compat.has(Compat::SPARSE_SUPER2) {
-            return refuse("a file system with feature 'sparse_super2' (compat 0x200)");
-        }
-        Ok(())
     }
 }

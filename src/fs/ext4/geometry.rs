@@ -245,6 +245,13 @@ impl Geometry {
         self.group_start(group) + u64::from(self.has_superblock(group))
     }
 
+    /// Groups from the first one that have descriptors behind their superblock, if they have one: all, or with meta_bg
+    /// those before the first meta group.
+    fn groups_with_table(&self) -> u64 {
+        let per = u64::from(self.descs_per_block());
+        if self.incompat.has(Incompat::META_BG) { self.first_meta_bg.saturating_mul(per) } else { u64::MAX }
+    }
+
     /// The blocks of the device that hold copies of descriptor block `n`: in the groups with a superblock, or with
     /// meta_bg in the second and the last group of the meta group.
     pub fn desc_copies(&self, n: u64) -> Vec<u64> {
@@ -253,7 +260,8 @@ impl Geometry {
             let groups = [n * per + 1, n * per + per - 1].into_iter().filter(|group| *group < self.groups.into());
             return groups.map(|g| self.group_start(g as u32) + u64::from(self.has_superblock(g as u32))).collect();
         }
-        let copies = (1..self.groups).filter(|group| self.has_superblock(*group));
+        let with_table = (1..self.groups).take_while(|group| u64::from(*group) < self.groups_with_table());
+        let copies = with_table.filter(|group| self.has_superblock(*group));
         copies.map(|group| self.group_start(group) + 1 + n).collect()
     }
 
@@ -261,7 +269,7 @@ impl Geometry {
     pub fn head_blocks(&self, group: u32) -> u64 {
         let copy = u64::from(self.has_superblock(group));
         let per = self.descs_per_block();
-        if self.incompat.has(Incompat::META_BG) && u64::from(group / per) >= self.first_meta_bg {
+        if u64::from(group) >= self.groups_with_table() {
             // The first, the second and the last group of a meta group have its descriptor block.
             let place = group % per;
             return copy + u64::from(place == 0 || place == 1 || place == per - 1);

@@ -233,6 +233,11 @@ impl Superblock {
         let now = self.compat().0;
         put_le32(&mut self.0, at::COMPAT, now | bits);
     }
+    /// Takes bits from `s_feature_compat`.
+    pub fn clear_compat(&mut self, bits: u32) {
+        let now = self.compat().0;
+        put_le32(&mut self.0, at::COMPAT, now & !bits);
+    }
     /// Adds bits to `s_feature_ro_compat`.
     pub fn add_ro_compat(&mut self, bits: u32) {
         let now = self.ro_compat().0;
@@ -344,6 +349,10 @@ impl Superblock {
     /// First descriptor block that lies in its own meta group (meta_bg).
     pub fn first_meta_bg(&self) -> u32 {
         le32(&self.0, at::FIRST_META_BG)
+    }
+    /// Sets the first descriptor block that lies in its own meta group.
+    pub fn set_first_meta_bg(&mut self, block: u32) {
+        put_le32(&mut self.0, at::FIRST_META_BG, block);
     }
     /// Extra bytes that new inodes should have behind the first 128.
     pub fn want_extra_isize(&self) -> u16 {

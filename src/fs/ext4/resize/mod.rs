@@ -4,10 +4,12 @@
 //! the metadata of new groups lies is our choice.
 
 mod grow;
+mod meta_bg;
 mod resize_inode;
 mod shrink;
 
 use super::Ext4;
+use super::features::{Compat, Incompat, RoCompat};
 use super::geometry::Geometry;
 use super::superblock::Superblock;
 use crate::base::{Error, Kind, Result};
@@ -27,7 +29,6 @@ impl Ext4 {
     /// feature that is not handled.
     pub fn set_size(&mut self, bytes: Option<u64>) -> Result<()> {
         self.begin_edit()?;
-        self.check_copies()?;
         let device = self.base.len();
         let bytes = match bytes {
             None => device / PAGE.max(self.geometry.bs()) * PAGE.max(self.geometry.bs()),
@@ -37,13 +38,52 @@ impl Ext4 {
             }
             Some(bytes) => bytes,
         };
-        let blocks = self.useful(bytes / self.geometry.bs());
+        let wanted = bytes / self.geometry.bs();
+        let mut blocks = self.useful(wanted);
+        let room = self.room_for_descriptors();
+        self.check_layout(blocks < self.geometry.blocks)?;
+        if blocks > room {
+            self.check_revision()?;
+        }
         self.sync()?;
+        if blocks > room {
+            // As Linux does with a mounted file system: all the room is used first.
+            if room > self.geometry.blocks {
+                self.grow(room)?;
+            }
+            self.convert_to_meta_bg()?;
+            blocks = self.useful(wanted);
+        }
         match blocks.cmp(&self.geometry.blocks) {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => self.grow(blocks),
             std::cmp::Ordering::Less => self.shrink(blocks),
         }
+    }
+
+    /// Refuses layouts whose copies are not written here.
+    fn check_layout(&self, shrink: bool) -> Result<()> {
+        let geometry = &self.geometry;
+        let refuse = |what: &str| Err(Error::unsupported(format!("ext4: {what} cannot be resized yet")));
+        if geometry.incompat.has(Incompat::META_BG) {
+            if shrink {
+                return Err(Error::unsupported(
+                    "ext4: a file system with feature 'meta_bg' (incompat 0x10) cannot be made smaller yet",
+                ));
+            }
+            if u64::from(self.superblock.first_meta_bg()) > geometry.desc_blocks()
+                || self.superblock.reserved_gdt_blocks() > 0
+            {
+                return refuse("a file system with feature 'meta_bg' (incompat 0x10) and room kept for descriptors");
+            }
+        }
+        if geometry.ro_compat.has(RoCompat::BIGALLOC) {
+            return refuse("a file system with feature 'bigalloc' (ro_compat 0x200)");
+        }
+        if geometry.compat.has(Compat::SPARSE_SUPER2) {
+            return refuse("a file system with feature 'sparse_super2' (compat 0x200)");
+        }
+        Ok(())
     }
 
     /// `blocks` without a last group that its own metadata would fill.
@@ -61,7 +101,7 @@ impl Ext4 {
     fn resized(&self, blocks: u64) -> Result<(Superblock, Geometry)> {
         let old = &self.geometry;
         let mut sb = self.superblock.clone();
-        if blocks > u64::from(u32::MAX) && !old.incompat.has(super::features::Incompat::BIT64) {
+        if blocks > u64::from(u32::MAX) && !old.incompat.has(Incompat::BIT64) {
             return Err(Error::unsupported(format!("ext4: {blocks} blocks need feature '64bit' (incompat 0x80)")));
         }
         let groups = (blocks - old.first_block).div_ceil(old.blocks_per_group.into());
@@ -76,20 +116,9 @@ impl Ext4 {
         // Whoever needs it counts it anew.
         sb.set_overhead(0);
         let (before, after) = (old.desc_blocks(), groups.div_ceil(old.descs_per_block().into()));
-        if before != after {
+        if before != after && old.compat.has(Compat::RESIZE_INODE) {
             // The descriptors take from the blocks kept behind them, or give to them.
-            let kept = (u64::from(sb.reserved_gdt_blocks()) + before).checked_sub(after);
-            let kept = kept.filter(|_| old.compat.has(super::features::Compat::RESIZE_INODE));
-            let Some(kept) = kept else {
-                let most = u64::from(sb.reserved_gdt_blocks()) + before;
-                let groups_most = most.saturating_mul(old.descs_per_block().into());
-                let most = groups_most.saturating_mul(old.blocks_per_group.into()).saturating_mul(old.bs());
-                return Err(Error::unsupported(format!(
-                    "ext4: no room for the descriptors of {groups} groups (s_reserved_gdt_blocks {})",
-                    sb.reserved_gdt_blocks()
-                ))
-                .hint(format!("this file system can have up to {most} bytes")));
-            };
+            let kept = (u64::from(sb.reserved_gdt_blocks()) + before).saturating_sub(after);
             sb.set_reserved_gdt_blocks(kept.min(old.bs() / 4) as u16);
         }
         let geometry = Geometry::new(&sb, self.base.len())?;

@@ -7,9 +7,9 @@ use crate::base::bytes::{le32, put_le32};
 use crate::base::{Error, Result};
 
 /// Its number.
-const RESIZE_INODE: u32 = 7;
+pub(super) const RESIZE_INODE: u32 = 7;
 /// The double indirect block's place in `i_block`, in bytes.
-const DOUBLE: usize = 13 * 4;
+pub(super) const DOUBLE: usize = 13 * 4;
 
 impl Ext4 {
     /// Writes the lists for the present geometry.
