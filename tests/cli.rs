@@ -20,6 +20,7 @@ fn imgsh(folder: &Path, args: &[&str], input: &str) -> Ran {
         .args(args)
         .current_dir(folder)
         .env("HOME", "/home/someone")
+        .env("XDG_CONFIG_HOME", folder.join("config"))
         .env("LC_ALL", "C.UTF-8")
         .env_remove("EDITOR")
         .stdin(Stdio::piped())
@@ -296,6 +297,22 @@ fn dry_runs_and_runs_without_sync() {
     assert!(fs::read(folder.path().join("disk.img")).unwrap() == before, "-n wrote");
     assert_eq!(on_disk(&folder, &["-n"], "write /f x\nsync\n").err, "");
     assert_eq!(judged(&folder, "/f"), "x");
+}
+
+/// Who has told guestfish to be careful is believed here too; `--rw` says otherwise, and so does another file for the changes.
+#[test]
+fn guestfish_s_settings_can_say_read_only() {
+    let folder = with_disk();
+    let settings = folder.path().join("config/libguestfs");
+    fs::create_dir_all(&settings).unwrap();
+    fs::write(settings.join("libguestfs-tools.conf"), "# careful\nread_only = true;\n").unwrap();
+    let ran = on_disk(&folder, &[], "mkdir /d\n");
+    assert!(ran.status == 1 && ran.err.contains("mkdir: /d: Read-only file system"), "{}", ran.err);
+    let ran = on_disk(&folder, &["--overlay", "over.qcow2"], "write /in-overlay yes\n");
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let ran = on_disk(&folder, &["--rw"], "write /d yes\nexists /in-overlay\n");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "false\n"), "{}", ran.err);
+    assert_eq!(judged(&folder, "/d"), "yes");
 }
 
 #[test]

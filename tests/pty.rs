@@ -9,6 +9,10 @@ use rexpect::session::{PtySession, spawn_command};
 
 /// The program at a terminal, with nothing read of what it says.
 fn started(folder: &Path, args: &[&str]) -> PtySession {
+    started_with(folder, args, &[])
+}
+
+fn started_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> PtySession {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgsh"));
     command
         .args(args)
@@ -19,7 +23,8 @@ fn started(folder: &Path, args: &[&str]) -> PtySession {
         .env_remove("XDG_STATE_HOME")
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("PAGER")
-        .env_remove("GUESTFISH_PS1");
+        .env_remove("GUESTFISH_PS1")
+        .envs(variables.iter().copied());
     spawn_command(command, Some(20_000)).unwrap()
 }
 
@@ -247,6 +252,27 @@ fn the_user_s_own_definitions_are_there() {
     p.exp_string("init.rhai:1:9: ").unwrap();
     p.exp_string("--no-init").unwrap();
     p.exp_string("disk.img:sda> ").unwrap();
+}
+
+/// What guestfish's users have in their environment: a prompt, and what goes before it, before output and at the end.
+#[test]
+fn guestfish_s_decorations() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        ("GUESTFISH_PS1", "<<fish>> "),
+        ("GUESTFISH_INIT", "(in\\x69t)"),
+        ("GUESTFISH_OUTPUT", "(out)"),
+        ("GUESTFISH_RESTORE", "(end)\\n"),
+    ];
+    let mut p = started_with(folder.path(), &[], &variables);
+    p.exp_string("(init)").unwrap();
+    p.exp_string("<<fish>> ").unwrap();
+    type_keys(&mut p, "echo one\r");
+    p.exp_string("(out)one\r\n").unwrap();
+    p.exp_string("<<fish>> ").unwrap();
+    type_keys(&mut p, "quit\r");
+    p.exp_string("(out)(end)\r\n").unwrap();
+    p.exp_eof().unwrap();
 }
 
 /// Gives the terminal another size; the kernel tells the program with SIGWINCH.

@@ -72,6 +72,8 @@ pub struct Options {
     pub inspect: bool,
     /// `--ro`.
     pub read_only: bool,
+    /// `--rw`, or another image takes the changes: whatever the user's settings say.
+    pub read_write: bool,
     /// `-f`.
     pub file: Option<PathBuf>,
     /// `--lang`.
@@ -388,6 +390,7 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
         mounts: all("mount").map(|value| mount(value)).collect(),
         inspect: flag("inspector"),
         read_only: flag("ro"),
+        read_write: flag("rw") || output.is_some(),
         file,
         language,
         no_sync: flag("no-sync"),

@@ -12,6 +12,7 @@ pub mod repl;
 pub mod run;
 pub mod scripting;
 mod serve;
+mod user_files;
 mod wire;
 
 pub use run::main;

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,13 +21,14 @@ use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 use super::cli::{Color, Options, PROGRAM};
 use super::recording::Recording;
 use super::scripting::Scripting;
+use super::user_files;
 use crate::base::{Error, Result};
 use crate::commands;
 use crate::host::RealHost;
 use crate::session::Session;
 use crate::shell::classify::{self, Class};
 use crate::shell::lines::Lines;
-use crate::shell::run::{LineHost, Outcome, Shell};
+use crate::shell::run::{Outcome, Shell};
 use crate::shell::{complete, report};
 
 /// Entries of the history that are kept.
@@ -169,7 +168,7 @@ pub fn run(
     host.set_pages(options.pager);
     let shared = Rc::new(RefCell::new(std::mem::take(session)));
     // The user's own file has nothing to do with a stranger's script.
-    let init = if options.no_init || !options.sandbox.is_empty() { None } else { init_file(host) };
+    let init = if options.no_init || !options.sandbox.is_empty() { None } else { user_files::init() };
     let done = Repl::new(shared.clone(), colored, host, scripting).and_then(|mut repl| {
         if let Some(path) = init {
             repl.include(&path);
@@ -203,7 +202,7 @@ impl<'a> Repl<'a> {
             .build();
         let mut editor = LineEditor::with_config(config).map_err(unreadable)?;
         editor.set_helper(Some(Assistant { session: session.clone(), colored }));
-        let history = history_file(host);
+        let history = user_files::history();
         if let Some(history) = &history {
             // The first run has none.
             let _ = editor.load_history(history);
@@ -212,6 +211,14 @@ impl<'a> Repl<'a> {
     }
 
     fn run(&mut self, shell: &mut Shell) -> Result<Outcome> {
+        self.decorate("GUESTFISH_INIT");
+        let done = self.entries(shell);
+        self.decorate("GUESTFISH_RESTORE");
+        done
+    }
+
+    /// Reads and runs entries until one ends it.
+    fn entries(&mut self, shell: &mut Shell) -> Result<Outcome> {
         if self.session.borrow().is_launched() {
             println!("{PROGRAM}: help shows where to begin, quit ends.");
         } else {
@@ -219,7 +226,10 @@ impl<'a> Repl<'a> {
         }
         loop {
             let outcome = match self.editor.readline(&self.prompt()) {
-                Ok(entry) => self.entry(shell, &entry),
+                Ok(entry) => {
+                    self.decorate("GUESTFISH_OUTPUT");
+                    self.entry(shell, &entry)
+                }
                 Err(ReadlineError::Interrupted) => Outcome::Done,
                 Err(ReadlineError::Eof) => Outcome::Quit,
                 Err(error) => return Err(unreadable(error)),
@@ -338,6 +348,20 @@ impl<'a> Repl<'a> {
         Outcome::Failed
     }
 
+    /// What a variable of guestfish's prompt holds.
+    fn decoration(&self, variable: &str) -> Option<String> {
+        crate::command::Host::variable(self.host, variable).map(|text| unescaped(&text))
+    }
+
+    /// Shows what a variable of guestfish's prompt holds, such as a change of colours.
+    fn decorate(&self, variable: &str) {
+        if let Some(text) = self.decoration(variable) {
+            print!("{text}");
+            // The editor finds out when the terminal is gone.
+            let _ = std::io::stdout().flush();
+        }
+    }
+
     /// Output that did not end its line must not stand in the way of the prompt.
     fn fresh_line(&self) {
         if !self.host.at_line_start() {
@@ -357,8 +381,7 @@ impl<'a> Repl<'a> {
 
     /// The prompt in plain and in coloured form: image, root device, `*` when steps are not written.
     fn prompt(&self) -> (String, String) {
-        if let Some(text) = crate::command::Host::variable(self.host, "GUESTFISH_PS1") {
-            let text = unescaped(&text);
+        if let Some(text) = self.decoration("GUESTFISH_PS1") {
             return (text.clone(), text);
         }
         let session = self.session.borrow();
@@ -423,30 +446,7 @@ fn answer(text: &str) -> Option<Leave> {
     }
 }
 
-/// The program's own folder below the one that a variable names, by default below `default` in the user's home (XDG Base
-/// Directory Specification).
-fn user_folder(host: &RealHost, variable: &str, default: &str) -> Option<PathBuf> {
-    let base = match std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
-        Some(base) => base,
-        None => PathBuf::from(OsString::from_vec(host.home(None)?)).join(default),
-    };
-    Some(base.join(PROGRAM))
-}
-
-/// `$XDG_CONFIG_HOME/imgsh/init.rhai`, by default below `~/.config`, if it is there.
-fn init_file(host: &RealHost) -> Option<PathBuf> {
-    let path = user_folder(host, "XDG_CONFIG_HOME", ".config")?.join("init.rhai");
-    path.exists().then_some(path)
-}
-
-/// `$XDG_STATE_HOME/imgsh/history`, by default below `~/.local/state`; its folder is made.
-fn history_file(host: &RealHost) -> Option<PathBuf> {
-    let folder = user_folder(host, "XDG_STATE_HOME", ".local/state")?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
-    Some(folder.join("history"))
-}
-
-/// The escapes of `GUESTFISH_PS1`; the terminal-mode marks `\[ \]` are dropped, unknown ones become `?`.
+/// The escapes of `GUESTFISH_PS1` and its kin; the terminal-mode marks `\[ \]` are dropped, unknown ones become `?`.
 fn unescaped(text: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars().peekable();

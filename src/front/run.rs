@@ -17,6 +17,7 @@ use super::prepare::{self, Prepared};
 use super::progress;
 use super::repl;
 use super::scripting::Scripting;
+use super::user_files;
 use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::Host;
@@ -36,7 +37,8 @@ pub fn main() -> ExitCode {
     let request = cli::parse(std::env::args_os());
     let mut status = Status { good: 0, failed: 1 };
     let good = match request {
-        Request::Run(options) => {
+        Request::Run(mut options) => {
+            options.read_only |= !options.read_write && user_files::read_only_by_default();
             if options.words.iter().any(|word| word == CHECK) {
                 status.failed = NOT_JUDGED;
             }
