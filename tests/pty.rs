@@ -208,6 +208,11 @@ fn an_interrupt_ends_a_loop_in_rhai_and_undo_takes_steps_back() {
     type_keys(&mut p, "\x03");
     p.exp_string("nterrupted").unwrap();
     p.exp_string("disk.img:sda*> ").unwrap();
+    type_keys(&mut p, "print(\"sle\" + \"eps\"); sleep(1000)\r");
+    p.exp_string("\nsleeps\r\n").unwrap();
+    type_keys(&mut p, "\x03");
+    p.exp_string("nterrupted").unwrap();
+    p.exp_string("disk.img:sda*> ").unwrap();
     type_keys(&mut p, "write /two text\r");
     p.exp_string("disk.img:sda*> ").unwrap();
     type_keys(&mut p, "undo\r");

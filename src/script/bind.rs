@@ -36,6 +36,13 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
             }
         }
     }
+    // Rhai's own takes a number as such, and no Ctrl-C.
+    if let Some(sleep) = commands::lookup("sleep") {
+        let shared = shared.clone();
+        engine.register_raw_fn("sleep", [TypeId::of::<rhai::INT>()], move |context, args| {
+            call(&context, &shared, sleep, args)
+        });
+    }
     let lent = shared.clone();
     engine.register_fn("run_line", move |context: NativeCallContext, text: &str| {
         let printed = lent.lines.run_lines(&mut lent.session.borrow_mut(), text);
