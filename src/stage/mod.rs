@@ -379,7 +379,7 @@ impl Stage {
         (range.start..body.start, first..last, body.end..range.end)
     }
 
-    /// Forgets the pages that hold what the disk holds anyway.
+    /// Forgets the pages that hold what the disk holds anyway; not where that is rubbish which the commit makes holes of.
     fn drop_equal(&self, state: &mut State) -> Result<()> {
         let mut equal = Vec::new();
         let mut there = Vec::new();
@@ -396,7 +396,8 @@ impl Stage {
             for ((n, slot), there) in run.into_iter().zip(there.chunks(PAGE)) {
                 let ours = &mut ours[..there.len()];
                 slot.page.read(0, ours)?;
-                if ours == there && state.zeros.within(&(n..n + 1)).next().is_none() {
+                let kept = state.stale.within(&self.bytes_of(n..n + 1)).next().is_none();
+                if ours == there && kept && state.zeros.within(&(n..n + 1)).next().is_none() {
                     equal.push(n);
                 }
             }

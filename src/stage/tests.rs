@@ -236,6 +236,21 @@ fn fresh_data_is_given_back() {
 }
 
 #[test]
+fn bytes_that_a_rollback_left_behind_are_not_taken_for_committed_ones() {
+    for name in ["disk.raw", "disk.qcow2"] {
+        let (_dir, path) = image(name, LEN);
+        let stage = stage(&path, StageOptions::default(), LIMIT);
+        let mark = stage.savepoint();
+        stage.write_fresh(200 * 1024, &[7; 8192]).unwrap();
+        stage.rollback(mark).unwrap();
+        // The same bytes once more, as a change: they are on the disk, but as rubbish that the commit makes holes of.
+        stage.write_at(200 * 1024, &[7; 8192]).unwrap();
+        stage.commit().unwrap();
+        assert!(on_host(&path)[200 * 1024..208 * 1024] == [7; 8192], "{name}");
+    }
+}
+
+#[test]
 fn a_partition_knows_whether_it_is_pristine() {
     let (_dir, path) = image("disk.raw", LEN);
     let disk: Device = stage(&path, StageOptions::default(), LIMIT);
