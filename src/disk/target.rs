@@ -8,6 +8,7 @@ use nix::libc;
 use tempfile::NamedTempFile;
 
 use super::lock::ImageLock;
+use super::raw::forget_journal;
 use crate::base::{Error, Kind, Result};
 
 fn refuse_special(path: &Path) -> Result<()> {
@@ -27,6 +28,7 @@ pub(super) fn in_place(path: &Path, fill: impl FnOnce(&File) -> Result<()>) -> R
     let opening = opening.read(true).write(true).create(true).truncate(false);
     let file = opening.custom_flags(libc::O_NONBLOCK).open(path).map_err(at)?;
     let _lock = ImageLock::write(&file, path)?;
+    forget_journal(path)?;
     file.set_len(0).map_err(at).and_then(|()| fill(&file)).inspect_err(|_| {
         if new {
             // The first error is the one to tell.
@@ -40,6 +42,8 @@ pub(super) fn in_place(path: &Path, fill: impl FnOnce(&File) -> Result<()>) -> R
 pub struct Target {
     file: NamedTempFile,
     path: PathBuf,
+    /// Keeps others from what is there until it is replaced.
+    old: Option<ImageLock>,
 }
 
 fn folder(path: &Path) -> &Path {
@@ -53,15 +57,16 @@ impl Target {
     /// The host's; something at `path` that is no regular file, or an image in use.
     pub fn new(path: &Path) -> Result<Self> {
         refuse_special(path)?;
+        let mut old = None;
         if path.exists() {
             let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
             let file = file.map_err(|e| Error::io(path.display(), e))?;
-            ImageLock::write(&file, path)?;
+            old = Some(ImageLock::write(&file, path)?);
         }
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix(".imgsh-").suffix(".part").permissions(Permissions::from_mode(0o666));
         let file = builder.tempfile_in(folder(path)).map_err(|e| Error::io(path.display(), e))?;
-        Ok(Target { file, path: path.to_path_buf() })
+        Ok(Target { file, path: path.to_path_buf(), old })
     }
 
     /// The open file.
@@ -88,6 +93,9 @@ impl Target {
         self.file.as_file().sync_all().map_err(at)?;
         let folder = folder(&self.path).to_path_buf();
         self.file.persist(&self.path).map_err(|e| Error::io(self.path.display(), e.error))?;
+        drop(self.old);
+        // Behind the new name: while the old image is there, it may need its journal.
+        forget_journal(&self.path)?;
         File::open(&folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display(), e))
     }
 }

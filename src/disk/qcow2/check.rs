@@ -10,7 +10,7 @@ use super::map::{COPIED, Image, OFFSET, PACKED};
 use super::refcount::{Refcounts, count};
 use super::references::{Budget, References};
 use super::snapshot::flag;
-use super::write::Writer;
+use super::write::{Mark, Writer};
 use crate::base::{Error, Result};
 
 /// What a check has found.
@@ -61,7 +61,7 @@ pub fn check(path: &Path, repair: bool) -> Result<CheckReport> {
     }
     state.writer = Some(Writer::repairing(&mut state.image)?);
     let prepared = mend(&mut state).map(Some);
-    finish(&mut state, prepared)?;
+    finish(&mut state, Mark::default(), prepared)?;
     report.repaired = true;
     Ok(report)
 }

@@ -11,15 +11,16 @@ use super::map::{COPIED, Image, OFFSET, PACKED, to_bytes};
 use super::refcount::NewRefcounts;
 use super::snapshot::{self, Label};
 use super::staging::{Cleared, Stager};
-use super::write::{RunWriter, Writer};
+use super::write::{Mark, RunWriter, Writer};
 use crate::base::{Error, Kind, Result, progress};
+use crate::disk::raw::LOST_HINT;
 use crate::disk::{Change, Changes};
 
 /// Why an object does no more writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// A commit failed before the switch: the image is as it was, what was written fresh is gone.
-    Failed,
+    /// The flush before the switch failed: the image is as it was, what was written fresh may be gone.
+    Lost,
     /// The switch itself failed: the image may be in the old or in the new state.
     Unknown,
 }
@@ -64,6 +65,7 @@ impl Roots {
 /// Commits changes; `state.writer` is open. With `keep` the state before them stays as an internal snapshot.
 pub(super) fn commit(state: &mut State, changes: &dyn Changes, keep: Option<&Label>) -> Result<()> {
     let State { image, fresh, writer: Some(writer), .. } = state else { return Ok(()) };
+    let mark = writer.mark(fresh);
     let mut stager = Stager::new(writer, fresh, image);
     let staged = changes.visit(&mut |offset, change| {
         if let Change::Data(data) = change {
@@ -73,19 +75,29 @@ pub(super) fn commit(state: &mut State, changes: &dyn Changes, keep: Option<&Lab
     });
     let staged = staged.and_then(|()| stager.finish());
     let prepared = staged.map(|()| stager.cleared).and_then(|cleared| prepare(state, cleared, keep));
-    finish(state, prepared)
+    finish(state, mark, prepared)
 }
 
-/// Switches to what was prepared, or gives back what was written for it.
-pub(super) fn finish(state: &mut State, prepared: Result<Option<Prepared>>) -> Result<()> {
+/// Makes what was prepared durable and switches to it, or goes back to a mark.
+pub(super) fn finish(state: &mut State, mark: Mark, prepared: Result<Option<Prepared>>) -> Result<()> {
+    let header = &state.image.header;
+    let prepared = prepared.and_then(|prepared| {
+        // Locks are advice. Here is the last moment at which what a program without them did is not written over.
+        header.refuse_changed(state.image.storage.as_ref()).map(|()| prepared)
+    });
     match prepared {
         Ok(None) => Ok(()),
-        Ok(Some(prepared)) => switch(state, prepared),
+        Ok(Some(prepared)) => {
+            if let Err(error) = state.image.storage.flush() {
+                state.broken = Some(Broken::Lost);
+                return Err(error.hint(LOST_HINT));
+            }
+            switch(state, prepared)
+        }
         Err(error) => {
-            state.broken = Some(Broken::Failed);
             if let Some(writer) = state.writer.as_mut() {
                 // The first error is the one to tell.
-                writer.abandon(&state.image, &mut state.fresh).ok();
+                writer.back_to(&state.image, &mut state.fresh, mark).ok();
             }
             Err(error)
         }
@@ -163,7 +175,7 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
     run.finish()
 }
 
-/// Writes the bitmaps, the new L1 table and the refcounts and makes everything durable. With `kept` the old L1 table stays in use.
+/// Writes the bitmaps, the new L1 table and the refcounts. With `kept` the old L1 table stays in use.
 pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Prepared> {
     let State { image, writer: Some(writer), .. } = state else {
         return Err(Error::new(Kind::Internal, "qcow2: not open for writing"));
@@ -192,7 +204,6 @@ pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Pr
     if image.storage.grows() && image.storage.len()? < end {
         image.storage.set_len(end)?;
     }
-    image.storage.flush()?;
     Ok(Prepared { header, l1, counts })
 }
 

@@ -65,6 +65,8 @@ impl Changes for Nothing {
 
 /// Commits changes; `state.writer` is open.
 pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
+    let State { fresh, writer: Some(writer), .. } = &*state else { return Ok(()) };
+    let mark = writer.mark(fresh);
     let placed = {
         let State { image, fresh, .. } = &mut *state;
         let size = image.header.size;
@@ -94,6 +96,6 @@ pub(super) fn commit(state: &mut State, changes: &dyn Changes) -> Result<()> {
         tables(state, &Cleared::new(), &mut new, false)?;
         settle(state, new, false).map(Some)
     });
-    finish(state, prepared)?;
+    finish(state, mark, prepared)?;
     data(&state.image)?.commit(changes)
 }

@@ -371,6 +371,18 @@ impl Header {
         }
     }
 
+    /// Fails if the first sector of the file is not the one that was read or written last.
+    pub fn refuse_changed(&self, storage: &dyn Storage) -> Result<()> {
+        let mut sector = vec![0; SECTOR];
+        read_metadata(storage, 0, &mut sector, "the header")?;
+        match sector == self.sector {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Busy, "was changed by another program since it was opened")
+                .at(storage.path().display())
+                .hint("nothing was changed; open it again")),
+        }
+    }
+
     /// Why this image cannot be written, if so. `repair`: damage is no reason.
     pub fn refuse_write(&self, repair: bool) -> Result<()> {
         if self.incompatible & CORRUPT != 0 && !repair {

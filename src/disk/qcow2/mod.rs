@@ -92,9 +92,7 @@ impl Qcow2 {
             return Err(Error::from(Kind::ReadOnly).at(path));
         }
         match state.broken {
-            Some(Broken::Failed) => {
-                return Err(Error::new(Kind::Io, "a commit has failed and what was written for it is gone").at(path));
-            }
+            Some(Broken::Lost) => return Err(raw::lost(&state.image.path)),
             Some(Broken::Unknown) => {
                 return Err(Error::new(Kind::Io, "the last write of a commit has failed")
                     .at(path)
@@ -179,6 +177,7 @@ impl Disk for Qcow2 {
     }
     fn commit(&self, changes: &dyn Changes) -> Result<()> {
         let mut state = self.writing()?;
+        state.image.storage.in_place()?;
         if state.image.data.is_some() {
             return data_file::commit(&mut state, changes);
         }
@@ -188,7 +187,9 @@ impl Disk for Qcow2 {
         if self.state().image.data.is_some() {
             return Err(Error::unsupported("qcow2: an image with an external data file has no internal snapshots"));
         }
-        commit::commit(&mut *self.writing()?, changes, Some(&Label { name, now }))
+        let mut state = self.writing()?;
+        state.image.storage.in_place()?;
+        commit::commit(&mut state, changes, Some(&Label { name, now }))
     }
     fn abandon(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

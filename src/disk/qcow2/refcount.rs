@@ -34,10 +34,12 @@ pub(super) struct Refcounts {
     taken: Clusters,
     /// Where the next search begins. Nothing before it is looked at again until the next commit.
     next: u64,
+    /// No cluster before this one is taken.
+    floor: u64,
 }
 
 /// A set of clusters as runs, start to end.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Clusters(BTreeMap<u64, u64>);
 
 impl Clusters {
@@ -76,10 +78,13 @@ impl Clusters {
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().map(|(start, end)| *start..*end)
     }
+}
 
-    fn clear(&mut self) {
-        self.0.clear();
-    }
+/// What was taken up to some moment.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    clusters: Clusters,
+    next: u64,
 }
 
 /// New roots of the refcounts, on disk but not switched to yet.
@@ -112,6 +117,7 @@ impl Refcounts {
             reserved: HashSet::new(),
             taken: Clusters::default(),
             next: 0,
+            floor: 0,
         };
         counts.reserve(image);
         Ok(counts)
@@ -207,6 +213,12 @@ impl Refcounts {
             .map_or(0, |block| count(&block, (cluster % per_block) as usize, self.order)))
     }
 
+    /// From now on clusters are taken from this one on.
+    pub fn only_from(&mut self, floor: u64) {
+        self.floor = floor;
+        self.next = self.next.max(floor);
+    }
+
     /// Takes up to `want` clusters in one run (`exact`: all of them), free in the committed state and not taken.
     pub fn take(&mut self, want: u64, exact: bool) -> Result<Range<u64>> {
         let file_end = self.storage.len()?.div_ceil(1 << self.cluster_bits);
@@ -264,8 +276,23 @@ impl Refcounts {
 
     /// Forgets what was taken since the last commit.
     pub fn forget(&mut self) {
-        self.taken.clear();
-        self.next = 0;
+        self.back_to(Taken::default());
+    }
+
+    /// What is taken now.
+    pub fn mark(&self) -> Taken {
+        Taken { clusters: self.taken.clone(), next: self.next }
+    }
+
+    /// Forgets what was taken since a mark; gives these clusters, and where those of the mark end.
+    pub fn back_to(&mut self, mark: Taken) -> (Vec<Range<u64>>, u64) {
+        // Clusters are taken in ascending order.
+        let later = |run: Range<u64>| run.start.max(mark.next)..run.end;
+        let given = self.taken.runs().map(later).filter(|run| !run.is_empty()).collect();
+        let end = mark.clusters.runs().last().map_or(0, |run| run.end);
+        self.taken = mark.clusters;
+        self.next = mark.next.max(self.floor);
+        (given, end)
     }
 
     /// Writes all changed blocks and a new table to free places: each taken cluster gets the count 1, then `deltas`

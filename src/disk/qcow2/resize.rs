@@ -8,6 +8,7 @@ use super::header::L1_LIMIT;
 use super::map::{Entry, Source};
 use super::snapshot::open;
 use super::staging::{Cleared, Stager};
+use super::write::Mark;
 use crate::base::{Error, Kind, Result};
 use crate::disk::Change;
 
@@ -30,7 +31,7 @@ pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
         .at(path.display())
         .hint("make file systems and partitions shorter first, then give shrink:true")),
     };
-    finish(&mut state, prepared.map(Some))
+    finish(&mut state, Mark::default(), prepared.map(Some))
 }
 
 fn internal() -> Error {

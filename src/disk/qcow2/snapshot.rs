@@ -18,7 +18,7 @@ use super::map::{Image, entries};
 use super::refcount::{Refcounts, count};
 use super::references::Budget;
 use super::storage::read_metadata;
-use super::write::{RunWriter, Writer};
+use super::write::{Mark, RunWriter, Writer};
 use crate::base::bytes::{be16, be32, be64, put_be16, put_be32, put_be64};
 use crate::base::{Error, Kind, Result, Timestamp, printable};
 use crate::disk::{Change, Changes};
@@ -328,7 +328,7 @@ fn find(table: &Table, wanted: &str, path: &Path) -> Result<usize> {
 pub fn apply_snapshot(path: &Path, wanted: &str) -> Result<()> {
     let mut state = open(path)?;
     let prepared = apply(&mut state, wanted, path).map(Some);
-    finish(&mut state, prepared)
+    finish(&mut state, Mark::default(), prepared)
 }
 
 fn apply(state: &mut State, wanted: &str, path: &Path) -> Result<super::commit::Prepared> {
@@ -373,7 +373,7 @@ fn apply(state: &mut State, wanted: &str, path: &Path) -> Result<super::commit::
 pub fn delete_snapshot(path: &Path, wanted: &str) -> Result<()> {
     let mut state = open(path)?;
     let prepared = delete(&mut state, wanted, path).map(Some);
-    finish(&mut state, prepared)
+    finish(&mut state, Mark::default(), prepared)
 }
 
 fn delete(state: &mut State, wanted: &str, path: &Path) -> Result<super::commit::Prepared> {

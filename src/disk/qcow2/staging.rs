@@ -1,4 +1,5 @@
-//! Changes of a commit, put together to whole clusters that go to free places.
+//! Changes of a commit, put together to whole clusters that go to free places. Clusters that are fresh are not written to
+//! either: a commit that fails leaves them for another try.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -74,10 +75,7 @@ impl<'a> Stager<'a> {
 
     /// Lays `data` over its place in one cluster.
     fn piece(&mut self, cluster: u64, at: u64, data: &[u8], whole: bool) -> Result<()> {
-        let (fresh, image) = (&mut *self.state.0, self.state.1);
-        if fresh.contains_key(&cluster) {
-            return self.writer.write(image, fresh, at, data);
-        }
+        let image = self.state.1;
         let bits = image.header.cluster_bits;
         let start = cluster << bits;
         if self.open.as_ref().is_none_or(|(open, _)| *open != cluster) {
@@ -160,11 +158,7 @@ impl<'a> Stager<'a> {
     fn clear_one(&mut self, cluster: u64, old: Entry, covers: bool) -> Result<()> {
         let header = &self.state.1.header;
         if covers && header.version < 3 {
-            let zeros = vec![0; header.cluster_size() as usize];
-            if self.state.0.contains_key(&cluster) {
-                return self.writer.write(self.state.1, self.state.0, cluster << header.cluster_bits, &zeros);
-            }
-            return self.push(cluster, &zeros);
+            return self.push(cluster, &vec![0; header.cluster_size() as usize]);
         }
         self.unfresh(cluster);
         let image = self.state.1;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Result};
 use crate::disk::lock::ImageLock;
 use crate::disk::raw::{self, open_image};
 
@@ -29,6 +29,8 @@ pub(super) trait Storage: Send + Sync {
     fn set_len(&self, len: u64) -> Result<()>;
     /// Gives the host the space of a range back, which reads as anything afterwards. The length stays.
     fn punch(&self, offset: u64, len: u64) -> Result<()>;
+    /// Fails if the file is no longer where the user would look for it.
+    fn in_place(&self) -> Result<()>;
     /// The same file, open for writing and locked against all others.
     fn writable(&self) -> Result<Arc<dyn Storage>>;
 }
@@ -119,7 +121,7 @@ impl Storage for HostFile {
         self.file.write_all_at(data, offset).map_err(|e| self.io(e))
     }
     fn flush(&self) -> Result<()> {
-        self.file.sync_data().map_err(|e| self.io(e))
+        raw::flush(&self.file).map_err(|e| self.io(e))
     }
     fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|e| self.io(e))
@@ -129,13 +131,13 @@ impl Storage for HostFile {
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&self.file, mode, offset, len).map_err(|e| self.io(e.into()))
     }
+    fn in_place(&self) -> Result<()> {
+        raw::still_at(&self.file, &self.path, &self.path)
+    }
     fn writable(&self) -> Result<Arc<dyn Storage>> {
         let again = HostFile { file: open_image(&self.path, true)?, path: self.path.clone(), lock: Mutex::default() };
-        if again.id()? != self.id()? {
-            return Err(Error::new(Kind::Busy, "was replaced by another file since it was opened")
-                .at(self.path.display())
-                .hint("open it again"));
-        }
+        self.in_place()?;
+        again.in_place()?;
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = lock.as_mut() {
             lock.upgrade(&again.file, &self.path)?;

@@ -1,21 +1,23 @@
 //! Writing guest data to clusters that are free on disk. Nothing that the committed state uses is touched.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::bitmaps;
-use super::header::{DIRTY, SECTOR};
+use super::header::DIRTY;
 use super::map::{Fresh, Image, OFFSET, Source};
-use super::refcount::Refcounts;
+use super::refcount::{Refcounts, Taken};
 use super::references::References;
-use super::storage::{Storage, read_metadata};
-use crate::base::{Error, Kind, Result};
+use super::snapshot;
+use super::storage::Storage;
+use crate::base::{Error, Result};
 
 /// Bytes that are put together to one write.
 pub(super) const BATCH: usize = 4 << 20;
 /// Bytes of L2 tables that are looked through before the first write: 128 GiB of disk at 64 KiB clusters.
 const VERIFY_LIMIT: u64 = 16 << 20;
+/// The same on a device, where there is no place behind the end.
+const DEVICE_LIMIT: u64 = 1 << 30;
 
 /// Merges writes that follow each other on the host.
 pub(super) struct RunWriter<'a> {
@@ -53,42 +55,82 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Sees that no L2 table stands for two places, that bitmaps have their clusters alone, and that no guest data is at a cluster that the refcounts call free: new data would go over it. Disks whose
-/// L2 tables are over the limit are not looked through; for those, the tables alone are protected.
-fn verify(image: &Image, counts: &Refcounts) -> Result<()> {
+/// Sees that no L2 table stands for two places, that bitmaps have their clusters alone, and that nothing of the disk and of
+/// internal snapshots is at a cluster that the refcounts call free: new data would go over it. Where that is too much to look
+/// through, new data goes behind the end of the file alone.
+fn verify(image: &Image, counts: &mut Refcounts) -> Result<()> {
     let bits = image.header.cluster_bits;
+    let corrupt = |what: String| {
+        Error::corrupt(format!("qcow2: {what}"))
+            .at(image.path.display())
+            .hint("nothing was changed; qemu-img check tells more")
+    };
     let mut seen = HashSet::new();
     for (index, entry) in image.l1.iter().enumerate().filter(|(_, entry)| **entry & OFFSET != 0) {
         if !seen.insert(entry & OFFSET) {
-            return Err(Error::corrupt(format!("qcow2: L1 entry {index}: its L2 table has another entry too"))
-                .at(image.path.display())
-                .hint("nothing was changed; qemu-img check tells more"));
+            return Err(corrupt(format!("L1 entry {index}: its L2 table has another entry too")));
         }
     }
     let bitmaps = bitmaps::verify(image, counts)?;
-    let tables = image.l1.iter().filter(|entry| **entry != 0).count() as u64;
-    if tables << bits > VERIFY_LIMIT {
+    let mut roots: Vec<Vec<u64>> = vec![image.l1.clone()];
+    let snapshots = snapshot::read(image)?;
+    let mut tables: Vec<_> = vec![snapshots.place.clone()];
+    let mut size = 0;
+    for record in &snapshots.records {
+        tables.push(record.l1_place(image));
+        size += (record.l1_place(image).end - record.l1_place(image).start) << bits;
+        if size <= VERIFY_LIMIT {
+            let l1 = record.l1(image)?;
+            seen.extend(l1.iter().map(|entry| entry & OFFSET).filter(|place| *place != 0));
+            roots.push(l1);
+        }
+    }
+    let grows = image.storage.grows();
+    if size > VERIFY_LIMIT || (seen.len() as u64) << bits > if grows { VERIFY_LIMIT } else { DEVICE_LIMIT } {
+        if !grows {
+            return Err(Error::unsupported("qcow2: there are too many tables to look through before a write")
+                .at(image.path.display()));
+        }
+        counts.only_from(image.storage.len()?.div_ceil(1 << bits));
         return Ok(());
     }
+    let is_free = |cluster: &u64| matches!(counts.get(*cluster), Ok(0));
+    if let Some(cluster) = tables.into_iter().flatten().find(is_free) {
+        return Err(corrupt(format!("a table of the snapshots is at {}, where the refcount is 0", cluster << bits)));
+    }
     let per_table = image.header.l2_entries();
-    for index in 0..image.l1.len() as u64 {
-        let Some(table) = image.table(index)? else { continue };
-        for slot in 0..per_table {
-            let cluster = index * per_table + slot;
-            let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
-            let wrong = |host: &u64| bitmaps.contains(host) || matches!(counts.get(*host), Ok(0));
-            if let Some(host) = used.into_iter().find(wrong) {
-                let what = if bitmaps.contains(&host) { "a bitmap is" } else { "the refcount is 0" };
-                return Err(Error::corrupt(format!(
-                    "qcow2: guest cluster {cluster} is at {}, where {what}",
-                    host << bits
-                ))
-                .at(image.path.display())
-                .hint("nothing was changed; qemu-img check tells more"));
+    for (number, l1) in roots.iter().enumerate() {
+        for (index, entry) in (0..).zip(l1).filter(|(_, entry)| **entry & OFFSET != 0) {
+            // Snapshots share most tables with the disk and with each other.
+            if !seen.remove(&(entry & OFFSET)) {
+                continue;
+            }
+            let Some(table) = image.table_of(index, *entry)? else { continue };
+            let whose = if number == 0 { "" } else { "of a snapshot " };
+            if number > 0 && is_free(&((entry & OFFSET) >> bits)) {
+                return Err(corrupt(format!("L2 table {index} {whose}is where the refcount is 0")));
+            }
+            for slot in 0..per_table {
+                let cluster = index * per_table + slot;
+                let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
+                if let Some(host) = used.into_iter().find(|host| bitmaps.contains(host) || is_free(host)) {
+                    let what = if bitmaps.contains(&host) { "a bitmap is" } else { "the refcount is 0" };
+                    return Err(corrupt(format!(
+                        "guest cluster {cluster} {whose}is at {}, where {what}",
+                        host << bits
+                    )));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// What was written up to some moment.
+#[derive(Default)]
+pub(super) struct Mark {
+    fresh: Fresh,
+    taken: Taken,
 }
 
 /// What is needed to write: refcounts, and the way back.
@@ -116,24 +158,18 @@ impl Writer {
             bitmaps::refuse_write(image)?;
         }
         let storage: Arc<dyn Storage> = image.storage.writable()?;
-        let mut sector = vec![0; SECTOR];
-        read_metadata(storage.as_ref(), 0, &mut sector, "the header")?;
-        if sector != image.header.sector {
-            return Err(Error::new(Kind::Busy, "was changed by another program since it was opened")
-                .at(image.path.display())
-                .hint("open it again"));
-        }
+        image.header.refuse_changed(storage.as_ref())?;
         image.storage = storage;
         let mut counts = Refcounts::new(image)?;
         if recount {
             let counted = References::count(image, &counts)?;
             counts.believe(counted.blocks(counts.order(), counts.per_block(), image)?);
         }
-        verify(image, &counts)?;
+        verify(image, &mut counts)?;
         Ok(Writer { counts, committed_len: image.storage.len()? })
     }
 
-    /// Writes whole clusters, `data`, for the guest clusters from `first`, none of which is fresh.
+    /// Writes whole clusters, `data`, for the guest clusters from `first`. The place of one that is fresh already is free then.
     pub fn whole(&mut self, image: &Image, fresh: &mut Fresh, first: u64, data: &[u8]) -> Result<()> {
         let bits = image.header.cluster_bits;
         let (mut cluster, mut rest) = (first, data);
@@ -145,7 +181,11 @@ impl Writer {
                 self.counts.release(run);
                 return Err(e);
             }
-            fresh.extend((0..count).map(|i| (cluster + i, (run.start + i) << bits)));
+            for i in 0..count {
+                if let Some(old) = fresh.insert(cluster + i, (run.start + i) << bits) {
+                    self.counts.release(old >> bits..(old >> bits) + 1);
+                }
+            }
             cluster += count;
             rest = later;
         }
@@ -226,16 +266,26 @@ impl Writer {
 
     /// Forgets everything since the last commit and gives the space back.
     pub fn abandon(&mut self, image: &Image, fresh: &mut Fresh) -> Result<()> {
+        self.back_to(image, fresh, Mark::default())
+    }
+
+    /// What is written now. A commit writes to none of its places.
+    pub fn mark(&self, fresh: &Fresh) -> Mark {
+        Mark { fresh: fresh.clone(), taken: self.counts.mark() }
+    }
+
+    /// Forgets everything since a mark and gives the space back.
+    pub fn back_to(&mut self, image: &Image, fresh: &mut Fresh, mark: Mark) -> Result<()> {
         let bits = image.header.cluster_bits;
-        let runs: Vec<Range<u64>> = self.counts.taken().runs().collect();
-        fresh.clear();
-        self.counts.forget();
+        *fresh = mark.fresh;
+        let (runs, end) = self.counts.back_to(mark.taken);
+        let kept = self.committed_len.max(end << bits);
         image.forget();
-        if image.storage.grows() && image.storage.len()? > self.committed_len {
-            image.storage.set_len(self.committed_len)?;
+        if image.storage.grows() && image.storage.len()? > kept {
+            image.storage.set_len(kept)?;
         }
         for run in runs {
-            let (start, end) = (run.start << bits, (run.end << bits).min(self.committed_len));
+            let (start, end) = (run.start << bits, (run.end << bits).min(kept));
             if start < end {
                 // Free space on both sides: only the host's disk space is lost where it cannot be done.
                 image.storage.punch(start, end - start).ok();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::libc;
 use nix::unistd::{Whence, lseek};
 
@@ -49,6 +49,26 @@ pub(in crate::disk) fn size(file: &File) -> io::Result<u64> {
         return Ok(u64::try_from(end).unwrap_or(0));
     }
     Ok(metadata.len())
+}
+
+/// Makes everything written to a file durable. After a failure the kernel may call what it could not write clean, so it is
+/// asked to forget it: what is read from now on is what the medium has.
+pub(in crate::disk) fn flush(file: &File) -> io::Result<()> {
+    file.sync_data().inspect_err(|_| {
+        // Only advice: where it is not taken, reads may show what is not there.
+        posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
+    })
+}
+
+/// Answers `Kind::Busy` unless `path` names this open file: what would be written to it would be found by nobody.
+pub(in crate::disk) fn still_at(file: &File, path: &Path, shown: &Path) -> Result<()> {
+    let ours = file.metadata().map_err(|e| Error::io(shown.display(), e))?;
+    match std::fs::metadata(path) {
+        Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+        _ => Err(Error::new(Kind::Busy, "the file was renamed, replaced or removed while it was open")
+            .at(shown.display())
+            .hint("nothing was committed; put it back where it was and commit again")),
+    }
 }
 
 /// One open file.
@@ -164,7 +184,7 @@ impl Storage for FileStorage {
     }
 
     fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|e| self.at(e))
+        flush(&self.file).map_err(|e| self.at(e))
     }
 }
 
@@ -197,6 +217,18 @@ pub(super) fn journal_path(image: &Path) -> PathBuf {
     image.with_file_name(name)
 }
 
+/// Removes what a commit to an older image at this path left: it does not belong to the new one.
+///
+/// # Errors
+/// The host's.
+pub(in crate::disk) fn forget_journal(path: &Path) -> Result<()> {
+    let journal = journal_path(&path.canonicalize().map_err(|e| Error::io(path.display(), e))?);
+    match std::fs::remove_file(&journal) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(journal.display(), e)),
+        _ => Ok(()),
+    }
+}
+
 fn sync_folder_of(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display(), e))
@@ -224,17 +256,16 @@ impl Place for HostPlace {
         if self.writer.get().is_none() {
             let file = open_image(&self.real, true).map_err(|e| e.at(self.shown.display()))?;
             // The name may have been given to another file since.
-            let same = |a: &File, b: &File| {
-                Ok((a.metadata()?.ino(), a.metadata()?.dev()) == (b.metadata()?.ino(), b.metadata()?.dev()))
-            };
-            if !same(&file, &self.reader.file).map_err(|e: io::Error| Error::io(self.shown.display(), e))? {
-                return Err(Error::new(Kind::Busy, "the file was replaced by another one while it was open")
-                    .at(self.shown.display()));
-            }
+            still_at(&file, &self.real, &self.shown)?;
+            still_at(&self.reader.file, &self.real, &self.shown)?;
             lock.upgrade(&file, &self.shown)?;
             self.writer.get_or_init(|| FileStorage::new(file, &self.shown));
         }
         Ok(())
+    }
+
+    fn in_place(&self) -> Result<()> {
+        still_at(&self.reader.file, &self.real, &self.shown)
     }
 
     fn create_journal(&self) -> Result<Box<dyn Storage>> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
 
 use self::host::{FileStorage, HostPlace};
-pub(in crate::disk) use self::host::{open_image, size};
+pub(in crate::disk) use self::host::{flush, forget_journal, open_image, size, still_at};
 use self::journal::Overlay;
 use super::guest_log::LogPlan;
 use super::{Changes, CreateOptions, Disk, Format, Kept, Located, Run, check_bounds, target};
@@ -55,6 +55,8 @@ trait Place: Send + Sync {
     fn writable(&self) -> bool;
     /// Takes the write lock and reopens the image for writing.
     fn make_writable(&self) -> Result<()>;
+    /// Fails if the image is no longer where its journal would be looked for.
+    fn in_place(&self) -> Result<()>;
     fn create_journal(&self) -> Result<Box<dyn Storage>>;
     fn open_journal(&self) -> Result<Option<Box<dyn Storage>>>;
     /// Removes the journal for good.
@@ -79,6 +81,8 @@ struct State {
     notices: Vec<String>,
     /// A commit failed after its journal was durable: what to say to everyone from now on.
     broken: Option<String>,
+    /// A flush failed, and data that was written fresh may be gone: to be given up before anything else is written.
+    lost: bool,
 }
 
 impl Raw {
@@ -146,6 +150,9 @@ impl Raw {
         if let Some(words) = &state.broken {
             return Err(Error::new(Kind::Io, words.clone()));
         }
+        if state.lost {
+            return Err(lost(self.place.path()));
+        }
         if self.place.writable() {
             return Ok(());
         }
@@ -169,7 +176,24 @@ impl Raw {
     }
 }
 
+/// What to do once a flush before the commit point has failed.
+pub(in crate::disk) const LOST_HINT: &str = "the image is as it was, but new data that was on its way into it may be lost: \
+     leave without a commit and begin anew";
+
+/// After a flush that failed, a second one may say that all is well although nothing has come to the medium.
+pub(in crate::disk) fn lost(path: &Path) -> Error {
+    Error::new(Kind::Io, "a flush of the image has failed").at(path.display()).hint(LOST_HINT)
+}
+
 impl State {
+    /// Makes what was written to the image durable.
+    fn flush(&mut self, image: &dyn Storage) -> Result<()> {
+        image.sync().map_err(|error| {
+            self.lost = !self.fresh.is_empty();
+            if self.lost { error.hint(LOST_HINT) } else { error }
+        })
+    }
+
     fn add_fresh(&mut self, mut range: Range<u64>) {
         if let Some((start, end)) = self.fresh.range(..=range.start).next_back().map(|(s, e)| (*s, *e))
             && end >= range.start
@@ -233,9 +257,10 @@ impl Disk for Raw {
     fn commit(&self, changes: &dyn Changes) -> Result<()> {
         let mut state = self.state();
         self.make_writable(&mut state)?;
+        self.place.in_place()?;
         let image = self.place.image();
         if !state.fresh.is_empty() {
-            image.sync()?;
+            state.flush(image)?;
         }
         // Into the log, and from there to its place.
         progress::expect_again();
@@ -281,8 +306,9 @@ impl Disk for Raw {
             drop(state);
             return self.commit(changes);
         };
+        self.place.in_place()?;
         let image = self.place.image();
-        let prepared = through::prepare(image, changes, &plan)?;
+        let prepared = through::prepare(image, changes, &plan, &mut || state.flush(image))?;
         state.fresh.clear();
         const SAVED: &str = "the changes are saved in the file system's journal but not yet all in their places";
         const UNKNOWN: &str = "the host could not flush the commit: the image has the old state or the new one, whole";
@@ -300,10 +326,11 @@ impl Disk for Raw {
     }
 
     fn abandon(&self) -> Result<()> {
-        let fresh = std::mem::take(&mut self.state().fresh);
-        for (start, end) in fresh {
+        let mut state = self.state();
+        for (start, end) in std::mem::take(&mut state.fresh) {
             self.place.image().zero(start..end)?;
         }
+        state.lost = false;
         Ok(())
     }
 
@@ -323,15 +350,7 @@ impl Disk for Raw {
 pub fn create(path: &Path, options: &CreateOptions) -> Result<()> {
     let size = options.size.ok_or_else(|| Error::usage("a raw image needs a size"))?;
     check_options(options)?;
-    target::in_place(path, |file| {
-        // What the old image's commit left does not belong to the new one.
-        let journal = host::journal_path(&path.canonicalize().map_err(|e| Error::io(path.display(), e))?);
-        match std::fs::remove_file(&journal) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(journal.display(), e)),
-            _ => {}
-        }
-        fill(file, path, size, options)
-    })
+    target::in_place(path, |file| fill(file, path, size, options))
 }
 
 /// Whether the options are for a raw image; answers whether all space is to be reserved.

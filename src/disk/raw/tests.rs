@@ -176,6 +176,44 @@ fn what_is_no_journal() {
 }
 
 #[test]
+fn an_image_that_is_no_longer_at_its_path_is_not_committed_to() {
+    let (dir, path) = image(&[7; 64 * 1024]);
+    let raw = Raw::open(&path, false).unwrap();
+    raw.write_fresh(8192, &[1; 4096]).unwrap();
+    let elsewhere = dir.path().join("renamed.img");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    // Its journal would lie beside nothing, or beside another image.
+    for other in [false, true] {
+        if other {
+            std::fs::write(&path, [8; 64 * 1024]).unwrap();
+        }
+        let error = raw.commit(&List::data(0, &[3; 512])).unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy, "{error}");
+        assert!(error.to_string().contains("renamed, replaced or removed"), "{error}");
+    }
+    assert!(std::fs::read(&path).unwrap() == [8; 64 * 1024] && std::fs::read(&elsewhere).unwrap()[0] == 7);
+    std::fs::rename(&elsewhere, &path).unwrap();
+    raw.commit(&List::data(0, &[3; 512])).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap()[..513], [[3; 512].as_slice(), &[7]].concat());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no journal is left");
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_an_image_does_not_inherit_its_journal() {
+    let (_dir, path) = image(&[7; 64 * 1024]);
+    crash(&path, &List::data(0, &[3; 512]));
+    let journal = host::journal_path(&path);
+    let target = target::Target::new(&path).unwrap();
+    target.file().set_len(64 * 1024).unwrap();
+    // Until then nobody else gets at what is there, and what its crash left stays.
+    assert_eq!(Raw::open(&path, true).err().unwrap().kind(), Kind::Busy);
+    assert!(journal.exists());
+    target.finish().unwrap();
+    assert!(!journal.exists());
+    assert!(Raw::open(&path, false).unwrap().notices().is_empty() && std::fs::read(&path).unwrap() == [0; 64 * 1024]);
+}
+
+#[test]
 fn space_for_holes_is_reserved_before_the_commit_point() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sparse.img");

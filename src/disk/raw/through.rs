@@ -55,11 +55,16 @@ fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Ra
 }
 
 /// Reserves what the changes and the log need, writes the log, and makes it count: the commit point. On an error the
-/// image is as it was, but for bytes of the log, which do not count.
-pub(super) fn prepare(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan) -> Result<Prepared> {
+/// image is as it was, but for bytes of the log, which do not count. `flush` is the first flush, which fresh data needs too.
+pub(super) fn prepare(
+    image: &dyn Storage,
+    changes: &dyn Changes,
+    plan: &LogPlan,
+    flush: &mut dyn FnMut() -> Result<()>,
+) -> Result<Prepared> {
     let mut reserved = Reserved::default();
     write_log(image, changes, plan, &mut reserved).inspect_err(|_| reserved.give_back(image))?;
-    set_point(image, plan).inspect_err(|_| {
+    set_point(image, plan, flush).inspect_err(|_| {
         // Where this fails a mark stays that means nothing.
         plan.put(image, &plan.withdraw).ok();
         reserved.give_back(image);
@@ -81,9 +86,9 @@ fn write_log(image: &dyn Storage, changes: &dyn Changes, plan: &LogPlan, reserve
 }
 
 /// Writes the mark, and after a flush the point. An error means that the point is not there.
-fn set_point(image: &dyn Storage, plan: &LogPlan) -> Result<()> {
+fn set_point(image: &dyn Storage, plan: &LogPlan, flush: &mut dyn FnMut() -> Result<()>) -> Result<()> {
     plan.put(image, &plan.mark)?;
-    image.sync()?;
+    flush()?;
     plan.put(image, &plan.point).or_else(|error| {
         let mut there = vec![0; plan.point.data.len()];
         image.read_at(plan.range.start + plan.point.offset, &mut there)?;

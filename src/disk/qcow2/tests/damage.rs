@@ -145,6 +145,77 @@ fn refcounts_that_lie_stop_the_commit() {
     }
 }
 
+/// Sets the refcount, of 16 bits, of a cluster.
+fn lie(bytes: &mut [u8], cluster: u64, count: u16) {
+    let size = 1u64 << be32(bytes, 20);
+    let table = be64(bytes, 48) as usize;
+    let block = be64(bytes, table + (cluster / (size / 2)) as usize * 8) as usize;
+    let at = block + (cluster % (size / 2)) as usize * 2;
+    bytes[at..at + 2].copy_from_slice(&count.to_be_bytes());
+}
+
+#[test]
+fn what_snapshots_need_is_not_written_over() {
+    let (_dir, path) = image("-o cluster_size=4k", &["snapshot -c one image.qcow2"]);
+    let recorder = Recorder::new(std::fs::read(path).unwrap());
+    let disk = recorder.disk().unwrap();
+    let host = {
+        let state = disk.state();
+        let table = state.image.table(0).unwrap().unwrap();
+        state.image.entry(&table, 0).word & 0x00ff_ffff_ffff_fe00
+    };
+    // From now on the snapshot alone has the first cluster.
+    disk.commit(&Edits(vec![(0, vec![9; 4096])])).unwrap();
+    let good = recorder.inner().bytes.clone();
+    let table = be64(&good, 64) as usize;
+    let l1 = be64(&good, table);
+    let l2 = be64(&good, l1 as usize) & 0x00ff_ffff_ffff_fe00;
+    for (what, place) in [("data", host), ("L1", l1), ("L2", l2), ("snapshot table", table as u64)] {
+        let mut bytes = good.clone();
+        lie(&mut bytes, place / 4096, 0);
+        let recorder = Recorder::new(bytes.clone());
+        let disk = recorder.disk().unwrap();
+        assert_eq!(kind_of(disk.write_fresh(300_000, b"x")), Some(Kind::Corrupt), "{what}");
+        assert_eq!(kind_of(disk.commit(&Edits(vec![(7, vec![1; 9])]))), Some(Kind::Corrupt), "{what}");
+        assert!(recorder.inner().bytes == bytes, "{what}: touched");
+    }
+    Recorder::new(good).disk().unwrap().commit(&Edits(vec![(7, vec![1; 9])])).unwrap();
+}
+
+#[test]
+fn disks_too_big_to_be_looked_through_are_written_behind_their_end() {
+    // Nine L2 tables of 2 MiB.
+    let dir = tempfile::tempdir().unwrap();
+    let make = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "image.qcow2", "5T"];
+    assert!(Command::new("qemu-img").args(make).current_dir(dir.path()).status().unwrap().success());
+    let path = dir.path().join("image.qcow2");
+    let recorder = Recorder::new(std::fs::read(path).unwrap());
+    let places = (0..9).map(|n| (n << 39, vec![n as u8 + 1; 4096])).collect::<Vec<_>>();
+    recorder.disk().unwrap().commit(&Edits(places)).unwrap();
+    let mut bytes = recorder.inner().bytes.clone();
+    let mut host = 0;
+    recorder
+        .disk()
+        .unwrap()
+        .locate(3 << 39..(3 << 39) + 4096, &mut |found| {
+            if let crate::disk::Kept::Data(at) = found.kept {
+                host = at;
+            }
+            Ok(())
+        })
+        .unwrap();
+    lie(&mut bytes, host >> 21, 0);
+    let recorder = Recorder::new(bytes);
+    let disk = recorder.disk().unwrap();
+    for round in 0..3 {
+        disk.write_fresh(1 << 30, &[round; 4096]).unwrap();
+        disk.commit(&Edits(vec![(7, vec![1; 9])])).unwrap();
+        let mut seen = vec![0; 4096];
+        disk.read_at(3 << 39, &mut seen).unwrap();
+        assert!(seen == [4; 4096], "data in a cluster of refcount 0 was written over");
+    }
+}
+
 /// Everything that can be done to an image; only the absence of panics and of huge files is judged.
 fn exercise(bytes: Vec<u8>) {
     let recorder = Recorder::new(bytes);

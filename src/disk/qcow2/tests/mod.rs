@@ -121,6 +121,9 @@ impl Storage for Recorder {
     fn punch(&self, offset: u64, len: u64) -> Result<()> {
         self.call(Call::Punch(offset, len))
     }
+    fn in_place(&self) -> Result<()> {
+        Ok(())
+    }
     fn writable(&self) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(self.clone()))
     }

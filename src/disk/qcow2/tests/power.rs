@@ -136,6 +136,48 @@ fn a_failing_host_leaves_the_old_state() {
 }
 
 #[test]
+fn a_commit_that_failed_can_be_tried_again() {
+    for (convert, then) in SHAPES {
+        let (dir, path) = image(convert, then);
+        let before = std::fs::read(path).unwrap();
+        let (mut again, mut lost) = (0, 0);
+        for fails in 0.. {
+            let what = format!("{convert}: call {fails} of the commit fails");
+            let recorder = Recorder::new(before.clone());
+            let disk = recorder.disk().unwrap();
+            disk.write_fresh(300_000, &[7; 60_000]).unwrap();
+            let fresh = everything(&disk).unwrap();
+            // Over fresh data, beside it in the same cluster, and somewhere else.
+            let changes = [(310_000, vec![1; 5000]), (360_100, vec![2; 100]), (700_000, vec![3; 30_000])];
+            let mut new = fresh.clone();
+            changes.iter().for_each(|(at, data)| new[*at as usize..][..data.len()].copy_from_slice(data));
+            let edits = Edits(changes.into());
+            let begin = recorder.calls().len();
+            recorder.inner().fails = Some(begin + fails);
+            let Err(_) = disk.commit(&edits) else { break };
+            let call = recorder.calls()[begin + fails].clone();
+            if matches!(call, Call::Write(0, _)) {
+                break;
+            }
+            if matches!(call, Call::Flush) {
+                lost += 1;
+                let error = disk.commit(&edits).unwrap_err();
+                assert!(error.hint_text().unwrap().contains("may be lost"), "{what}: {error}");
+            } else {
+                again += 1;
+                assert!(everything(&disk).unwrap() == fresh, "{what}: fresh data is another");
+                disk.commit(&edits).unwrap();
+                assert!(everything(&disk).unwrap() == new, "{what}");
+                let bytes = recorder.inner().bytes.clone();
+                check(dir.path(), &bytes, &what);
+                assert!(everything(&Recorder::new(bytes).disk().unwrap()).unwrap() == new, "{what}: on disk");
+            }
+        }
+        assert!(again > 2 && lost == 1, "{convert}: {again} {lost}");
+    }
+}
+
+#[test]
 fn a_commit_writes_little() {
     let (_dir, path) = image("-o cluster_size=64k", &[]);
     let recorder = Recorder::new(std::fs::read(path).unwrap());
