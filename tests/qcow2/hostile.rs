@@ -20,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// CPU time of this thread so far.
 fn used() -> Duration {
     let used = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    [used.user_time(), used.system_time()].iter().map(|t| Duration::new(t.tv_sec() as u64, t.tv_usec() as u32 * 1000)).sum()
+    [used.user_time(), used.system_time()]
+        .iter()
+        .map(|t| Duration::new(t.tv_sec() as u64, t.tv_usec() as u32 * 1000))
+        .sum()
 }
 
 /// Does something that may cost no more than [`LIMIT`].

@@ -105,7 +105,7 @@ impl Medium {
     }
 
     /// Counts an operation that changes something; an error if the power is gone.
-    fn step(&self) -> Result<()> {
+    pub(crate) fn step(&self) -> Result<()> {
         let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
         match left.unwrap_or(0) {
             0 => Err(Error::new(Kind::Io, "the power is cut")),

@@ -10,7 +10,7 @@ use std::process::Command;
 use super::*;
 use crate::disk::Disk;
 use crate::disk::qcow2::tests::{Random as Dice, Recorder, after_cut as qcow2_after_cut};
-use crate::disk::raw::power;
+use crate::disk::raw::{Raw, power};
 use crate::volume::{self, TableEdit};
 
 /// First byte and length of the two partitions.
@@ -116,35 +116,119 @@ impl Judge {
     }
 }
 
+/// How an image is made of `disk.raw`.
+struct Shape {
+    make: &'static [&'static str],
+    /// Whether it lies over `disk.raw`.
+    over: bool,
+    /// Whether it is encrypted, with this passphrase.
+    pass: Option<&'static str>,
+}
+
+const fn made(make: &'static [&'static str]) -> Shape {
+    Shape { make, over: false, pass: None }
+}
+
+const SHAPES: &[Shape] = &[
+    made(&["convert -f raw -O qcow2 -o cluster_size=64k disk.raw image.qcow2"]),
+    made(&["convert -f raw -O qcow2 -c -o cluster_size=4k disk.raw image.qcow2", "snapshot -c one image.qcow2"]),
+    made(&["convert -f raw -O qcow2 -o extended_l2=on disk.raw image.qcow2", "snapshot -c one image.qcow2"]),
+    made(&["convert -f raw -O qcow2 -o compat=0.10 disk.raw image.qcow2", "snapshot -c one image.qcow2"]),
+    made(&["convert -f raw -O qcow2 -c -o compression_type=zstd disk.raw image.qcow2", "bitmap --add image.qcow2 b"]),
+    Shape { make: &["create -q -f qcow2 -F raw -b disk.raw image.qcow2"], over: true, pass: None },
+    Shape {
+        make: &["create -q -f qcow2 -F raw -b disk.raw -o extended_l2=on image.qcow2", "snapshot -c one image.qcow2"],
+        over: true,
+        pass: None,
+    },
+    Shape {
+        make: &[
+            "create -q --object secret,id=s,data=word -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,\
+             encrypt.iter-time=10 image.qcow2 12M",
+            "convert -n --object secret,id=s,data=word -f raw --target-image-opts disk.raw \
+             driver=qcow2,file.filename=image.qcow2,encrypt.key-secret=s",
+        ],
+        over: false,
+        pass: Some("word"),
+    },
+];
+
 #[test]
 fn qcow2_sessions_survive_power_cuts() {
-    for (seed, (convert, snapshot)) in
-        [("-o cluster_size=64k", false), ("-c -o cluster_size=4k", true), ("-o extended_l2=on", false)]
-            .iter()
-            .enumerate()
-    {
+    for (seed, shape) in (0..).zip(SHAPES) {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path();
         disk(folder);
-        good(folder, &format!("qemu-img convert -f raw -O qcow2 {convert} disk.raw image.qcow2"));
-        if *snapshot {
-            good(folder, "qemu-img snapshot -c one image.qcow2");
-        }
+        shape.make.iter().for_each(|line| drop(good(folder, &format!("qemu-img {line}"))));
         let before = fs::read(folder.join("image.qcow2")).unwrap();
         let recorder = Recorder::new(before.clone());
-        work(Box::new(recorder.disk().unwrap())).unwrap();
+        let backing = shape.over.then(|| Raw::open(&folder.join("disk.raw"), true).unwrap());
+        let opened = recorder.disk_with(None, backing).unwrap();
+        if let Some(pass) = shape.pass {
+            opened.unlock(pass.as_bytes(), &|| Ok(())).unwrap();
+        }
+        work(Box::new(opened)).unwrap();
         let calls = recorder.calls();
         let mut judge = Judge { folder: folder.to_path_buf(), seen: HashSet::new(), old: 0, new: 0 };
-        let mut dice = Dice(seed as u64 + 900);
+        let mut dice = Dice(seed + 900);
         for cut in 0..=calls.len() {
-            let what = format!("{convert}: cut at {cut} of {}", calls.len());
+            let what = format!("{:?}: cut at {cut} of {}", shape.make, calls.len());
             let bytes = qcow2_after_cut(&before, &calls[..cut], &mut dice);
             fs::write(folder.join("cut.qcow2"), &bytes).unwrap();
-            good(folder, "qemu-img check cut.qcow2");
-            good(folder, "qemu-img convert -O raw cut.qcow2 cut.raw");
-            judge.judge(&fs::read(folder.join("cut.raw")).unwrap(), &what);
+            judge.judge(&judged(folder, shape.pass), &what);
         }
-        assert_eq!((judge.old, judge.new), (1, 1), "{convert}: exactly two states are ever seen");
+        assert_eq!((judge.old, judge.new), (1, 1), "{:?}: exactly two states are ever seen", shape.make);
+    }
+}
+
+/// Checks `cut.qcow2` and makes `cut.raw` of it; gives what is in that.
+fn judged(folder: &Path, pass: Option<&str>) -> Vec<u8> {
+    let image = match pass {
+        None => "-f qcow2 cut.qcow2".into(),
+        Some(pass) => format!(
+            "--object secret,id=s,data={pass} --image-opts driver=qcow2,file.filename=cut.qcow2,encrypt.key-secret=s"
+        ),
+    };
+    good(folder, &format!("qemu-img check {image}"));
+    good(folder, &format!("qemu-img convert -O raw {image} cut.raw"));
+    fs::read(folder.join("cut.raw")).unwrap()
+}
+
+#[test]
+fn sessions_with_a_data_file_survive_power_cuts() {
+    for options in ["data_file_raw=on", "data_file_raw=off", "data_file_raw=off,extended_l2=on"] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        disk(folder);
+        good(folder, &format!("qemu-img create -q -f qcow2 -o data_file=data,{options} image.qcow2 12M"));
+        good(folder, "qemu-img convert -n -f raw -O qcow2 disk.raw image.qcow2");
+        let before = fs::read(folder.join("image.qcow2")).unwrap();
+        let data = fs::read(folder.join("data")).unwrap();
+        let whole = power::Medium::over(data.clone(), usize::MAX);
+        let recorder = Recorder::beside(before.clone(), &whole);
+        work(Box::new(recorder.disk_with(Some(whole.disk()), None).unwrap())).unwrap();
+        let operations = whole.operations();
+        let mut judge = Judge { folder: folder.to_path_buf(), seen: HashSet::new(), old: 0, new: 0 };
+        let (mut dice, mut random) = (Dice(41), power::Random(78));
+        for cut in 1..=operations {
+            let what = format!("{options}: cut at {cut} of {operations}");
+            let broken = power::Medium::over(data.clone(), cut);
+            let recorder = Recorder::beside(before.clone(), &broken);
+            work(Box::new(recorder.disk_with(Some(broken.disk()), None).unwrap())).unwrap_err();
+            let bytes = qcow2_after_cut(&before, &recorder.calls(), &mut dice);
+            let survivor = power::after_cut(&broken, &mut random, usize::MAX);
+            // Opening it finishes or drops what was under way.
+            drop(Recorder::new(bytes.clone()).disk_with(Some(survivor.disk()), None).unwrap());
+            fs::write(folder.join("cut.qcow2"), &bytes).unwrap();
+            fs::write(folder.join("data"), survivor.bytes()).unwrap();
+            let seen = judged(folder, None);
+            if options == "data_file_raw=on" && seen != survivor.bytes() {
+                // Who reads it as a raw image may see fresh data where the file systems have nothing.
+                assert_eq!(is_new(folder, &survivor.bytes(), &what), is_new(folder, &seen, &what), "{what}");
+            }
+            judge.judge(&seen, &what);
+        }
+        assert!(judge.old > 0 && judge.new > 0, "{options}: {} old, {} new", judge.old, judge.new);
     }
 }
 

@@ -10,9 +10,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Qcow2;
+use super::chain::Node;
 use super::map::Image;
 use super::storage::Storage;
 use crate::base::{Error, Kind, Result};
+use crate::disk::raw::Raw;
+use crate::disk::raw::power::Medium;
 use crate::disk::{Change, Changes, Disk};
 
 /// One call that reached the host.
@@ -30,6 +33,8 @@ struct Inner {
     calls: Vec<Call>,
     /// The number of the call that fails.
     fails: Option<usize>,
+    /// What goes out together with it.
+    power: Option<Arc<Medium>>,
 }
 
 /// A host file in memory that remembers what was done to it.
@@ -50,12 +55,30 @@ impl Recorder {
         self.inner().calls.clone()
     }
 
+    /// The same, where every call is an operation of a medium too, and fails with it.
+    pub(crate) fn beside(bytes: Vec<u8>, medium: &Arc<Medium>) -> Self {
+        let recorder = Recorder::new(bytes);
+        recorder.inner().power = Some(medium.clone());
+        recorder
+    }
+
     pub(crate) fn disk(&self) -> Result<Qcow2> {
-        Ok(Qcow2::over(Image::new(Arc::new(self.clone()))?, false))
+        self.disk_with(None, None)
+    }
+
+    /// The disk whose data is in another file, or what is not is in a backing file.
+    pub(crate) fn disk_with(&self, data: Option<Raw>, backing: Option<Raw>) -> Result<Qcow2> {
+        let mut image = Image::new(Arc::new(self.clone()))?;
+        image.data = data;
+        image.backing = backing.map(|raw| Node::Raw(Box::new(raw)));
+        Ok(Qcow2::over(image, false))
     }
 
     fn call(&self, call: Call) -> Result<()> {
         let mut inner = self.inner();
+        if let Some(medium) = &inner.power {
+            medium.step()?;
+        }
         let number = inner.calls.len();
         inner.calls.push(call.clone());
         if inner.fails == Some(number) {
