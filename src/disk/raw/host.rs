@@ -1,8 +1,10 @@
 //! The files of a raw image on the host: the image, and the journal of a commit beside it.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -11,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::libc;
 use nix::unistd::{Whence, lseek};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 
 use super::{Place, Storage};
 use crate::base::{Error, Kind, Result};
@@ -200,7 +203,36 @@ pub(super) struct HostPlace {
     lock: Mutex<ImageLock>,
 }
 
+/// The extended attribute of an image that says, while there is a journal, where: the image may get another name after a crash.
+const MARK: &str = "user.imgsh.journal";
+
 impl HostPlace {
+    /// The file that is open best.
+    fn file(&self) -> &File {
+        &self.writer.get().unwrap_or(&self.reader).file
+    }
+
+    /// A file that may be a journal, if there is one at `path`.
+    fn journal_at(&self, path: &Path) -> Result<Option<FileStorage>> {
+        let at = |e: io::Error| Error::io(path.display(), e);
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(at)?,
+        };
+        let (journal, image) = (file.metadata().map_err(at)?, self.reader.file.metadata().map_err(at)?);
+        let ours = [image.uid(), nix::unistd::geteuid().as_raw()].contains(&journal.uid());
+        if !journal.is_file() || !ours {
+            return Err(Error::new(
+                Kind::Denied,
+                "this journal belongs to another user than the image; it is not trusted",
+            )
+            .at(path.display())
+            .hint("look where it comes from, then remove it"));
+        }
+        Ok(Some(FileStorage::new(file, path)))
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = open_image(path, false)?;
         let lock = Mutex::new(ImageLock::read(&file, path)?);
@@ -276,33 +308,33 @@ impl Place for HostPlace {
             Error::io(path.display(), e)
                 .hint("a commit to a raw image needs a journal in the image's folder while it runs")
         })?;
+        // Where the host has no such attributes, only the name tells where the journal is.
+        fsetxattr(self.file(), MARK, path.as_os_str().as_bytes(), XattrFlags::empty()).ok();
         Ok(Box::new(FileStorage::new(file, &path)))
     }
 
     fn open_journal(&self) -> Result<Option<Box<dyn Storage>>> {
-        let path = self.journal_path();
-        let at = |e: io::Error| Error::io(path.display(), e);
-        let mut options = OpenOptions::new();
-        let file = match options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(at)?,
-        };
-        let (journal, image) = (file.metadata().map_err(at)?, self.reader.file.metadata().map_err(at)?);
-        let ours = [image.uid(), nix::unistd::geteuid().as_raw()].contains(&journal.uid());
-        if !journal.is_file() || !ours {
-            return Err(Error::new(
-                Kind::Denied,
-                "this journal belongs to another user than the image; it is not trusted",
-            )
-            .at(path.display())
-            .hint("look where it comes from, then remove it"));
+        Ok(self.journal_at(&self.journal_path())?.map(|file| Box::new(file) as Box<dyn Storage>))
+    }
+
+    fn journal_elsewhere(&self) -> Option<(PathBuf, Box<dyn Storage>)> {
+        let mut name = vec![0; libc::PATH_MAX as usize];
+        let len = fgetxattr(self.file(), MARK, &mut name[..]).ok()?;
+        name.truncate(len);
+        let path = PathBuf::from(OsString::from_vec(name));
+        if path == self.journal_path() {
+            return None;
         }
-        Ok(Some(Box::new(FileStorage::new(file, &path))))
+        // What cannot be looked at is no journal of ours.
+        let file = self.journal_at(&path).ok()??;
+        Some((path, Box::new(file)))
     }
 
     fn remove_journal(&self) -> Result<()> {
         let path = self.journal_path();
         std::fs::remove_file(&path).map_err(|e| Error::io(path.display(), e))?;
+        // A mark that means no file means nothing.
+        fremovexattr(self.file(), MARK).ok();
         self.sync_folder()
     }
 

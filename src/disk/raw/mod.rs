@@ -59,6 +59,8 @@ trait Place: Send + Sync {
     fn in_place(&self) -> Result<()>;
     fn create_journal(&self) -> Result<Box<dyn Storage>>;
     fn open_journal(&self) -> Result<Option<Box<dyn Storage>>>;
+    /// A file of another name that the image says is its journal: after a crash it was renamed, or has another name.
+    fn journal_elsewhere(&self) -> Option<(PathBuf, Box<dyn Storage>)>;
     /// Removes the journal for good.
     fn remove_journal(&self) -> Result<()>;
     fn sync_folder(&self) -> Result<()>;
@@ -105,7 +107,10 @@ impl Raw {
         let size = place.image().len()?.max(least);
         let len = size.checked_next_multiple_of(512).ok_or_else(|| Error::from(Kind::FileTooBig))?;
         let raw = Raw { place, len, read_only, overlay: RwLock::new(None), state: Mutex::default() };
-        let Some(file) = raw.place.open_journal()? else { return Ok(raw) };
+        let Some(file) = raw.place.open_journal()? else {
+            raw.refuse_torn()?;
+            return Ok(raw);
+        };
         if !read_only {
             let opened = raw.make_writable(&mut raw.state());
             match opened {
@@ -140,6 +145,22 @@ impl Raw {
              to use the image as it is",
             journal.display()
         ))
+    }
+
+    /// Fails if an interrupted commit to this image is kept beside another name of it.
+    fn refuse_torn(&self) -> Result<()> {
+        let Some((path, file)) = self.place.journal_elsewhere() else { return Ok(()) };
+        // Anything but a journal that fits is about something else.
+        let Ok(Some(records)) = journal::records(file.as_ref(), self.len) else { return Ok(()) };
+        if journal::verify(self.place.image(), file.as_ref(), &records).is_err() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Busy, format!("an interrupted commit to this image is kept in {}", path.display()))
+            .at(self.place.path().display())
+            .hint(format!(
+                "open the image under the name that it had then, or move that file to {}, so that the commit can be finished",
+                self.place.journal_path().display()
+            )))
     }
 
     /// The first write: locks, reopens, and finishes an interrupted commit.

@@ -235,6 +235,9 @@ impl Place for Fake {
     fn open_journal(&self) -> Result<Option<Box<dyn Storage>>> {
         Ok(self.medium.journal.lock().unwrap().is_some().then(|| self.journal()))
     }
+    fn journal_elsewhere(&self) -> Option<(PathBuf, Box<dyn Storage>)> {
+        None
+    }
     fn remove_journal(&self) -> Result<()> {
         self.medium.step()?;
         *self.medium.journal.lock().unwrap() = None;

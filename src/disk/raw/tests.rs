@@ -152,6 +152,46 @@ fn an_interrupted_commit_is_finished() {
 }
 
 #[test]
+fn an_interrupted_commit_is_found_under_another_name() {
+    let (dir, path) = image(&[7; 64 * 1024]);
+    let marked = |path: &Path| rustix::fs::getxattr(path, "user.imgsh.journal", &mut [0; 512]).is_ok();
+    crash(&path, &List::data(0, &[3; 512]));
+    if !marked(&path) {
+        println!("skipped: the file system of the temporary folder has no extended attributes");
+        return;
+    }
+    let journal = dir.path().join("disk.img.imgsh-journal");
+    let other = dir.path().join("other.img");
+    // A second name, then a new one.
+    for renamed in [false, true] {
+        std::fs::remove_file(&other).ok();
+        match renamed {
+            false => std::fs::hard_link(&path, &other).unwrap(),
+            true => std::fs::rename(&path, &other).unwrap(),
+        }
+        for read_only in [true, false] {
+            let error = Raw::open(&other, read_only).err().unwrap();
+            assert_eq!(error.kind(), Kind::Busy);
+            assert!(error.to_string().contains("disk.img.imgsh-journal"), "{error}");
+            assert!(error.hint_text().unwrap().contains("other.img.imgsh-journal"));
+        }
+    }
+    assert!(std::fs::read(&other).unwrap() == [7; 64 * 1024]);
+    std::fs::rename(&journal, dir.path().join("other.img.imgsh-journal")).unwrap();
+    assert!(Raw::open(&other, false).unwrap().notices()[0].contains("finished a commit"));
+    assert!(std::fs::read(&other).unwrap()[..512] == [3; 512] && !marked(&other));
+    // A mark of a journal that is gone, or is another image's, means nothing.
+    crash(&other, &List::data(0, &[4; 512]));
+    let journal = dir.path().join("other.img.imgsh-journal");
+    std::fs::rename(&other, &path).unwrap();
+    let whole = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, &whole[..whole.len() - 1]).unwrap();
+    assert!(Raw::open(&path, false).is_ok());
+    std::fs::remove_file(&journal).unwrap();
+    assert!(Raw::open(&path, false).is_ok());
+}
+
+#[test]
 fn what_is_no_journal() {
     let (dir, path) = image(&[7; 64 * 1024]);
     let journal = dir.path().join("disk.img.imgsh-journal");
