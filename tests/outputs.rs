@@ -157,3 +157,40 @@ fn a_killed_run_leaves_the_old_or_the_new_state() {
         }
     }
 }
+
+/// A mounted file system that is unmounted in the end.
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.join("mounted")).status().ok();
+    }
+}
+
+/// Only for root: on a host file system whose files can share blocks a copy costs nothing until it is written to.
+#[test]
+fn copies_share_blocks_where_the_host_can() {
+    let temp = folder();
+    let dir = temp.path();
+    let quiet = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let done = Command::new(words[0]).args(&words[1..]).current_dir(dir).output();
+        done.is_ok_and(|done| done.status.success())
+    };
+    fs::create_dir(dir.join("mounted")).unwrap();
+    if !(quiet("truncate -s 400M xfs") && quiet("mkfs.xfs -q xfs") && quiet("mount -o loop xfs mounted")) {
+        eprintln!("skipped: needs root, mkfs.xfs and loop devices");
+        return;
+    }
+    let _mounted = Mounted(dir);
+    for image in ["disk.img", "disk.qcow2"] {
+        ok(dir, &["-a", image, "-m", "/dev/sda", "fill", "7", "3000000", "/big"]);
+        fs::copy(dir.join(image), dir.join("mounted").join(image)).unwrap();
+        let image = format!("mounted/{image}");
+        let before = fs::read(dir.join(&image)).unwrap();
+        ok(dir, &["-a", &image, "--copy", "mounted/copy", "-m", "/dev/sda", "write", "/f", "copied"]);
+        assert!(host(dir, "filefrag", &["-v", "mounted/copy"]).contains("shared"), "{image}");
+        assert_eq!(inside(dir, "mounted/copy", "/f"), "copied");
+        assert!(fs::read(dir.join(&image)).unwrap() == before, "{image}");
+    }
+}

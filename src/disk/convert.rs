@@ -179,7 +179,8 @@ fn raw(
     lanes::copy(source, PAGE as u64, &ToRaw { source, output }, poll)
 }
 
-/// Copies an image file as it is, byte for byte, to an empty file; holes stay holes. For a raw image a commit that was
+/// Copies an image file as it is, byte for byte, to an empty file; holes stay holes. Host file systems that can let two files
+/// share their blocks are asked to. For a raw image a commit that was
 /// interrupted is in the copy.
 ///
 /// # Errors
@@ -187,6 +188,9 @@ fn raw(
 pub fn copy_file(image: &Path, file: &File, path: &Path) -> Result<()> {
     qcow2::refuse_data_file(image)?;
     let source = super::raw::Raw::open(image, true)?;
+    if source.share_with(file) {
+        return Ok(());
+    }
     raw(&source, &Output::new(file, path), &CreateOptions::default(), &mut || Ok(()))?;
     let len = std::fs::metadata(image).map_err(|e| Error::io(image.display(), e))?;
     if len.is_file() {

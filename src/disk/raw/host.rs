@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::libc;
 use nix::unistd::{Whence, lseek};
-use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, ioctl_ficlone};
 
 use super::{Place, Storage};
 use crate::base::{Error, Kind, Result};
@@ -294,6 +294,10 @@ impl Place for HostPlace {
             self.writer.get_or_init(|| FileStorage::new(file, &self.shown));
         }
         Ok(())
+    }
+
+    fn share_with(&self, copy: &File) -> bool {
+        ioctl_ficlone(copy, self.file()).is_ok()
     }
 
     fn in_place(&self) -> Result<()> {

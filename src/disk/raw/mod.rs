@@ -53,6 +53,8 @@ trait Place: Send + Sync {
     fn journal_path(&self) -> PathBuf;
     fn image(&self) -> &dyn Storage;
     fn writable(&self) -> bool;
+    /// Makes an empty file share the image's blocks; `false` where the host cannot.
+    fn share_with(&self, copy: &File) -> bool;
     /// Takes the write lock and reopens the image for writing.
     fn make_writable(&self) -> Result<()>;
     /// Fails if the image is no longer where its journal would be looked for.
@@ -145,6 +147,12 @@ impl Raw {
              to use the image as it is",
             journal.display()
         ))
+    }
+
+    /// Makes an empty file share all blocks of the image, until one of them is written to; `false` where the host cannot.
+    pub(in crate::disk) fn share_with(&self, copy: &File) -> bool {
+        let waiting = self.overlay.read().unwrap_or_else(|e| e.into_inner()).is_some();
+        !waiting && self.place.share_with(copy)
     }
 
     /// Fails if an interrupted commit to this image is kept beside another name of it.

@@ -221,6 +221,9 @@ impl Place for Fake {
     fn make_writable(&self) -> Result<()> {
         Ok(())
     }
+    fn share_with(&self, _: &File) -> bool {
+        false
+    }
     fn in_place(&self) -> Result<()> {
         Ok(())
     }
