@@ -158,6 +158,19 @@ fn a_killed_run_leaves_the_old_or_the_new_state() {
     }
 }
 
+#[test]
+fn an_overlay_in_the_place_of_a_linked_file_finds_its_image() {
+    let temp = folder();
+    let dir = temp.path();
+    fs::create_dir(dir.join("far")).unwrap();
+    fs::write(dir.join("far/over.qcow2"), "to be replaced").unwrap();
+    std::os::unix::fs::symlink("far/over.qcow2", dir.join("over")).unwrap();
+    ok(dir, &["-a", "disk.img", "--overlay", "over", "-m", "/dev/sda", "write", "/f", "linked"]);
+    assert!(dir.join("over").is_symlink());
+    assert_eq!(inside(dir, "far/over.qcow2", "/f"), "linked");
+    assert_eq!(inside(dir, "over", "/f"), "linked");
+}
+
 /// A mounted file system that is unmounted in the end.
 struct Mounted<'a>(&'a Path);
 

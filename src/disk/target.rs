@@ -1,7 +1,7 @@
 //! Files that are made anew: in place, or beside and then renamed, so that a failure leaves nothing behind.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -51,22 +51,33 @@ fn folder(path: &Path) -> &Path {
 }
 
 impl Target {
-    /// An empty file in the folder of `path`, under another name.
+    /// An empty file in the folder of `path`, under another name. Of a file that it is to replace it has the permissions and, if
+    /// the host allows it, the owner; of a link the file is replaced that it leads to.
     ///
     /// # Errors
     /// The host's; something at `path` that is no regular file, or an image in use.
     pub fn new(path: &Path) -> Result<Self> {
         refuse_special(path)?;
+        let at = |e: std::io::Error| Error::io(path.display(), e);
         let mut old = None;
+        let mut real = path.to_path_buf();
         if path.exists() {
             let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
-            let file = file.map_err(|e| Error::io(path.display(), e))?;
-            old = Some(ImageLock::write(&file, path)?);
+            let file = file.map_err(at)?;
+            old = Some((ImageLock::write(&file, path)?, file.metadata().map_err(at)?));
+            if path.is_symlink() {
+                real = path.canonicalize().map_err(at)?;
+            }
         }
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix(".imgsh-").suffix(".part").permissions(Permissions::from_mode(0o666));
-        let file = builder.tempfile_in(folder(path)).map_err(|e| Error::io(path.display(), e))?;
-        Ok(Target { file, path: path.to_path_buf(), old })
+        let file = builder.tempfile_in(folder(&real)).map_err(at)?;
+        if let Some((_, metadata)) = &old {
+            // Giving a file away is for root alone. Before the permissions, which it would change.
+            fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid())).ok();
+            file.as_file().set_permissions(Permissions::from_mode(metadata.mode() & 0o777)).map_err(at)?;
+        }
+        Ok(Target { file, path: real, old: old.map(|(lock, _)| lock) })
     }
 
     /// The open file.
@@ -97,5 +108,30 @@ impl Target {
         // Behind the new name: while the old image is there, it may need its journal.
         forget_journal(&self.path)?;
         File::open(&folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display(), e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_replaced_keeps_its_place_and_permissions() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (real, link) = (dir.path().join("secret.img"), other.path().join("link.img"));
+        std::fs::write(&real, "old").unwrap();
+        std::fs::set_permissions(&real, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let target = Target::new(&link).unwrap();
+        std::fs::write(target.temporary(), "new").unwrap();
+        assert_eq!(target.file().metadata().unwrap().mode() & 0o777, 0o600, "readable for others while it is written");
+        target.finish().unwrap();
+        assert!(link.is_symlink());
+        let metadata = std::fs::metadata(&real).unwrap();
+        assert_eq!((std::fs::read_to_string(&real).unwrap().as_str(), metadata.mode() & 0o777), ("new", 0o600));
+        // Given up: nothing is left of it, and what was there is as it was.
+        drop(Target::new(&real).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_to_string(&real).unwrap(), "new");
     }
 }

@@ -34,13 +34,12 @@ impl Output {
         let disk = disk::open(image, OpenOptions { format, read_only: true })?;
         let format = Format::from_name(disk.format()).unwrap_or(Format::Raw);
         let (Output::Overlay(path) | Output::Copy(path)) = self;
-        if path
-            .canonicalize()
-            .is_ok_and(|there| disk.files().iter().any(|f| f.canonicalize().is_ok_and(|f| f == there)))
-        {
+        // Of a link the file that it leads to is replaced, in its folder.
+        let there = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if disk.files().iter().any(|f| f.canonicalize().is_ok_and(|f| f == there)) {
             return Err(Error::usage("the output is the image itself").at(path.display()));
         }
-        let near = folder(path)? == folder(image)?;
+        let near = folder(&there)? == folder(image)?;
         match self {
             Output::Overlay(path) => {
                 let real = image.canonicalize().map_err(|e| Error::io(image.display(), e))?;
