@@ -44,6 +44,7 @@ fn main() {
     reading(dir);
     writing(dir);
     first_byte(dir);
+    as_raw(dir);
     // A guest's disk may be too long to be copied in.
     if guest.is_err() {
         written(dir);
@@ -132,6 +133,88 @@ fn first_byte(dir: &Path) {
         .collect();
     times.sort();
     println!("open a 2 TiB qcow2 and read a sector: {:.0} us (median of 50)", times[25].as_secs_f64() * 1e6);
+}
+
+/// Reading and writing plain qcow2 against the same on raw, in this process: from the page cache, front to back and here and there.
+fn as_raw(dir: &Path) {
+    use imgsh::base::Result;
+    use imgsh::disk::{self, Change, Changes, Disk, OpenOptions};
+    struct List<'a>(&'a [u64], &'a [u8]);
+    impl Changes for List<'_> {
+        fn visit(&self, each: &mut dyn FnMut(u64, Change<'_>) -> Result<()>) -> Result<()> {
+            self.0.iter().try_for_each(|at| each(*at, Change::Data(self.1)))
+        }
+    }
+    const PART: usize = 1 << 20;
+    let len =
+        fs::metadata(dir.join("mixed.raw")).map_or(0, |m| m.len()).min((MIB as u64) << 20) / PART as u64 * PART as u64;
+    run(dir, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "mixed.raw", "plain.qcow2"]);
+    run(dir, "qemu-img", &["convert", "-f", "raw", "-O", "raw", "-S", "0", "mixed.raw", "plain.raw"]);
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut places = |count: usize, unit: u64| -> Vec<u64> {
+        let mut all: Vec<u64> = (0..count)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % (len / unit) * unit
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let parts: Vec<u64> = (0..len).step_by(PART).collect();
+    let (mut pages, mut bigger, few) = (places(20_000, 4096), places(2_000, 64 << 10), places(200, 4096));
+    // Shuffled by a rule, the same for both.
+    pages.sort_by_key(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bigger.sort_by_key(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let data = vec![0x5a; PART];
+    type Work<'a> = Box<dyn Fn(&dyn Disk) -> Result<()> + 'a>;
+    let read = |places: &'_ [u64], size: usize| -> Work<'_> {
+        let places = places.to_vec();
+        Box::new(move |disk| {
+            let mut buf = vec![0; size];
+            places.iter().try_for_each(|at| disk.read_at(*at, &mut buf))
+        })
+    };
+    let fresh = |places: &'_ [u64], size: usize| -> Work<'_> {
+        let (places, data) = (places.to_vec(), &data);
+        Box::new(move |disk| {
+            places.iter().try_for_each(|at| disk.write_fresh(*at, &data[..size]))?;
+            disk.commit(&List(&[], &[]))
+        })
+    };
+    let works: [(&str, Work<'_>); 6] = [
+        ("read all, 1 MiB at a time", read(&parts, PART)),
+        ("read 20,000 pages", read(&pages, 4096)),
+        ("read 2,000 times 64 KiB", read(&bigger, 64 << 10)),
+        ("write over all, 1 MiB at a time", fresh(&parts, PART)),
+        ("write over 2,000 times 64 KiB", fresh(&bigger, 64 << 10)),
+        ("change 200 pages", Box::new(|disk| disk.commit(&List(&few, &data[..4096])))),
+    ];
+    println!(
+        "{:<32} {:>12} {:>12}   ratio; milliseconds, page cache, flushes included",
+        "work on a disk", "qcow2", "raw"
+    );
+    for (what, work) in &works {
+        let mut runs = [const { Vec::new() }; 2];
+        for _ in 0..RUNS {
+            for (times, name) in runs.iter_mut().zip(["plain.qcow2", "plain.raw"]) {
+                run(dir, "cp", &["--sparse=never", name, "work"]);
+                run(dir, "sync", &[]);
+                let disk = disk::open(&dir.join("work"), OpenOptions::default()).expect("work");
+                let start = Instant::now();
+                work(disk.as_ref()).expect("work");
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let [qcow2, raw] = runs.map(|mut all| {
+            all.sort_by(f64::total_cmp);
+            all[RUNS / 2]
+        });
+        println!("{what:<32} {qcow2:>12.1} {raw:>12.1} {:>7.2}", qcow2 / raw);
+    }
 }
 
 /// Bytes written and flushes of a copy-in of 1 GiB, and of thirty small edits, by strace.
