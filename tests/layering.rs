@@ -24,7 +24,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     (&["rhai::"], &["script/"], "only script knows Rhai"),
     (&["rustyline::"], &["front/repl.rs"], "only the prompt knows rustyline"),
-    (&["rustix::"], &["host/terminal.rs"], "only one place asks the terminal"),
+    (&["rustix::termios"], &["host/terminal.rs"], "only one place asks the terminal"),
+    (
+        &["rustix::"],
+        &["host/terminal.rs", "disk/raw/host.rs"],
+        "only the terminal, attributes of image files and shared blocks need rustix",
+    ),
     (&["clap::"], &["front/cli.rs"], "only the options know clap"),
     (&["println!", "print!", "stdout()", "stderr()", "dbg!"], &["front/"], "only front writes to the terminal"),
     (
