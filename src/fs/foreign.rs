@@ -227,10 +227,10 @@ fn exfat(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     Ok(named("exfat", String::new(), format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)))
 }
 
+/// Versions before 4, which has a driver.
 fn squashfs(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     let Some(sb) = bytes(device, 0, 32)? else { return Ok(None) };
     let name = match piece(&sb, 0, 4) {
-        b"hsqs" if le16(&sb, 28) >= 4 => "squashfs",
         b"hsqs" | b"sqsh" => "squashfs3",
         _ => return Ok(None),
     };
@@ -353,7 +353,7 @@ mod tests {
         let size = 1 << 19;
         let serial = 0x1234_abcdu32.to_le_bytes();
         for (pieces, want) in [
-            (vec![(0, b"hsqs".as_slice()), (28, &[4])], words("squashfs", "", "")),
+            (vec![(0, b"hsqs".as_slice()), (28, &[3])], words("squashfs3", "", "")),
             (
                 vec![(1024, [0xe2, 0xe1, 0xf5, 0xe0].as_slice()), (1072, &ID), (1088, b"app")],
                 words("erofs", "app", ID_TEXT),

@@ -11,6 +11,8 @@ pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
 pub mod rofs;
+pub mod squashfs;
+mod unpack;
 pub mod xfs;
 
 use std::io::Read;
@@ -457,6 +459,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
     Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
     Driver { names: rofs::NAMES, probe: rofs::probe, open: rofs::open, make: None },
+    Driver { names: squashfs::NAMES, probe: squashfs::probe, open: squashfs::open, make: None },
     Driver { names: xfs::NAMES, probe: xfs::probe, open: xfs::open, make: None },
 ];
 
@@ -491,7 +494,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
                 .hint("lvs lists the logical volumes; mount one of them")
         }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS and btrfs; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS, btrfs and squashfs; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })
