@@ -4,6 +4,7 @@
 //! A driver is a folder here and two lines in [`DRIVERS`]. It never reads the clock: times are given.
 
 pub mod btrfs;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
@@ -460,6 +461,7 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
     Driver { names: rofs::NAMES, probe: rofs::probe, open: rofs::open, make: None },
     Driver { names: squashfs::NAMES, probe: squashfs::probe, open: squashfs::open, make: None },
+    Driver { names: erofs::NAMES, probe: erofs::probe, open: erofs::open, make: None },
     Driver { names: xfs::NAMES, probe: xfs::probe, open: xfs::open, make: None },
 ];
 
@@ -494,7 +496,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
                 .hint("lvs lists the logical volumes; mount one of them")
         }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS, btrfs and squashfs; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS, btrfs, squashfs and EROFS; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })
