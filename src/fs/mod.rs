@@ -196,6 +196,18 @@ pub(crate) fn covered(size: u64, segments: impl IntoIterator<Item = Segment>) ->
     all
 }
 
+/// `f_fsid` of a file system: what Linux derives it from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fsid {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// This number.
+    Number(u64),
+    /// The number of the device.
+    OfDevice,
+}
+
 /// What a file system says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FsInfo {
@@ -221,8 +233,8 @@ pub struct FsInfo {
     pub name_max: u64,
     /// Why [`FileSystem::edit`] would refuse, if it would.
     pub read_only: Option<String>,
-    /// `f_fsid` as Linux derives it, 0 where unknown.
-    pub fsid: u64,
+    /// `f_fsid` as Linux derives it.
+    pub fsid: Fsid,
     /// Whether it keeps owners and permission bits. Where it does not (FAT), a copy onto it leaves them out.
     pub owners: bool,
 }

@@ -13,9 +13,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::bytes::le64;
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment, Stored};
+use crate::fs::{
+    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment, Stored,
+};
 
 use inode::{Inode, Layout};
 use packed::Kept;
@@ -145,6 +148,10 @@ impl FileSystem for Erofs {
             name_max: 255,
             read_only: Some("erofs is never changed in place".into()),
             owners: true,
+            fsid: match superblock.uuid.0 {
+                uuid if uuid == [0; 16] => Fsid::OfDevice,
+                uuid => Fsid::Number(le64(&uuid, 0) ^ le64(&uuid, 8)),
+            },
             ..FsInfo::default()
         })
     }

@@ -11,7 +11,7 @@ mod superblock;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment};
 
 use file::Kept;
 use inode::{Content, Inode};
@@ -72,6 +72,7 @@ impl FileSystem for Squash {
             name_max: 256,
             read_only: Some("squashfs is never changed in place".into()),
             owners: true,
+            fsid: Fsid::OfDevice,
             ..FsInfo::default()
         })
     }

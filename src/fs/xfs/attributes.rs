@@ -1,10 +1,10 @@
 //! Extended attributes: inside the inode, in leaves, large values in blocks of their own. "XFS Algorithms & Data Structures",
 //! chapter "Extended Attributes".
 
-use super::Xfs;
 use super::directory::INDEX_SUM;
 use super::inode::{Format, Inode};
 use super::map::Run;
+use super::{Sum, Xfs};
 use crate::base::bytes::{be16, be32, u8_at};
 use crate::base::{Error, Name, Result};
 
@@ -22,7 +22,7 @@ const NODE_HEADERS: [usize; 2] = [16, 64];
 /// Header of a block of a large value, of version 5.
 const VALUE_HEADER: usize = 56;
 const VALUE_MAGIC: u32 = 0x5841_524d;
-const VALUE_SUM: (usize, usize) = (12, 32);
+const VALUE_SUM: Sum = Sum { crc: 12, owner: 32, place: 40 };
 /// Longest value (XATTR_SIZE_MAX).
 const VALUE_MAX: usize = 65536;
 /// Most bytes of the values of one inode that are read.
@@ -109,7 +109,8 @@ impl Xfs {
     fn attribute_block(&self, inode: &Inode, runs: &[Run], number: u64) -> Result<Vec<u8>> {
         let mut block = vec![0; self.superblock.block];
         self.read_runs(runs, number * self.superblock.block as u64, &mut block)?;
-        self.check_sum(&block, INDEX_SUM.0, INDEX_SUM.1, inode.number)
+        let place = self.place_in(runs, number * self.superblock.block as u64);
+        self.check_sum(&block, INDEX_SUM, inode.number, place)
             .map_err(|what| bad(inode, format!("block {number}: {what}")))?;
         Ok(block)
     }
@@ -188,7 +189,7 @@ impl Xfs {
         runs: &[Run],
         first: u64,
         len: usize,
-        (magic, (sum, owner)): (u32, (usize, usize)),
+        (magic, sum): (u32, Sum),
         number: u64,
     ) -> Result<Vec<u8>> {
         let bs = self.superblock.block as u64;
@@ -207,7 +208,8 @@ impl Xfs {
             if be32(&block, 0) != magic || !fits {
                 return Err(Error::corrupt(format!("block {at}: magic {:#x}, {count} bytes", be32(&block, 0))));
             }
-            self.check_sum(&block, sum, owner, number).map_err(|what| Error::corrupt(format!("block {at}: {what}")))?;
+            self.check_sum(&block, sum, number, self.place_in(runs, at * bs))
+                .map_err(|what| Error::corrupt(format!("block {at}: {what}")))?;
             value.extend_from_slice(&block[VALUE_HEADER..VALUE_HEADER + count.min(len - value.len())]);
             at += 1;
         }
