@@ -14,6 +14,7 @@ use imgsh::disk::BlockDevice;
 use imgsh::fs;
 use oracle::folder::{Node, fill, on_host, walk, walk_damaged};
 use oracle::guest::noise;
+use oracle::kernel::filled;
 use oracle::world::World;
 use oracle::{Random, Sparse, run, scratch};
 
@@ -175,6 +176,25 @@ fn blocks_that_changed_places_are_found() {
     let node = fs.lookup(fs.root(), b"dir").unwrap().unwrap();
     let error = fs.read_dir(node).unwrap_err();
     assert!(error.kind() == Kind::Corrupt && error.to_string().contains("blkno"), "{error}");
+}
+
+/// A target of two blocks has one header where they follow each other.
+#[test]
+fn links_of_two_blocks() {
+    let world = World::new();
+    let image = world.path("image");
+    std::fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
+    run("mkfs.xfs", &["-q", "-b", "size=1024", image.to_str().unwrap()]);
+    let target = |len: usize| "d/".repeat(len / 2);
+    let lens = [500, 968, 970, 1022];
+    if filled(&image, "xfs", |root| {
+        lens.iter().for_each(|len| symlink(target(*len), root.join(format!("link-{len}"))).unwrap());
+    }) {
+        for len in lens {
+            let found = world.good(&["--ro", "-a", "image", "-m", "/dev/sda", "readlink", &format!("/link-{len}")]);
+            assert_eq!(found.trim_end(), target(len));
+        }
+    }
 }
 
 #[test]

@@ -134,6 +134,18 @@ pub fn judge_by_kernel(image: &Path, wanted: &Tree, what: &str) {
     assert_clean(image, &format!("{what}, then Linux"));
 }
 
+/// Has Linux mount an image and lets `fill` put something into it; `false` where it cannot be mounted here.
+pub fn filled(image: &Path, fs_type: &str, fill: impl FnOnce(&Path)) -> bool {
+    match Mount::new(image, fs_type, "loop") {
+        Ok(mount) => fill(mount.0.path()),
+        Err(error) => {
+            eprintln!("SKIPPED: images of {fs_type} cannot be mounted here: {}", error.trim());
+            return false;
+        }
+    }
+    true
+}
+
 /// Has Linux read an image of a file system that nobody writes, with the attributes of those files that should have some.
 /// An image that it does not know how to mount is skipped.
 pub fn judge_reading(image: &Path, fs_type: &str, found: &Tree, what: &str) {

@@ -4,7 +4,7 @@
 use super::directory::INDEX_SUM;
 use super::inode::{Format, Inode};
 use super::map::Run;
-use super::{Sum, Xfs};
+use super::{Frame, Sum, Xfs};
 use crate::base::bytes::{be16, be32, u8_at};
 use crate::base::{Error, Name, Result};
 
@@ -21,7 +21,9 @@ const LEAF_HEADERS: [usize; 2] = [32, 80];
 const NODE_HEADERS: [usize; 2] = [16, 64];
 /// Header of a block of a large value, of version 5.
 const VALUE_HEADER: usize = 56;
-const VALUE_MAGIC: u32 = 0x5841_524d;
+const VALUE: Frame = Frame { magic: 0x5841_524d, sum: VALUE_SUM, spans_runs: false };
+/// Most blocks of a target (1 KiB at most, blocks of version 5 have no less).
+const SPAN_MAX: u64 = 2;
 const VALUE_SUM: Sum = Sum { crc: 12, owner: 32, place: 40 };
 /// Longest value (XATTR_SIZE_MAX).
 const VALUE_MAX: usize = 65536;
@@ -180,18 +182,11 @@ impl Xfs {
         if len > VALUE_MAX {
             return Err(bad(inode, format!("a value of {len} bytes")));
         }
-        self.framed(runs, first, len, (VALUE_MAGIC, VALUE_SUM), inode.number).map_err(|what| bad(inode, what))
+        self.framed(runs, first, len, VALUE, inode.number).map_err(|what| bad(inode, what))
     }
 
-    /// Bytes in blocks that have a header each in version 5: large values, targets of links.
-    pub(super) fn framed(
-        &self,
-        runs: &[Run],
-        first: u64,
-        len: usize,
-        (magic, sum): (u32, Sum),
-        number: u64,
-    ) -> Result<Vec<u8>> {
+    /// Bytes in blocks that have headers in version 5: large values, targets of links.
+    pub(super) fn framed(&self, runs: &[Run], first: u64, len: usize, frame: Frame, number: u64) -> Result<Vec<u8>> {
         let bs = self.superblock.block as u64;
         let mut value = Vec::with_capacity(len);
         if !self.superblock.has_sums() {
@@ -199,19 +194,22 @@ impl Xfs {
             self.read_runs(runs, first * bs, &mut value)?;
             return Ok(value);
         }
-        let mut block = vec![0; self.superblock.block];
+        let mut block = Vec::new();
         let mut at = first;
         while value.len() < len {
+            let run = runs.iter().find(|run| (run.logical..run.end()).contains(&at)).filter(|_| frame.spans_runs);
+            let blocks = run.map_or(1, |run| (run.end() - at).min(SPAN_MAX));
+            block.resize((blocks * bs) as usize, 0);
             self.read_runs(runs, at * bs, &mut block)?;
             let count = be32(&block, 8) as usize;
             let fits = count > 0 && count <= block.len() - VALUE_HEADER && be32(&block, 4) as usize == value.len();
-            if be32(&block, 0) != magic || !fits {
+            if be32(&block, 0) != frame.magic || !fits {
                 return Err(Error::corrupt(format!("block {at}: magic {:#x}, {count} bytes", be32(&block, 0))));
             }
-            self.check_sum(&block, sum, number, self.place_in(runs, at * bs))
+            self.check_sum(&block, frame.sum, number, self.place_in(runs, at * bs))
                 .map_err(|what| Error::corrupt(format!("block {at}: {what}")))?;
             value.extend_from_slice(&block[VALUE_HEADER..VALUE_HEADER + count.min(len - value.len())]);
-            at += 1;
+            at += blocks;
         }
         Ok(value)
     }

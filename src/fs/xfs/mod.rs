@@ -32,8 +32,7 @@ pub const NAMES: &[&str] = &["xfs"];
 const REPLAYED: &str = "it was not unmounted: its log is replayed in memory, and the image is not changed";
 /// Longest target of a symbolic link (XFS_SYMLINK_MAXLEN).
 const LINK_MAX: u64 = 1024;
-const LINK_MAGIC: u32 = 0x5853_4c4d;
-const LINK_SUM: Sum = Sum { crc: 12, owner: 32, place: 40 };
+const LINK: Frame = Frame { magic: 0x5853_4c4d, sum: Sum { crc: 12, owner: 32, place: 40 }, spans_runs: true };
 /// Blocks tell their own places in these.
 const SECTOR: u64 = 512;
 /// Groups whose counts are summed up after a replay; with more of them the superblock's counts must do.
@@ -63,6 +62,15 @@ struct Sum {
     crc: usize,
     owner: usize,
     place: usize,
+}
+
+/// What is around bytes that are no fork's own.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    magic: u32,
+    sum: Sum,
+    /// Whether one header is for all blocks that follow each other, or each block has its own.
+    spans_runs: bool,
 }
 
 /// The runs of the file that was read last.
@@ -294,7 +302,7 @@ impl FileSystem for Xfs {
             return Ok(GuestPathBuf(target.to_vec()));
         }
         let runs = self.map(&inode, &fork)?;
-        let target = self.framed(&runs, 0, len, (LINK_MAGIC, LINK_SUM), node.0);
+        let target = self.framed(&runs, 0, len, LINK, node.0);
         Ok(GuestPathBuf(target.map_err(|error| bad(error.to_string()))?))
     }
 
