@@ -75,6 +75,20 @@ impl FileType {
         })
     }
 
+    /// From the number that directories of ext4, XFS, btrfs and EROFS have for it (`FT_REG_FILE` and so on in Linux's `fs_types.h`).
+    pub fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => FileType::Regular,
+            2 => FileType::Directory,
+            3 => FileType::CharDevice,
+            4 => FileType::BlockDevice,
+            5 => FileType::Fifo,
+            6 => FileType::Socket,
+            7 => FileType::Symlink,
+            _ => return None,
+        })
+    }
+
     /// The letter that `readdir` answers: `r d l c b f s`.
     pub fn letter(self) -> char {
         match self {

@@ -112,7 +112,8 @@ impl Folder {
     ) -> Result<File> {
         let mut file = File::from(file);
         let mut end = 0;
-        for piece in pieces.unwrap_or_else(|| vec![0..size]) {
+        let whole = std::iter::once(0..size).collect();
+        for piece in pieces.unwrap_or(whole) {
             file.seek(SeekFrom::Start(piece.start)).map_err(|e| Error::io(path, e))?;
             let length = piece.end.saturating_sub(piece.start);
             Self::put_run(&mut file, length, &mut content.take(length), path)?;

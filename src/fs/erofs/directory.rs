@@ -12,19 +12,6 @@ const ENTRY: usize = 12;
 /// Longest directory in bytes.
 const LISTING: u64 = 64 << 20;
 
-fn file_type(byte: u8) -> Option<FileType> {
-    Some(match byte {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
-}
-
 impl Erofs {
     fn check_directory(&self, dir: &Inode) -> Result<()> {
         if dir.file_type != FileType::Directory {
@@ -58,7 +45,11 @@ impl Erofs {
                 return Err(bad(format!("a name of {} bytes", name.len())));
             }
             let node = NodeId(le64(&bytes, at));
-            entries.push(DirEntry { name: Name::from(name), node, file_type: file_type(u8_at(&bytes, at + 10)) });
+            entries.push(DirEntry {
+                name: Name::from(name),
+                node,
+                file_type: FileType::from_code(u8_at(&bytes, at + 10)),
+            });
         }
         Ok(entries)
     }

@@ -83,7 +83,7 @@ impl Superblock {
         if features & !known != 0 {
             return Err(Error::unsupported(format!("erofs: unknown features {:#x}", features & !known)));
         }
-        for (_, name, _) in FEATURES.iter().filter(|(bit, _, read)| !read && features & bit != 0) {
+        if let Some((_, name, _)) = FEATURES.iter().find(|(bit, _, read)| !read && features & bit != 0) {
             return Err(Error::unsupported(format!("erofs: the feature {name} is not read")));
         }
         if u8_at(&sb, 90) != 0 {

@@ -35,19 +35,6 @@ struct Entry<'a> {
     kind: u8,
 }
 
-fn file_type(kind: u8) -> Option<FileType> {
-    Some(match kind {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
-}
-
 /// The hash of a name, in the index of directories and of attributes.
 pub(super) fn hash(name: &[u8]) -> u32 {
     let mut groups = name.chunks_exact(4);
@@ -145,7 +132,7 @@ impl Xfs {
             }
             if entry.name != b"." && entry.name != b".." {
                 let name = Name(entry.name.to_vec());
-                list.push(DirEntry { name, node: NodeId(entry.inode), file_type: file_type(entry.kind) });
+                list.push(DirEntry { name, node: NodeId(entry.inode), file_type: FileType::from_code(entry.kind) });
             }
             Ok(())
         };
