@@ -40,7 +40,7 @@ const ONLY_IN: &[(&[&str], &[&str], &str)] = &[
     (&["SystemTime"], &["host/"], "the clock is the host's"),
 ];
 
-const DRIVERS: &[&str] = &["btrfs", "ext4", "fat", "iso9660", "rofs", "xfs"];
+const DRIVERS: &[&str] = &["btrfs", "erofs", "ext4", "fat", "iso9660", "rofs", "squashfs", "xfs"];
 
 /// The rules that a source file breaks. `name` is its path below `src/`.
 fn broken(name: &str, source: &str) -> Vec<String> {

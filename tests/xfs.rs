@@ -14,6 +14,8 @@ use imgsh::disk::BlockDevice;
 use imgsh::fs;
 use oracle::folder::{Node, fill, on_host, walk, walk_damaged};
 use oracle::guest::noise;
+use oracle::kernel::filled;
+use oracle::world::World;
 use oracle::{Random, Sparse, run, scratch};
 
 /// What mkfs.xfs is told to put in: a line for each node, `$` behind each directory.
@@ -92,6 +94,106 @@ fn folders_are_read_as_they_are() {
         let info = fs.info().unwrap();
         assert_eq!((info.fs_type.as_str(), info.label.as_str()), ("xfs", "a label"));
         assert_eq!(fs.edit(Timestamp::default()).err().unwrap().kind(), Kind::ReadOnly);
+    }
+}
+
+/// The number behind a word in the lines of `xfs_info` from one that begins with `line` on.
+fn told(text: &str, line: &str, word: &str) -> u64 {
+    let rest = &text[text.find(line).unwrap_or_else(|| panic!("no {line} in {text}"))..];
+    let rest = rest.split_once(&format!("{word}=")).unwrap_or_else(|| panic!("no {word} in {rest}")).1;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[test]
+fn the_geometry_is_that_of_xfs_info() {
+    let world = World::new();
+    let image = world.path("image").into_os_string().into_string().unwrap();
+    std::fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+    let kinds: &[&[&str]] = &[
+        &[],
+        &["-b", "size=1024", "-n", "size=8192", "-i", "size=512,maxpct=7", "-d", "agcount=9", "-l", "size=64m"],
+        &["-m", "crc=0", "-i", "attr=1", "-l", "version=1", "-n", "ftype=0"],
+        &["-d", "sunit=128,swidth=512", "-s", "size=4096", "-l", "su=32768,size=64m"],
+    ];
+    for options in kinds {
+        run("mkfs.xfs", &[&["-q", "-f"], *options, &[&image]].concat());
+        let text = run("xfs_db", &["-r", "-c", "info", &image]);
+        let record = world.good(&["--ro", "-a", "image", "run", ":", "xfs-info", "/dev/sda"]);
+        let mounted = world.good(&["--ro", "-a", "image", "-m", "/dev/sda", "xfs-info", "/"]);
+        assert!(record == mounted && record.starts_with("xfs_mntpoint: /dev/sda\n"), "{record}");
+        // Linux derives it from the number of the device: 8:0.
+        let sizes = world.good(&["--ro", "-a", "image", "-m", "/dev/sda", "statvfs", "/"]);
+        assert!(sizes.contains("\nfsid: 2048\n"), "{sizes}");
+        for (field, line, word) in [
+            ("inodesize", "meta-data=", "isize"),
+            ("agcount", "meta-data=", "agcount"),
+            ("agsize", "meta-data=", "agsize"),
+            ("sectsize", "meta-data=", "sectsz"),
+            ("attr", "meta-data=", "attr"),
+            ("blocksize", "data ", "bsize"),
+            ("datablocks", "data ", "blocks"),
+            ("imaxpct", "data ", "imaxpct"),
+            ("sunit", "data ", "sunit"),
+            ("swidth", "data ", "swidth"),
+            ("dirblocksize", "naming ", "bsize"),
+            ("cimode", "naming ", "ascii-ci"),
+            ("logblocksize", "log ", "bsize"),
+            ("logblocks", "log ", "blocks"),
+            ("logversion", "log ", "version"),
+            ("logsectsize", "log ", "sectsz"),
+            ("logsunit", "log ", "sunit"),
+            ("lazycount", "log ", "lazy-count"),
+            ("rtextsize", "realtime ", "extsz"),
+            ("rtblocks", "realtime ", "blocks"),
+            ("rtextents", "realtime ", "rtextents"),
+        ] {
+            let wanted = format!("\nxfs_{field}: {}\n", told(&text, line, word));
+            assert!(record.contains(&wanted), "{options:?}: {wanted}{record}{text}");
+        }
+        assert!(text.contains("=version 2") && record.contains("xfs_dirversion: 2\n"), "{record}");
+        assert!(text.contains("=internal") && record.contains("\nxfs_logname: internal\n"), "{record}");
+        assert!(text.contains("=none") && record.contains("\nxfs_rtname: none\n"), "{record}");
+    }
+}
+
+#[test]
+fn blocks_that_changed_places_are_found() {
+    let dir = scratch();
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    (0..2000).for_each(|i| std::fs::write(dir.path().join(format!("dir/a-longer-name-{i}")), b"").unwrap());
+    let device = made(&[], dir.path());
+    let pages = device.snapshot();
+    let data: Vec<u64> = pages.iter().filter(|(_, page)| page.starts_with(b"XDD3")).map(|(at, _)| *at).collect();
+    assert!(data.len() > 3, "{data:?}");
+    let (a, b) = (data[1] * 4096, data[2] * 4096);
+    let mut blocks = [vec![0; 4096], vec![0; 4096]];
+    device.read_at(a, &mut blocks[0]).unwrap();
+    device.read_at(b, &mut blocks[1]).unwrap();
+    assert!(blocks[0].starts_with(b"XDD3") && blocks[0][40..48] == blocks[1][40..48]);
+    device.write_at(a, &blocks[1]).unwrap();
+    device.write_at(b, &blocks[0]).unwrap();
+    let fs = fs::open(device.device()).unwrap();
+    let node = fs.lookup(fs.root(), b"dir").unwrap().unwrap();
+    let error = fs.read_dir(node).unwrap_err();
+    assert!(error.kind() == Kind::Corrupt && error.to_string().contains("blkno"), "{error}");
+}
+
+/// A target of two blocks has one header where they follow each other.
+#[test]
+fn links_of_two_blocks() {
+    let world = World::new();
+    let image = world.path("image");
+    std::fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
+    run("mkfs.xfs", &["-q", "-b", "size=1024", image.to_str().unwrap()]);
+    let target = |len: usize| "d/".repeat(len / 2);
+    let lens = [500, 968, 970, 1022];
+    if filled(&image, "xfs", |root| {
+        lens.iter().for_each(|len| symlink(target(*len), root.join(format!("link-{len}"))).unwrap());
+    }) {
+        for len in lens {
+            let found = world.good(&["--ro", "-a", "image", "-m", "/dev/sda", "readlink", &format!("/link-{len}")]);
+            assert_eq!(found.trim_end(), target(len));
+        }
     }
 }
 

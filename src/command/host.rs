@@ -1,11 +1,23 @@
 //! What commands may ask of the host: the only way to its files, clock and programs.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::HostFile;
 use crate::base::{Result, Timestamp};
 use crate::guest::transfer::{Sink, Source};
+
+/// A file of the host that is being written.
+pub trait OutFile: Write {
+    /// Moves on over bytes that are zeros, so that they are a hole. `false` where there can be none: write them.
+    ///
+    /// # Errors
+    /// The host's.
+    fn skip(&mut self, count: u64) -> io::Result<bool> {
+        let _ = count;
+        Ok(false)
+    }
+}
 
 /// The host, as handlers see it. Relative paths count from the folder that [`Host::change_folder`] set.
 pub trait Host {
@@ -28,7 +40,7 @@ pub trait Host {
     /// Opens a file to read, with its size where it is known (regular files, heredocs).
     fn read(&self, file: &HostFile) -> Result<(Box<dyn Read>, Option<u64>)>;
     /// Makes or replaces a file to write (0666 less the umask); `-` is standard output.
-    fn write(&self, file: &HostFile) -> Result<Box<dyn Write>>;
+    fn write(&self, file: &HostFile) -> Result<Box<dyn OutFile>>;
     /// A temporary file for content of unknown length: read it to its end and give it back with its size.
     fn spool(&self, source: &mut dyn Read) -> Result<(Box<dyn Read>, u64)>;
     /// An empty temporary file of a size, which is gone when the program ends.

@@ -7,7 +7,7 @@ mod reference;
 pub mod value;
 
 pub use args::{Arg, Args, HostFile};
-pub use host::Host;
+pub use host::{Host, OutFile};
 pub use reference::reference;
 pub use value::{Control, Field, Record, Table, Value};
 

@@ -143,7 +143,8 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "pack a guest directory as a tar archive on the host",
         help: "Names begin with `./`. Owners are numbers. `compress` is gzip, bzip2, xz, lzma or zstd; `xattrs:true`, `selinux:true` or \
                `acls:true` store extended attributes. `excludes` is a list of wildcards as `glob-expand` has them: \
-               what matches in full or from a slash on is left out, with everything below it.",
+               what matches in full or from a slash on is left out, with everything below it. A file with large holes (64 MiB and \
+               more than half of it) is written without them, as `tar -S` does.",
         params: &[
             Param::required("directory", Kind::Path),
             Param::required("tarfile", Kind::FileOut),
@@ -298,6 +299,10 @@ impl<S: Sink> Sink for Excluding<'_, S> {
 
     fn wants_xattrs(&self) -> bool {
         self.sink.wants_xattrs()
+    }
+
+    fn leaves_out(&self, size: u64, holes: u64) -> bool {
+        self.sink.leaves_out(size, holes)
     }
 }
 

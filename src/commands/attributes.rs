@@ -324,7 +324,7 @@ fn device_of(guest: &Guest, real: &GuestPathBuf) -> u64 {
 }
 
 /// The number of `/dev/sdXN` on Linux: major 8 and sixteen minors a disk; 0 for any other name.
-fn device_number(device: &str) -> u64 {
+pub(super) fn device_number(device: &str) -> u64 {
     let Some(rest) = device.strip_prefix("/dev/sd") else { return 0 };
     let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
     let (letters, number) = rest.split_at(digits);

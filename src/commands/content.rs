@@ -1,6 +1,7 @@
 //! What a file-or-device argument names, and its bytes.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::writing::NEW_FILE;
 use crate::base::digest::Checksum;
@@ -11,6 +12,8 @@ use crate::guest::Guest;
 
 /// How much is moved at once where nothing else decides.
 pub(super) const CHUNK: usize = 1 << 20;
+/// Holes from this many bytes on are worth a look at where a file has them.
+const LARGE_HOLE: u64 = 1 << 20;
 
 /// A guest file or a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,21 @@ impl Content {
                 Ok(Box::new(DeviceReader { guest: &cx.session.guest, device, at: offset }))
             }
         }
+    }
+
+    /// The large holes of its bytes from `offset` on, ascending.
+    ///
+    /// # Errors
+    /// Those of a path.
+    pub(super) fn holes(&self, cx: &Context, offset: u64) -> Result<Vec<Range<u64>>> {
+        let Content::Path(path) = self else { return Ok(Vec::new()) };
+        let metadata = cx.session.guest.stat(path)?;
+        if metadata.size.saturating_sub(metadata.blocks.saturating_mul(512)) < LARGE_HOLE {
+            return Ok(Vec::new());
+        }
+        let holes = cx.session.guest.extents(path)?.into_iter().filter(|extent| extent.hole);
+        let holes = holes.map(|extent| extent.range.start.max(offset)..extent.range.end);
+        Ok(holes.filter(|hole| hole.end.saturating_sub(hole.start) >= LARGE_HOLE).collect())
     }
 
     /// Its length in bytes.

@@ -1,10 +1,11 @@
 //! Commands on whole file systems.
 
+use super::attributes::device_number;
 use super::disk_free;
 use super::writing::done;
 use crate::base::{Error, Result, Uuid};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
-use crate::fs::{self, Identity, MakeOptions};
+use crate::fs::{self, Fsid, Identity, MakeOptions};
 
 const MOUNTABLE: Param = Param::required("mountable", Kind::Mountable);
 const DEVICE: Param = Param::required("device", Kind::Device);
@@ -209,6 +210,11 @@ fn make(cx: &mut Context, args: &Args, options: &MakeOptions) -> Result<Value> {
 fn statvfs(cx: &mut Context, args: &Args) -> Result<Value> {
     let path = args.path("path");
     let info = cx.session.guest.statvfs(&path)?;
+    let fsid = match info.fsid {
+        Fsid::Unknown => 0,
+        Fsid::Number(number) => number,
+        Fsid::OfDevice => device_number(cx.session.guest.device_of(&path)?),
+    };
     let flag = if info.read_only.is_some() { RELATIME | 1 } else { RELATIME };
     let fields: [(&'static str, i128); 11] = [
         ("bsize", info.block_size.into()),
@@ -219,7 +225,7 @@ fn statvfs(cx: &mut Context, args: &Args) -> Result<Value> {
         ("files", info.inodes.into()),
         ("ffree", info.free_inodes.into()),
         ("favail", info.free_inodes.into()),
-        ("fsid", info.fsid.into()),
+        ("fsid", fsid.into()),
         ("flag", flag),
         ("namemax", info.name_max.into()),
     ];

@@ -56,6 +56,7 @@ mod views;
 mod vtorque;
 mod writing;
 mod xattrs;
+mod xfs;
 
 pub(crate) use language::EVENTS;
 pub use refusals::{Refusal, refusal};
@@ -85,6 +86,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Logical volumes", commands: lvm::COMMANDS },
     Group { title: "Encrypted volumes", commands: encryption::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
+    Group { title: "XFS", commands: xfs::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },

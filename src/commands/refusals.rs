@@ -44,9 +44,9 @@ const REFUSALS: &[Refusal] = &[
         "list-filesystems shows the subvolumes; mount btrfsvol:DEVICE/PATH",
     ),
     refuse(
-        &["xfs-admin", "xfs-growfs", "xfs-info", "xfs-info2", "xfs-repair"],
-        "XFS is read and not changed, and its geometry is not shown yet",
-        "mount it to read; statvfs tells its sizes, vfs-label and vfs-uuid what it is called",
+        &["xfs-admin", "xfs-growfs", "xfs-info2", "xfs-repair"],
+        "XFS is read and not changed",
+        "mount it to read; xfs-info tells its geometry, vfs-label and vfs-uuid what it is called",
     ),
     refuse(
         &[

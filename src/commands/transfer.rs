@@ -1,7 +1,7 @@
 //! Commands that move files and trees between host and guest.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::content::{CHUNK, Content, content};
 use super::looking::look;
 use super::writing::{NEW_FILE, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, progress};
-use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, Param, Returns, Setup, Value};
+use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, OutFile, Param, Returns, Setup, Value};
 use crate::fs::FileType;
 use crate::guest::transfer::ImportOptions;
 
@@ -34,7 +34,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "copy-out",
         aliases: &[],
         summary: "copy guest files and trees to a host folder",
-        help: "Trees come with mode, times and links; with owners only for root. Names that would leave the folder are \
+        help: "Trees come with mode, times and links; with owners only for root. Holes of files stay holes. Names that would leave the folder are \
                refused and links are never followed on the host.",
         params: &[Param::many("remote", Kind::Path), Param::required("localdir", Kind::HostPath)],
         returns: Returns::Nothing,
@@ -50,7 +50,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "download",
         aliases: &[],
         summary: "copy a guest file or device to a host file",
-        help: "`-` is standard output.",
+        help: "`-` is standard output. Large holes of a file stay holes.",
         params: &[Param::required("remotefilename", Kind::DeviceOrPath), Param::required("filename", Kind::FileOut)],
         returns: Returns::Nothing,
         effect: Effect::Reads,
@@ -129,14 +129,37 @@ fn download(cx: &mut Context, args: &Args) -> Result<Value> {
 /// Copies up to `count` bytes from byte `offset` on to a host file.
 pub(super) fn to_host(cx: &Context, source: &Content, offset: u64, count: u64, file: &HostFile) -> Result<()> {
     // The guest's side first: a missing file leaves the host's alone.
-    let mut reader = source.reader(cx, offset)?.take(count);
-    progress::expect(source.len(cx)?.saturating_sub(offset).min(count));
+    let end = source.len(cx)?.min(offset.saturating_add(count));
+    let holes = source.holes(cx, offset)?;
+    let mut at = offset;
+    let mut reader = source.reader(cx, at)?;
+    progress::expect(end.saturating_sub(offset));
     let mut out = cx.host.write(file)?;
-    let mut buffer = vec![0; CHUNK];
+    for hole in holes.into_iter().map(|hole| hole.start.min(end)..hole.end.min(end)).filter(|hole| !hole.is_empty()) {
+        pass_on(reader.as_mut(), hole.start - at, out.as_mut(), source)?;
+        let length = hole.end - hole.start;
+        at = match out.skip(length)? {
+            true => {
+                progress::add(length);
+                reader = source.reader(cx, hole.end)?;
+                hole.end
+            }
+            // They come from the reader as zeros.
+            false => hole.start,
+        };
+    }
+    pass_on(reader.as_mut(), end.saturating_sub(at), out.as_mut(), source)?;
+    Ok(out.flush()?)
+}
+
+/// Writes the next bytes of a reader, up to its end.
+fn pass_on(reader: &mut dyn Read, count: u64, out: &mut dyn OutFile, source: &Content) -> Result<()> {
+    let mut reader = reader.take(count);
+    let mut buffer = vec![0; CHUNK.min(count as usize)];
     loop {
         let count = reader.read(&mut buffer).map_err(|e| Error::from(e).at(source.name()))?;
         if count == 0 {
-            return Ok(out.flush()?);
+            return Ok(());
         }
         out.write_all(&buffer[..count])?;
     }

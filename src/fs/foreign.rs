@@ -23,7 +23,6 @@ const fn magic(fs_type: &'static str, at: u64, magic: &'static [u8]) -> Magic {
 
 /// File systems that a magic at one place tells.
 const MAGICS: &[Magic] = &[
-    Magic { label: Some((1088, 16)), uuid: Some(1072), ..magic("erofs", 1024, &[0xe2, 0xe1, 0xf5, 0xe0]) },
     Magic { uuid: Some(1132), ..magic("f2fs", 1024, &[0x10, 0x20, 0xf5, 0xf2]) },
     Magic { label: Some((32920, 16)), uuid: Some(32904), ..magic("jfs", 32768, b"JFS1") },
 ];
@@ -227,10 +226,10 @@ fn exfat(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     Ok(named("exfat", String::new(), format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)))
 }
 
+/// Versions before 4, which has a driver.
 fn squashfs(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     let Some(sb) = bytes(device, 0, 32)? else { return Ok(None) };
     let name = match piece(&sb, 0, 4) {
-        b"hsqs" if le16(&sb, 28) >= 4 => "squashfs",
         b"hsqs" | b"sqsh" => "squashfs3",
         _ => return Ok(None),
     };
@@ -353,11 +352,7 @@ mod tests {
         let size = 1 << 19;
         let serial = 0x1234_abcdu32.to_le_bytes();
         for (pieces, want) in [
-            (vec![(0, b"hsqs".as_slice()), (28, &[4])], words("squashfs", "", "")),
-            (
-                vec![(1024, [0xe2, 0xe1, 0xf5, 0xe0].as_slice()), (1072, &ID), (1088, b"app")],
-                words("erofs", "app", ID_TEXT),
-            ),
+            (vec![(0, b"hsqs".as_slice()), (28, &[3])], words("squashfs3", "", "")),
             (vec![(3, b"NTFS    ".as_slice()), (11, &[0, 2]), (72, &serial)], words("ntfs", "", "000000001234ABCD")),
             (vec![(3, b"EXFAT   ".as_slice()), (100, &serial)], words("exfat", "", "1234-ABCD")),
             (vec![(32769, b"BEA01".as_slice()), (34817, b"NSR03")], words("udf", "", "")),

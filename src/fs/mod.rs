@@ -4,6 +4,7 @@
 //! A driver is a folder here and two lines in [`DRIVERS`]. It never reads the clock: times are given.
 
 pub mod btrfs;
+pub mod erofs;
 pub mod ext4;
 pub mod fat;
 pub mod foreign;
@@ -11,6 +12,8 @@ pub mod iso9660;
 #[doc(hidden)]
 pub mod model;
 pub mod rofs;
+pub mod squashfs;
+mod unpack;
 pub mod xfs;
 
 use std::io::Read;
@@ -68,6 +71,20 @@ impl FileType {
             0o100000 => FileType::Regular,
             0o120000 => FileType::Symlink,
             0o140000 => FileType::Socket,
+            _ => return None,
+        })
+    }
+
+    /// From the number that directories of ext4, XFS, btrfs and EROFS have for it (`FT_REG_FILE` and so on in Linux's `fs_types.h`).
+    pub fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => FileType::Regular,
+            2 => FileType::Directory,
+            3 => FileType::CharDevice,
+            4 => FileType::BlockDevice,
+            5 => FileType::Fifo,
+            6 => FileType::Socket,
+            7 => FileType::Symlink,
             _ => return None,
         })
     }
@@ -193,6 +210,18 @@ pub(crate) fn covered(size: u64, segments: impl IntoIterator<Item = Segment>) ->
     all
 }
 
+/// `f_fsid` of a file system: what Linux derives it from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fsid {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// This number.
+    Number(u64),
+    /// The number of the device.
+    OfDevice,
+}
+
 /// What a file system says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FsInfo {
@@ -218,8 +247,8 @@ pub struct FsInfo {
     pub name_max: u64,
     /// Why [`FileSystem::edit`] would refuse, if it would.
     pub read_only: Option<String>,
-    /// `f_fsid` as Linux derives it, 0 where unknown.
-    pub fsid: u64,
+    /// `f_fsid` as Linux derives it.
+    pub fsid: Fsid,
     /// Whether it keeps owners and permission bits. Where it does not (FAT), a copy onto it leaves them out.
     pub owners: bool,
 }
@@ -457,6 +486,8 @@ pub const DRIVERS: &[Driver] = &[
     Driver { names: iso9660::NAMES, probe: iso9660::probe, open: iso9660::open, make: None },
     Driver { names: btrfs::NAMES, probe: btrfs::probe, open: btrfs::open, make: None },
     Driver { names: rofs::NAMES, probe: rofs::probe, open: rofs::open, make: None },
+    Driver { names: squashfs::NAMES, probe: squashfs::probe, open: squashfs::open, make: None },
+    Driver { names: erofs::NAMES, probe: erofs::probe, open: erofs::open, make: None },
     Driver { names: xfs::NAMES, probe: xfs::probe, open: xfs::open, make: None },
 ];
 
@@ -491,7 +522,7 @@ pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
                 .hint("lvs lists the logical volumes; mount one of them")
         }
         Some(found) => Error::unsupported(format!("{} file systems cannot be opened yet", found.fs_type))
-            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS and btrfs; nothing was changed"),
+            .hint("imgsh opens ext2, ext3, ext4, FAT, ISO 9660, XFS, btrfs, squashfs and EROFS; nothing was changed"),
         None => Error::new(Kind::Invalid, "no file system that imgsh knows was found here")
             .hint("list-filesystems shows what is where"),
     })

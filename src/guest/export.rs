@@ -1,11 +1,18 @@
 //! The one way out: a file or tree of the guest as entries.
 
 use std::collections::{HashMap, HashSet};
+use std::io::BufReader;
+use std::ops::Range;
 
-use super::transfer::{Entry, EntryKind, Report, Sink};
+use super::transfer::{Entry, EntryKind, Pieced, Report, Sink};
 use super::{At, Guest, Place};
 use crate::base::{GuestPathBuf, Result, progress};
 use crate::fs::{FileType, Metadata};
+
+/// Bytes that are read at once of a file with holes.
+const CHUNK: usize = 1 << 20;
+/// Holes below this many bytes are not worth a piece.
+const SMALL: u64 = 64 << 10;
 
 impl Guest {
     /// Gives a file or tree as entries, their paths beginning with `prefix`: the one way out for copy-out, tar-out
@@ -28,7 +35,7 @@ impl Guest {
             if linked && earlier.is_none() {
                 first.insert(self.place(at)?, name.clone());
             }
-            let entry = self.entry(at, name, metadata, earlier, sink.wants_xattrs());
+            let entry = self.entry(at, name, metadata, earlier, sink);
             let size = if let Ok(Entry { kind: EntryKind::Regular(size), .. }) = &entry { *size } else { 0 };
             entry
                 .and_then(|entry| sink.put(entry))
@@ -63,7 +70,7 @@ impl Guest {
         path: GuestPathBuf,
         metadata: &Metadata,
         earlier: Option<GuestPathBuf>,
-        xattrs: bool,
+        sink: &dyn Sink,
     ) -> Result<Entry<'_>> {
         let fs = self.fs_of(at)?;
         let (major, minor) = metadata.device;
@@ -77,8 +84,15 @@ impl Guest {
             (None, FileType::Fifo) => EntryKind::Fifo,
             (None, FileType::Socket) => EntryKind::Socket,
         };
+        let mut pieces = None;
         let content = match &kind {
-            EntryKind::Regular(size) => Some(self.stream(at, *size)?),
+            EntryKind::Regular(size) => {
+                pieces = self.pieces(at, metadata, sink)?;
+                Some(match &pieces {
+                    Some(pieces) => Box::new(BufReader::with_capacity(CHUNK, self.pieced(at, pieces.clone())?)),
+                    None => self.stream(at, *size)?,
+                })
+            }
             _ => None,
         };
         Ok(Entry {
@@ -89,8 +103,41 @@ impl Guest {
             gid: metadata.gid,
             modified: metadata.modified,
             accessed: Some(metadata.accessed),
-            xattrs: if xattrs { fs.xattrs(at.node)? } else { Vec::new() },
+            xattrs: if sink.wants_xattrs() { fs.xattrs(at.node)? } else { Vec::new() },
             content,
+            pieces,
         })
+    }
+
+    /// The runs of a file that are no holes, if the sink wants a file like this one without them.
+    fn pieces(&self, at: At, metadata: &Metadata, sink: &dyn Sink) -> Result<Option<Vec<Range<u64>>>> {
+        let size = metadata.size;
+        // Most files need no look at where their blocks are.
+        if !sink.leaves_out(size, size.saturating_sub(metadata.blocks.saturating_mul(512))) {
+            return Ok(None);
+        }
+        let mut pieces: Vec<Range<u64>> = Vec::new();
+        for extent in self.fs_of(at)?.extents(at.node)?.into_iter().filter(|extent| !extent.hole) {
+            match pieces.last_mut() {
+                Some(last) if extent.range.start - last.end < SMALL => last.end = extent.range.end,
+                _ => pieces.push(extent.range),
+            }
+        }
+        let holes = size - pieces.iter().map(|piece| piece.end - piece.start).sum::<u64>();
+        if !sink.leaves_out(size, holes) {
+            return Ok(None);
+        }
+        progress::add(holes);
+        Ok(Some(pieces))
+    }
+
+    fn pieced(&self, at: At, pieces: Vec<Range<u64>>) -> Result<impl std::io::Read + '_> {
+        let fs = self.fs_of(at)?;
+        Ok(Pieced::new(pieces, move |offset, buf: &mut [u8]| {
+            self.check_interrupt()?;
+            let got = fs.read(at.node, offset, buf)?;
+            progress::add(got as u64);
+            Ok(got)
+        }))
     }
 }

@@ -6,6 +6,8 @@
 //! guest had a link there already.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
+use std::ops::Range;
 
 use super::labelling::Labels;
 use super::transfer::{Entry, EntryKind, ImportOptions, Report, Source};
@@ -13,6 +15,9 @@ use super::write::Watched;
 use super::{At, Guest, Place};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result};
 use crate::fs::{FileType, NewKind, NewNode, SetAttributes};
+
+/// Most bytes that are written at once of a file with holes.
+const PIECE: usize = 1 << 20;
 
 struct Import<'g> {
     guest: &'g mut Guest,
@@ -110,11 +115,13 @@ impl Import<'_> {
                 let sparse = self.options.sparse;
                 let mut entry = entry;
                 let mut nothing = std::io::empty();
-                let source: &mut dyn std::io::Read = match &mut entry.content {
+                let source: &mut dyn Read = match &mut entry.content {
                     Some(content) => content,
                     None => &mut nothing,
                 };
-                if size > 0 {
+                if let Some(pieces) = entry.pieces.take() {
+                    self.put_pieces(at, size, &pieces, source)?;
+                } else if size > 0 {
                     self.guest.edit(at)?.fill(at.node, size, &mut Watched { source, flag }, sparse)?;
                 }
                 self.report.bytes += size;
@@ -139,6 +146,22 @@ impl Import<'_> {
                 self.guest.edit(at)?.set_attributes(at.node, &times_of(&entry))
             }
         }
+    }
+
+    /// Writes the runs of a file that has holes.
+    fn put_pieces(&mut self, at: At, size: u64, pieces: &[Range<u64>], source: &mut dyn Read) -> Result<()> {
+        let mut buffer = vec![0; PIECE];
+        for piece in pieces {
+            let mut offset = piece.start;
+            while offset < piece.end {
+                self.guest.check_interrupt()?;
+                let part = (piece.end - offset).min(buffer.len() as u64) as usize;
+                source.read_exact(&mut buffer[..part])?;
+                self.guest.edit(at)?.write(at.node, offset, &buffer[..part])?;
+                offset += part as u64;
+            }
+        }
+        self.guest.edit(at)?.resize(at.node, size)
     }
 
     /// The directory of these names below the target, made where it is missing.

@@ -3,7 +3,9 @@
 //! A [`Source`] gives entries one by one, a [`Sink`] takes them: copy-in is host tree to guest, tar-in is tar
 //! to guest, copy-out and tar-out the reverse. Every combination goes through the same two traits.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::vec;
 
 use crate::base::{GuestPathBuf, Name, Result, Timestamp};
 
@@ -46,8 +48,40 @@ pub struct Entry<'a> {
     pub accessed: Option<Timestamp>,
     /// Extended attributes by full name; ACLs in the kernel's form.
     pub xattrs: Vec<(Name, Vec<u8>)>,
-    /// The bytes of a regular file; holes read as zeros.
+    /// The bytes of a regular file; holes read as zeros, or are left out as `pieces` says.
     pub content: Option<Box<dyn Read + 'a>>,
+    /// The runs of bytes that `content` gives one after the other, ascending, where it leaves out holes; `None` where it is the
+    /// whole file. A sink gets such entries if it asks for them ([`Sink::leaves_out`]).
+    pub pieces: Option<Vec<Range<u64>>>,
+}
+
+/// The bytes of some runs of a file: the content of an entry that has [`Entry::pieces`].
+pub struct Pieced<F> {
+    pieces: vec::IntoIter<Range<u64>>,
+    now: Range<u64>,
+    read_at: F,
+}
+
+impl<F: FnMut(u64, &mut [u8]) -> io::Result<usize>> Pieced<F> {
+    /// `read_at` reads from a byte of the file on; 0 is its end.
+    pub fn new(pieces: Vec<Range<u64>>, read_at: F) -> Self {
+        Pieced { pieces: pieces.into_iter(), now: 0..0, read_at }
+    }
+}
+
+impl<F: FnMut(u64, &mut [u8]) -> io::Result<usize>> Read for Pieced<F> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.now.is_empty() {
+            match self.pieces.next() {
+                Some(piece) => self.now = piece,
+                None => return Ok(0),
+            }
+        }
+        let part = (self.now.end - self.now.start).min(buf.len() as u64) as usize;
+        let got = (self.read_at)(self.now.start, &mut buf[..part])?;
+        self.now.start += got as u64;
+        Ok(got)
+    }
 }
 
 /// Gives entries, directories before what is in them.
@@ -66,6 +100,11 @@ pub trait Sink {
     /// Whether it wants [`Entry::xattrs`]; they are left empty otherwise.
     fn wants_xattrs(&self) -> bool {
         true
+    }
+    /// Whether a file of so many bytes, so many of them in holes, should come with its holes left out ([`Entry::pieces`]).
+    fn leaves_out(&self, size: u64, holes: u64) -> bool {
+        let _ = (size, holes);
+        false
     }
 }
 

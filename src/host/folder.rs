@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -37,6 +38,9 @@ pub(super) struct Folder {
     as_root: bool,
     umask: u32,
 }
+
+/// Files with this many bytes in holes come without them; zeros in others become holes as they come.
+const HOLES: u64 = 1 << 20;
 
 const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -98,8 +102,32 @@ impl Folder {
         if self.as_root { mode & 0o7777 } else { mode & 0o777 & !self.umask }
     }
 
-    fn put_regular(file: OwnedFd, size: u64, content: &mut dyn Read, path: &GuestPathBuf) -> Result<File> {
+    /// Writes a file's bytes, or those runs of them that come.
+    fn put_regular(
+        file: OwnedFd,
+        size: u64,
+        content: &mut dyn Read,
+        pieces: Option<Vec<Range<u64>>>,
+        path: &GuestPathBuf,
+    ) -> Result<File> {
         let mut file = File::from(file);
+        let mut end = 0;
+        let whole = std::iter::once(0..size).collect();
+        for piece in pieces.unwrap_or(whole) {
+            file.seek(SeekFrom::Start(piece.start)).map_err(|e| Error::io(path, e))?;
+            let length = piece.end.saturating_sub(piece.start);
+            Self::put_run(&mut file, length, &mut content.take(length), path)?;
+            end = end.max(piece.end);
+        }
+        if end > size || content.read(&mut [0])? > 0 {
+            return Err(Error::new(Kind::Io, format!("more came than the {size} bytes that were announced")).at(path));
+        }
+        file.set_len(size).map_err(|e| Error::io(path, e))?;
+        Ok(file)
+    }
+
+    /// Writes bytes from where the file stands on.
+    fn put_run(file: &mut File, size: u64, content: &mut dyn Read, path: &GuestPathBuf) -> Result<()> {
         let mut buffer = vec![0; 1 << 17];
         let mut at = 0u64;
         loop {
@@ -121,8 +149,7 @@ impl Folder {
         if at != size {
             return Err(Error::new(Kind::Io, format!("{at} bytes came where {size} were announced")).at(path));
         }
-        file.set_len(size).map_err(|e| Error::io(path, e))?;
-        Ok(file)
+        Ok(())
     }
 }
 
@@ -186,13 +213,13 @@ impl Sink for Folder {
                 let file = openat(folder, name, flags, first).map_err(failed)?;
                 let mut content = entry.content.unwrap_or_else(|| Box::new(std::io::empty()));
                 if !in_tree {
-                    Self::put_regular(file, size, &mut content, path)?;
+                    Self::put_regular(file, size, &mut content, entry.pieces, path)?;
                     return Ok(());
                 }
                 if as_root {
                     own(folder, name, entry.uid, entry.gid).map_err(failed)?;
                 }
-                let file = Self::put_regular(file, size, &mut content, path)?;
+                let file = Self::put_regular(file, size, &mut content, entry.pieces, path)?;
                 fchmod(file.as_fd(), mode_of(mode)).map_err(failed)?;
             }
             EntryKind::Symlink(target) => {
@@ -228,6 +255,10 @@ impl Sink for Folder {
         }
         let time = times(entry.modified);
         utimensat(folder, name, &time, &time, UtimensatFlags::NoFollowSymlink).map_err(failed)
+    }
+
+    fn leaves_out(&self, _: u64, holes: u64) -> bool {
+        holes >= HOLES
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -26,7 +26,7 @@ use signal_hook::{SigId, flag};
 
 use self::sandbox::Sandbox;
 use crate::base::{Error, Kind, Result, Timestamp, progress};
-use crate::command::{Host, HostFile};
+use crate::command::{Host, HostFile, OutFile};
 use crate::guest::transfer::{Sink, Source};
 use crate::shell::render::TerminalSafe;
 use crate::shell::run::LineHost;
@@ -188,6 +188,32 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+/// A file that was made, or emptied, to be written from its start on.
+struct NewFile(File);
+
+impl Write for NewFile {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl OutFile for NewFile {
+    fn skip(&mut self, count: u64) -> std::io::Result<bool> {
+        // Pipes and devices are files too.
+        if !self.0.metadata()?.is_file() {
+            return Ok(false);
+        }
+        let end = self.0.stream_position()?.saturating_add(count);
+        self.0.set_len(end)?;
+        self.0.seek(SeekFrom::Start(end))?;
+        Ok(true)
+    }
+}
+
 /// The program's standard input as a file of its own, without a buffer.
 ///
 /// # Errors
@@ -271,11 +297,11 @@ impl Host for RealHost {
         }
     }
 
-    fn write(&self, file: &HostFile) -> Result<Box<dyn Write>> {
+    fn write(&self, file: &HostFile) -> Result<Box<dyn OutFile>> {
         match file {
             HostFile::Path(path) => {
                 self.sandbox.check(path)?;
-                Ok(Box::new(File::create(path).map_err(|e| Error::io(path.display(), e))?))
+                Ok(Box::new(NewFile(File::create(path).map_err(|e| Error::io(path.display(), e))?)))
             }
             HostFile::Standard => Ok(Box::new(self.output.clone())),
             HostFile::Inline(_) => Err(Error::usage("a heredoc cannot be written to")),

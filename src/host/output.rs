@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin};
 use std::rc::Rc;
 
 use crate::base::progress;
+use crate::command::OutFile;
 
 /// Most bytes that are kept in memory of what lines print.
 const KEPT_MAX: usize = 64 << 20;
@@ -138,3 +139,5 @@ impl Write for Output {
         state.tolerated(result, ())
     }
 }
+
+impl OutFile for Output {}

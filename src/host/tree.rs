@@ -4,15 +4,21 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
+use nix::unistd::{Whence, lseek};
 
 use super::Counted;
 use crate::base::{Error, GuestPathBuf, Result, Timestamp, progress};
-use crate::guest::transfer::{Entry, EntryKind, Source};
+use crate::guest::transfer::{Entry, EntryKind, Pieced, Source};
+
+/// Files with this many bytes in holes are given without them.
+const HOLES: u64 = 64 << 20;
 
 /// What is still to come of a folder: its own entry path, and names in descending order (the next one is last).
 struct Level {
@@ -108,6 +114,29 @@ pub(super) fn expect(path: &Path) {
     }
 }
 
+/// The runs of a file that are no holes; `None` where the host cannot tell.
+fn runs(file: &File, size: u64) -> std::io::Result<Option<Vec<Range<u64>>>> {
+    let seek = |at: u64, whence| match lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence) {
+        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0).min(size))),
+        // Nothing but a hole up to the end.
+        Err(Errno::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match seek(at, Whence::SeekData) {
+            Ok(Some(start)) if start < size => start,
+            Ok(_) => break,
+            Err(Errno::EINVAL) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        at = seek(start, Whence::SeekHole)?.unwrap_or(size).max(start + 1);
+        runs.push(start..at);
+    }
+    Ok(Some(runs))
+}
+
 /// Linux device numbers have 32 bits at most on each side.
 fn number(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
@@ -121,11 +150,22 @@ impl Source for Tree {
         let found = found.map_err(|e| Error::io(host.display(), e))?;
         let kind = self.kind(&host, &path, &found)?;
         let mut content: Option<Box<dyn Read>> = None;
+        let mut pieces = None;
         match kind {
             EntryKind::Directory => self.descend(&host, &path)?,
             EntryKind::Regular(size) => {
                 let file = File::open(&host).map_err(|e| Error::io(host.display(), e))?;
-                content = Some(Box::new(Counted(file.take(size))));
+                if size.saturating_sub(found.blocks().saturating_mul(512)) >= HOLES {
+                    pieces = runs(&file, size).map_err(|e| Error::io(host.display(), e))?;
+                }
+                content = Some(match pieces.clone() {
+                    Some(pieces) => {
+                        progress::add(size - pieces.iter().map(|run| run.end - run.start).sum::<u64>());
+                        let read = move |offset, buf: &mut [u8]| file.read_at(buf, offset);
+                        Box::new(Counted(Pieced::new(pieces, read)))
+                    }
+                    None => Box::new(Counted(file.take(size))),
+                });
             }
             _ => {}
         }
@@ -140,6 +180,7 @@ impl Source for Tree {
             accessed: Some(time(found.atime(), found.atime_nsec())),
             xattrs: Vec::new(),
             content,
+            pieces,
         }))
     }
 }

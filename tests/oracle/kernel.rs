@@ -17,9 +17,9 @@ use super::{assert_clean, run, scratch};
 struct Mount(tempfile::TempDir);
 
 impl Mount {
-    fn new(image: &Path, options: &str) -> Result<Self, String> {
+    fn new(image: &Path, fs_type: &str, options: &str) -> Result<Self, String> {
         let dir = scratch();
-        let output = Command::new("mount").args(["-t", "ext4", "-o", options]).arg(image).arg(dir.path()).output();
+        let output = Command::new("mount").args(["-t", fs_type, "-o", options]).arg(image).arg(dir.path()).output();
         let output = output.map_err(|error| error.to_string())?;
         if output.status.success() { Ok(Mount(dir)) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
@@ -46,7 +46,7 @@ fn can_mount() -> bool {
         let dir = scratch();
         let image = dir.path().join("image");
         run("mke2fs", &["-q", "-F", "-t", "ext4", image.to_str().unwrap(), "4M"]);
-        match Mount::new(&image, "loop,ro") {
+        match Mount::new(&image, "ext4", "loop,ro") {
             Ok(_) => true,
             Err(error) => {
                 eprintln!("SKIPPED: no judgement by the kernel, images cannot be mounted here: {}", error.trim());
@@ -117,10 +117,10 @@ pub fn judge_by_kernel(image: &Path, wanted: &Tree, what: &str) {
     let fail = |error: String| -> Mount { panic!("{what}: mount: {error}") };
     let mut plain = wanted.clone();
     plain.values_mut().for_each(|entry| entry.xattrs.clear());
-    let mount = Mount::new(image, "loop,ro").unwrap_or_else(fail);
+    let mount = Mount::new(image, "ext4", "loop,ro").unwrap_or_else(fail);
     assert_same(&walk(mount.0.path()), &plain, &format!("{what}, read by Linux"));
     drop(mount);
-    let mount = Mount::new(image, "loop").unwrap_or_else(fail);
+    let mount = Mount::new(image, "ext4", "loop").unwrap_or_else(fail);
     for (path, _) in wanted.iter().filter(|(_, entry)| entry.mode & 0o170000 == 0o040000) {
         let name = [path.strip_prefix(b"/").unwrap_or(path), b"/a name by Linux"].concat();
         let name = name.strip_prefix(b"/").unwrap_or(&name);
@@ -132,4 +132,49 @@ pub fn judge_by_kernel(image: &Path, wanted: &Tree, what: &str) {
     }
     drop(mount);
     assert_clean(image, &format!("{what}, then Linux"));
+}
+
+/// Has Linux mount an image and lets `fill` put something into it; `false` where it cannot be mounted here.
+pub fn filled(image: &Path, fs_type: &str, fill: impl FnOnce(&Path)) -> bool {
+    match Mount::new(image, fs_type, "loop") {
+        Ok(mount) => fill(mount.0.path()),
+        Err(error) => {
+            eprintln!("SKIPPED: images of {fs_type} cannot be mounted here: {}", error.trim());
+            return false;
+        }
+    }
+    true
+}
+
+/// Has Linux read an image of a file system that nobody writes, with the attributes of those files that should have some.
+/// An image that it does not know how to mount is skipped.
+pub fn judge_reading(image: &Path, fs_type: &str, found: &Tree, what: &str) {
+    if !can_mount() {
+        return;
+    }
+    let mount = match Mount::new(image, fs_type, "loop,ro") {
+        Ok(mount) => mount,
+        Err(error) => return eprintln!("SKIPPED: {what}: no judgement by the kernel: {}", error.trim()),
+    };
+    let mut wanted = walk(mount.0.path());
+    for (path, entry) in found.iter().filter(|(_, entry)| !entry.xattrs.is_empty()) {
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        let full = mount.0.path().join(std::ffi::OsStr::from_bytes(path));
+        if let Some(entry) = wanted.get_mut(&[if path.is_empty() { b"".as_slice() } else { b"/" }, path].concat()) {
+            entry.xattrs = attributes(&full);
+        }
+        assert!(entry.xattrs.is_sorted(), "{what}: attributes are sorted");
+    }
+    assert_same(found, &wanted, &format!("{what}, read by Linux"));
+}
+
+/// All attributes of a file that getfattr shows, sorted.
+fn attributes(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let text = run("getfattr", &["-h", "-d", "-m", "-", "-e", "hex", "--absolute-names", path.to_str().unwrap()]);
+    let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once("=0x"));
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let mut found: Vec<_> =
+        lines.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().chunks(2).map(byte).collect())).collect();
+    found.sort();
+    found
 }

@@ -93,23 +93,10 @@ pub fn names(item: &[u8]) -> Result<Vec<Named<'_>>> {
         if name.is_empty() || kind != TYPE_XATTR && (name.contains(&b'/') || name.contains(&0)) {
             return Err(Error::corrupt("btrfs: a name that cannot be"));
         }
-        found.push(Named { location: Key::read(whole, 0), file_type: file_type(kind), name, value });
+        found.push(Named { location: Key::read(whole, 0), file_type: FileType::from_code(kind), name, value });
         rest = &rest[end..];
     }
     Ok(found)
-}
-
-fn file_type(kind: u8) -> Option<FileType> {
-    Some(match kind {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }
 
 /// The offset of the key that holds a name.

@@ -159,14 +159,5 @@ pub fn kind_of(file_type: FileType) -> u8 {
 
 /// The file type of a type byte.
 pub fn type_of(kind: u8) -> Option<FileType> {
-    Some(match kind {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
+    FileType::from_code(kind)
 }

@@ -9,7 +9,7 @@ use super::superblock::{STATE_ERROR, STATE_VALID};
 use super::{dirent, type_name};
 use crate::base::bytes::le64;
 use crate::base::{Error, Result};
-use crate::fs::FsInfo;
+use crate::fs::{FsInfo, Fsid};
 
 /// What helps a file system that is marked as damaged.
 pub(super) const MEND: &str = "run e2fsck (here: e2fsck DEVICE correct:true)";
@@ -109,7 +109,7 @@ impl Ext4 {
             name_max: dirent::NAME_MAX as u64,
             read_only: self.why_read_only()?,
             owners: true,
-            fsid: le64(&uuid, 0) ^ le64(&uuid, 8),
+            fsid: Fsid::Number(le64(&uuid, 0) ^ le64(&uuid, 8)),
         })
     }
 

@@ -9,7 +9,7 @@ use super::time;
 use crate::base::bytes::{le32, u8_at};
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Extent, FileType, FsInfo, Metadata, NodeId, Segment, Stored, covered};
+use crate::fs::{DirEntry, Extent, FileType, FsInfo, Fsid, Metadata, NodeId, Segment, Stored, covered};
 
 /// The root directory. Every other node is its short entry's place on the volume, in units of 32 bytes,
 /// which is never below 16.
@@ -500,6 +500,7 @@ impl Volume {
             // Linux: 255 UTF-16 units of up to six bytes.
             name_max: 1530,
             read_only: self.refusal(),
+            fsid: Fsid::OfDevice,
             ..FsInfo::default()
         })
     }

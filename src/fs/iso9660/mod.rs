@@ -12,7 +12,7 @@ use std::cell::RefCell;
 
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
-use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment};
+use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment};
 
 pub use descriptor::{Descriptor, FIRST, SECTOR};
 
@@ -58,6 +58,7 @@ impl FileSystem for Iso {
             name_max: 255,
             read_only: Some("iso9660 is never changed in place".into()),
             owners: true,
+            fsid: Fsid::OfDevice,
             ..FsInfo::default()
         })
     }

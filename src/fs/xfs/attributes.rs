@@ -1,10 +1,10 @@
 //! Extended attributes: inside the inode, in leaves, large values in blocks of their own. "XFS Algorithms & Data Structures",
 //! chapter "Extended Attributes".
 
-use super::Xfs;
 use super::directory::INDEX_SUM;
 use super::inode::{Format, Inode};
 use super::map::Run;
+use super::{Frame, Sum, Xfs};
 use crate::base::bytes::{be16, be32, u8_at};
 use crate::base::{Error, Name, Result};
 
@@ -21,8 +21,10 @@ const LEAF_HEADERS: [usize; 2] = [32, 80];
 const NODE_HEADERS: [usize; 2] = [16, 64];
 /// Header of a block of a large value, of version 5.
 const VALUE_HEADER: usize = 56;
-const VALUE_MAGIC: u32 = 0x5841_524d;
-const VALUE_SUM: (usize, usize) = (12, 32);
+const VALUE: Frame = Frame { magic: 0x5841_524d, sum: VALUE_SUM, spans_runs: false };
+/// Most blocks of a target (1 KiB at most, blocks of version 5 have no less).
+const SPAN_MAX: u64 = 2;
+const VALUE_SUM: Sum = Sum { crc: 12, owner: 32, place: 40 };
 /// Longest value (XATTR_SIZE_MAX).
 const VALUE_MAX: usize = 65536;
 /// Most bytes of the values of one inode that are read.
@@ -109,7 +111,8 @@ impl Xfs {
     fn attribute_block(&self, inode: &Inode, runs: &[Run], number: u64) -> Result<Vec<u8>> {
         let mut block = vec![0; self.superblock.block];
         self.read_runs(runs, number * self.superblock.block as u64, &mut block)?;
-        self.check_sum(&block, INDEX_SUM.0, INDEX_SUM.1, inode.number)
+        let place = self.place_in(runs, number * self.superblock.block as u64);
+        self.check_sum(&block, INDEX_SUM, inode.number, place)
             .map_err(|what| bad(inode, format!("block {number}: {what}")))?;
         Ok(block)
     }
@@ -179,18 +182,11 @@ impl Xfs {
         if len > VALUE_MAX {
             return Err(bad(inode, format!("a value of {len} bytes")));
         }
-        self.framed(runs, first, len, (VALUE_MAGIC, VALUE_SUM), inode.number).map_err(|what| bad(inode, what))
+        self.framed(runs, first, len, VALUE, inode.number).map_err(|what| bad(inode, what))
     }
 
-    /// Bytes in blocks that have a header each in version 5: large values, targets of links.
-    pub(super) fn framed(
-        &self,
-        runs: &[Run],
-        first: u64,
-        len: usize,
-        (magic, (sum, owner)): (u32, (usize, usize)),
-        number: u64,
-    ) -> Result<Vec<u8>> {
+    /// Bytes in blocks that have headers in version 5: large values, targets of links.
+    pub(super) fn framed(&self, runs: &[Run], first: u64, len: usize, frame: Frame, number: u64) -> Result<Vec<u8>> {
         let bs = self.superblock.block as u64;
         let mut value = Vec::with_capacity(len);
         if !self.superblock.has_sums() {
@@ -198,18 +194,22 @@ impl Xfs {
             self.read_runs(runs, first * bs, &mut value)?;
             return Ok(value);
         }
-        let mut block = vec![0; self.superblock.block];
+        let mut block = Vec::new();
         let mut at = first;
         while value.len() < len {
+            let run = runs.iter().find(|run| (run.logical..run.end()).contains(&at)).filter(|_| frame.spans_runs);
+            let blocks = run.map_or(1, |run| (run.end() - at).min(SPAN_MAX));
+            block.resize((blocks * bs) as usize, 0);
             self.read_runs(runs, at * bs, &mut block)?;
             let count = be32(&block, 8) as usize;
             let fits = count > 0 && count <= block.len() - VALUE_HEADER && be32(&block, 4) as usize == value.len();
-            if be32(&block, 0) != magic || !fits {
+            if be32(&block, 0) != frame.magic || !fits {
                 return Err(Error::corrupt(format!("block {at}: magic {:#x}, {count} bytes", be32(&block, 0))));
             }
-            self.check_sum(&block, sum, owner, number).map_err(|what| Error::corrupt(format!("block {at}: {what}")))?;
+            self.check_sum(&block, frame.sum, number, self.place_in(runs, at * bs))
+                .map_err(|what| Error::corrupt(format!("block {at}: {what}")))?;
             value.extend_from_slice(&block[VALUE_HEADER..VALUE_HEADER + count.min(len - value.len())]);
-            at += 1;
+            at += blocks;
         }
         Ok(value)
     }

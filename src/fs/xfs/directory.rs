@@ -1,8 +1,8 @@
 //! Directories: inside the inode, one block, or many with an index by hash. "XFS Algorithms & Data Structures", chapter "Directories".
 
-use super::Xfs;
 use super::inode::{Format, Inode};
 use super::map::Run;
+use super::{Sum, Xfs};
 use crate::base::bytes::{be16, be32, be64, u8_at};
 use crate::base::{Error, Name, Result};
 use crate::fs::{DirEntry, FileType, NodeId};
@@ -24,28 +24,15 @@ const FREE: u16 = 0xffff;
 /// Deepest index (XFS_DA_NODE_MAXDEPTH).
 const DEEPEST: usize = 5;
 
-/// Places of checksums and owners in data and in index blocks.
-const DATA_SUM: (usize, usize) = (4, 40);
-pub(super) const INDEX_SUM: (usize, usize) = (12, 48);
+/// Places of sums, owners and places in data and in index blocks.
+const DATA_SUM: Sum = Sum { crc: 4, owner: 40, place: 8 };
+pub(super) const INDEX_SUM: Sum = Sum { crc: 12, owner: 48, place: 16 };
 
 /// An entry of a data block.
 struct Entry<'a> {
     inode: u64,
     name: &'a [u8],
     kind: u8,
-}
-
-fn file_type(kind: u8) -> Option<FileType> {
-    Some(match kind {
-        1 => FileType::Regular,
-        2 => FileType::Directory,
-        3 => FileType::CharDevice,
-        4 => FileType::BlockDevice,
-        5 => FileType::Fifo,
-        6 => FileType::Socket,
-        7 => FileType::Symlink,
-        _ => return None,
-    })
 }
 
 /// The hash of a name, in the index of directories and of attributes.
@@ -108,7 +95,7 @@ impl Xfs {
             (magic == DATA[version]).then_some(block.len())
         };
         let Some(end) = end else { return Err(broken(dir, format!("data block at {at}: magic {magic:#x}"))) };
-        self.check_sum(&block, DATA_SUM.0, DATA_SUM.1, dir.number)
+        self.check_sum(&block, DATA_SUM, dir.number, self.place_in(runs, at))
             .map_err(|what| broken(dir, format!("data block at {at}: {what}")))?;
         Ok((block, end))
     }
@@ -145,7 +132,7 @@ impl Xfs {
             }
             if entry.name != b"." && entry.name != b".." {
                 let name = Name(entry.name.to_vec());
-                list.push(DirEntry { name, node: NodeId(entry.inode), file_type: file_type(entry.kind) });
+                list.push(DirEntry { name, node: NodeId(entry.inode), file_type: FileType::from_code(entry.kind) });
             }
             Ok(())
         };
@@ -244,7 +231,7 @@ impl Xfs {
     /// A block of the index, its checksum checked.
     fn index_block(&self, dir: &Inode, runs: &[Run], at: u64) -> Result<Vec<u8>> {
         let block = self.dir_block(runs, at)?;
-        self.check_sum(&block, INDEX_SUM.0, INDEX_SUM.1, dir.number)
+        self.check_sum(&block, INDEX_SUM, dir.number, self.place_in(runs, at))
             .map_err(|what| broken(dir, format!("index block at {at}: {what}")))?;
         Ok(block)
     }

@@ -1,8 +1,8 @@
 //! From blocks of a fork to blocks of the device: extent lists and trees of extents. "XFS Algorithms & Data Structures",
 //! chapter "Data Extents".
 
-use super::Xfs;
 use super::inode::{Fork, Format, Inode};
+use super::{Sum, Xfs};
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::{Error, Result};
 
@@ -17,7 +17,7 @@ const DEEPEST: u16 = 9;
 pub(super) const MAGICS: (u32, u32) = (0x424d_4150, 0x424d_4133);
 pub(super) const HEADERS: (usize, usize) = (24, 72);
 pub(super) const OWNER: usize = 56;
-const CRC: usize = 64;
+const SUM: Sum = Sum { crc: 64, owner: OWNER, place: 24 };
 /// Extents of one file that are kept.
 const MOST: usize = 1 << 22;
 /// Bytes that a fork can have.
@@ -135,7 +135,7 @@ impl Xfs {
         if be32(&block, 0) != magic || found != level || count == 0 || count > room {
             return Err(bad(format!("magic {:#x}, level {found} for {level}, {count} entries", be32(&block, 0))));
         }
-        self.check_sum(&block, CRC, OWNER, inode.number).map_err(|what| bad(what.into()))?;
+        self.check_sum(&block, SUM, inode.number, self.superblock.place(number)).map_err(|what| bad(what.into()))?;
         if level > 0 {
             return pointers(&block, header, count).try_for_each(|pointer| {
                 let before = runs.len();
@@ -154,6 +154,14 @@ impl Xfs {
             runs.push(run);
         }
         Ok(())
+    }
+
+    /// Where a byte of a fork lies on the device; `None` in a hole.
+    pub(super) fn place_in(&self, runs: &[Run], offset: u64) -> Option<u64> {
+        let bs = self.superblock.block as u64;
+        let number = offset / bs;
+        let run = runs.get(runs.partition_point(|run| run.end() <= number)).filter(|run| run.logical <= number)?;
+        Some(self.superblock.place(run.physical + (number - run.logical))? + offset % bs)
     }
 
     /// Reads the blocks of a fork from a byte on; holes and unwritten runs are zeros.

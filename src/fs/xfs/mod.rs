@@ -17,12 +17,13 @@ use crate::base::bytes::{be32, be64};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{
-    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment, Stored, covered,
+    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment, Stored, covered,
 };
 
 use inode::{Format, Inode};
 use log::{MapChange, Outcome};
 use map::Run;
+pub use superblock::Geometry;
 use superblock::{Superblock, crc_is_good};
 
 /// Word of `vfs-type`.
@@ -31,8 +32,9 @@ pub const NAMES: &[&str] = &["xfs"];
 const REPLAYED: &str = "it was not unmounted: its log is replayed in memory, and the image is not changed";
 /// Longest target of a symbolic link (XFS_SYMLINK_MAXLEN).
 const LINK_MAX: u64 = 1024;
-const LINK_MAGIC: u32 = 0x5853_4c4d;
-const LINK_SUM: (usize, usize) = (12, 32);
+const LINK: Frame = Frame { magic: 0x5853_4c4d, sum: Sum { crc: 12, owner: 32, place: 40 }, spans_runs: true };
+/// Blocks tell their own places in these.
+const SECTOR: u64 = 512;
 /// Groups whose counts are summed up after a replay; with more of them the superblock's counts must do.
 const RECOUNTED: u32 = 1 << 14;
 /// Bytes of blocks that are kept.
@@ -52,6 +54,23 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 /// See [`crate::fs::Driver::open`].
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     Ok(Box::new(Xfs::open(device)?))
+}
+
+/// Places of checksum, owner and own place (in sectors of 512 bytes) in a block of version 5.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    crc: usize,
+    owner: usize,
+    place: usize,
+}
+
+/// What is around bytes that are no fork's own.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    magic: u32,
+    sum: Sum,
+    /// Whether one header is for all blocks that follow each other, or each block has its own.
+    spans_runs: bool,
 }
 
 /// The runs of the file that was read last.
@@ -139,16 +158,21 @@ impl Xfs {
         Ok(block)
     }
 
-    /// Checks sum, owner and UUID of a block of version 5; the UUID lies 16 bytes in front of the owner, or behind it.
-    fn check_sum(&self, block: &[u8], sum: usize, owner: usize, number: u64) -> Result<(), &'static str> {
+    /// Checks sum, owner, UUID and own place of a block of version 5, which begins at a byte of the device. The UUID lies 16 bytes
+    /// in front of the owner.
+    fn check_sum(&self, block: &[u8], fields: Sum, number: u64, place: Option<u64>) -> Result<(), &'static str> {
         if !self.superblock.has_sums() {
             return Ok(());
         }
-        if !crc_is_good(block, sum) {
+        let Sum { crc, owner, place: field } = fields;
+        if !crc_is_good(block, crc) {
             return Err("its checksum is wrong");
         }
         if be64(block, owner) != number || block.get(owner - 16..owner) != Some(&self.superblock.meta_uuid[..]) {
             return Err("it belongs elsewhere (owner or uuid)");
+        }
+        if Some(be64(block, field)) != place.map(|byte| byte / SECTOR) {
+            return Err("it belongs elsewhere (blkno)");
         }
         Ok(())
     }
@@ -226,7 +250,7 @@ impl FileSystem for Xfs {
             name_max: 255,
             read_only: Some("XFS is read only here".into()),
             owners: true,
-            fsid: 0,
+            fsid: Fsid::OfDevice,
         })
     }
 
@@ -278,7 +302,7 @@ impl FileSystem for Xfs {
             return Ok(GuestPathBuf(target.to_vec()));
         }
         let runs = self.map(&inode, &fork)?;
-        let target = self.framed(&runs, 0, len, (LINK_MAGIC, LINK_SUM), node.0);
+        let target = self.framed(&runs, 0, len, LINK, node.0);
         Ok(GuestPathBuf(target.map_err(|error| bad(error.to_string()))?))
     }
 

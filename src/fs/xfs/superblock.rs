@@ -19,6 +19,13 @@ const V4_MOREBITS: u16 = 0x8000;
 const ASCII_CI: u16 = 0x4000;
 /// `features2` of version 4: entries have types.
 const V4_FTYPE: u32 = 0x200;
+/// `versionnum`: there are attributes, the log has version 2, sectors of the log may have another size; `features2`: attributes of version 2,
+/// counts that are not kept.
+const ATTR: u16 = 0x10;
+const LOG_V2: u16 = 0x400;
+const SECTORS: u16 = 0x800;
+const ATTR2: u32 = 0x8;
+const LAZY: u32 = 0x2;
 /// Incompatible features of version 5.
 const FTYPE: u32 = 0x1;
 const META_UUID: u32 = 0x4;
@@ -71,6 +78,92 @@ pub struct Superblock {
     pub needs_repair: bool,
     /// Features that the log needs while it is not empty.
     pub log_features: u32,
+}
+
+/// What `xfs_info` tells of a file system, as it is in the superblock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of an inode.
+    pub inode: u32,
+    /// Number of groups, and blocks of each but the last.
+    pub groups: u32,
+    /// See [`Geometry::groups`].
+    pub group_blocks: u32,
+    /// Bytes of a sector.
+    pub sector: u32,
+    /// Version of attributes: 0 (there have been none), 1 or 2.
+    pub attributes: u32,
+    /// Bytes of a block.
+    pub block: u32,
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Most of the space that inodes may take, in percent.
+    pub inodes_most: u32,
+    /// Blocks of a stripe's unit, and of a stripe.
+    pub stripe_unit: u32,
+    /// See [`Geometry::stripe_unit`].
+    pub stripe: u32,
+    /// Bytes of a directory block.
+    pub dir_block: u32,
+    /// Whether the log lies inside.
+    pub log_inside: bool,
+    /// Blocks of the log, its version, bytes of its sectors, blocks of its stripe's unit.
+    pub log_blocks: u32,
+    /// See [`Geometry::log_blocks`].
+    pub log_version: u32,
+    /// See [`Geometry::log_blocks`].
+    pub log_sector: u32,
+    /// See [`Geometry::log_blocks`].
+    pub log_stripe_unit: u32,
+    /// Whether counts are summed up over the groups.
+    pub lazy_counts: bool,
+    /// Bytes of an extent of the realtime device, its blocks and extents.
+    pub realtime_extent: u32,
+    /// See [`Geometry::realtime_extent`].
+    pub realtime_blocks: u64,
+    /// See [`Geometry::realtime_extent`].
+    pub realtime_extents: u64,
+}
+
+impl Geometry {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of opening the file system's superblock; its log is not looked at.
+    pub fn read(device: &dyn BlockDevice) -> Result<Self> {
+        let checked = Superblock::open(device)?;
+        // `open` has seen that it is there.
+        let sb = read(device)?.unwrap_or_default();
+        let (bits, more) = (be16(&sb, 100), be32(&sb, 200));
+        let version_5 = checked.version == 5;
+        let block = checked.block as u32;
+        Ok(Geometry {
+            inode: checked.inode as u32,
+            groups: checked.groups,
+            group_blocks: checked.group_blocks,
+            sector: checked.sector as u32,
+            attributes: match bits & ATTR != 0 {
+                _ if version_5 || bits & V4_MOREBITS != 0 && more & ATTR2 != 0 => 2,
+                true => 1,
+                false => 0,
+            },
+            block,
+            blocks: checked.blocks,
+            inodes_most: u8_at(&sb, 127).into(),
+            stripe_unit: be32(&sb, 184),
+            stripe: be32(&sb, 188),
+            dir_block: checked.dir_block as u32,
+            log_inside: checked.log_start != 0,
+            log_blocks: checked.log_blocks,
+            log_version: if version_5 || bits & LOG_V2 != 0 { 2 } else { 1 },
+            log_sector: if bits & SECTORS != 0 { be16(&sb, 194).into() } else { 512 },
+            log_stripe_unit: be32(&sb, 196) / block,
+            lazy_counts: version_5 || bits & V4_MOREBITS != 0 && more & LAZY != 0,
+            realtime_extent: be32(&sb, 80).saturating_mul(block),
+            realtime_blocks: be64(&sb, 16),
+            realtime_extents: be64(&sb, 24),
+        })
+    }
 }
 
 /// Whether the sum of a block of version 5 is right, whose field at `field` counts as zero.

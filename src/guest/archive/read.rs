@@ -362,34 +362,6 @@ impl Read for Data<'_, '_> {
     }
 }
 
-/// A sparse file with its holes as zeros.
-struct Expanded<'a, 'r> {
-    data: Data<'a, 'r>,
-    pieces: std::iter::Peekable<std::vec::IntoIter<(u64, u64)>>,
-    at: u64,
-    size: u64,
-}
-
-impl Read for Expanded<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while self.pieces.next_if(|(offset, length)| offset + length <= self.at).is_some() {}
-        let room = buf.len() as u64;
-        let (got, hole) = match self.pieces.peek() {
-            Some((offset, length)) if *offset <= self.at => (room.min(offset + length - self.at), false),
-            Some((offset, _)) => (room.min(offset - self.at), true),
-            None => (room.min(self.size - self.at), true),
-        };
-        let mut got = got as usize;
-        if hole {
-            buf[..got].fill(0);
-        } else {
-            got = self.data.read(&mut buf[..got])?;
-        }
-        self.at += got as u64;
-        Ok(got)
-    }
-}
-
 /// A name as an entry's path: without slashes at its start, as tar strips them.
 fn relative(path: &[u8]) -> Result<GuestPathBuf> {
     let path = GuestPathBuf(path.iter().copied().skip_while(|b| *b == b'/').collect());
@@ -486,6 +458,7 @@ impl Source for TarSource<'_> {
             accessed: extensions.accessed,
             xattrs: extensions.xattrs,
             content: None,
+            pieces: None,
         };
         if entry.kind == EntryKind::Regular(stored) {
             self.expect(stored);
@@ -496,11 +469,10 @@ impl Source for TarSource<'_> {
                 let size = sparse.real_size.ok_or_else(|| Error::corrupt("tar: a sparse file has no real size"))?;
                 sparse.check(size, self.left)?;
                 entry.kind = EntryKind::Regular(size);
-                let pieces = sparse.pieces.into_iter().peekable();
-                entry.content = Some(Box::new(Expanded { data: Data { source: self }, pieces, at: 0, size }));
-            } else {
-                entry.content = Some(Box::new(Data { source: self }));
+                let ranges = sparse.pieces.iter().map(|(offset, length)| *offset..offset + length);
+                entry.pieces = Some(ranges.filter(|range| !range.is_empty()).collect());
             }
+            entry.content = Some(Box::new(Data { source: self }));
         }
         Ok(Some(entry))
     }

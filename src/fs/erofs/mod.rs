@@ -1,0 +1,255 @@
+//! EROFS, read only: plain, inline and chunked files, and files packed with LZ4 and a compact map.
+//!
+//! `docs/formats/erofs.md` has the tables of bytes, the sources and the decisions.
+
+mod attributes;
+mod data;
+mod directory;
+mod inode;
+mod packed;
+mod superblock;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::bytes::le64;
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
+use crate::disk::{BlockDevice, Device};
+use crate::fs::{
+    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment, Stored,
+};
+
+use inode::{Inode, Layout};
+use packed::Kept;
+use superblock::Superblock;
+
+/// Word of `vfs-type`.
+pub const NAMES: &[&str] = &["erofs"];
+/// Bytes of metadata that are kept.
+const CACHE: u64 = 8 << 20;
+/// Longest target of a symbolic link, as for Linux.
+const LINK: u64 = 4096;
+/// Most pieces of a file that are listed by their places.
+const PIECES: usize = 1 << 22;
+
+/// See [`crate::fs::Driver::probe`].
+pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
+    let found = superblock::probe(device)?;
+    Ok(found.map(|(label, uuid)| Identity { fs_type: "erofs".into(), label, uuid: text(uuid) }))
+}
+
+/// A UUID as blkid prints it: nothing for zeros.
+fn text(uuid: crate::base::Uuid) -> String {
+    if uuid.0 == [0; 16] { String::new() } else { uuid.to_string() }
+}
+
+/// See [`crate::fs::Driver::open`].
+pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
+    let superblock = Superblock::open(device.as_ref())?;
+    let erofs = Erofs { device, superblock, blocks: RefCell::default(), kept: Kept::default() };
+    if erofs.inode(erofs.superblock.root)?.file_type != FileType::Directory {
+        return Err(Error::corrupt("erofs: the root is no directory"));
+    }
+    Ok(Box::new(erofs))
+}
+
+/// The driver. A node's number is its inode's.
+struct Erofs {
+    device: Device,
+    superblock: Superblock,
+    /// Blocks of metadata by their numbers.
+    blocks: RefCell<HashMap<u64, Arc<Vec<u8>>>>,
+    kept: Kept,
+}
+
+impl Erofs {
+    /// Reads bytes of the device.
+    fn stored(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+        match at.checked_add(buf.len() as u64) {
+            Some(end) if end <= self.device.len() => self.device.read_at(at, buf),
+            _ => Err(Error::corrupt(format!("erofs: {} bytes at byte {at} are outside", buf.len()))),
+        }
+    }
+
+    /// Reads bytes of the metadata, in blocks that are kept.
+    fn metadata(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
+        let size = self.superblock.block();
+        while !buf.is_empty() {
+            let (number, offset) = (at / size, (at % size) as usize);
+            let found = self.blocks.borrow().get(&number).cloned();
+            let block = match found {
+                Some(block) => block,
+                None => {
+                    // The last block may be cut off.
+                    let start = number * size;
+                    let mut bytes = vec![0; size.min(self.device.len().saturating_sub(start)) as usize];
+                    self.stored(start, &mut bytes)?;
+                    let block = Arc::new(bytes);
+                    let mut blocks = self.blocks.borrow_mut();
+                    if (blocks.len() as u64 + 1) * size > CACHE {
+                        blocks.clear();
+                    }
+                    blocks.insert(number, block.clone());
+                    block
+                }
+            };
+            let rest = block.get(offset..).filter(|rest| !rest.is_empty());
+            let rest = rest.ok_or_else(|| Error::corrupt(format!("erofs: the metadata at byte {at} is outside")))?;
+            let count = rest.len().min(buf.len());
+            buf[..count].copy_from_slice(&rest[..count]);
+            buf = &mut buf[count..];
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Where the bytes of a file are.
+    fn segments(&self, inode: &Inode) -> Result<Vec<Segment>> {
+        match inode.layout {
+            Layout::Plain | Layout::Inline => Ok(self.flat_segments(inode)),
+            Layout::Packed | Layout::PackedFull => self.packed_segments(inode),
+            Layout::Chunks => {
+                let mut segments = Vec::new();
+                self.chunks(inode, 0, &mut |run| {
+                    let stored = run.place.map_or(Stored::Hole, Stored::Data);
+                    let block = run.place.map(|place| place >> self.superblock.log);
+                    segments.push(Segment { offset: run.at, len: run.len, block, stored });
+                    if segments.len() > PIECES {
+                        return Err(Error::unsupported(format!("erofs: inode {}: too many chunks", inode.number)));
+                    }
+                    Ok(false)
+                })?;
+                Ok(segments)
+            }
+        }
+    }
+
+    fn regular(&self, node: NodeId) -> Result<Inode> {
+        let inode = self.inode(node.0)?;
+        match inode.file_type {
+            FileType::Regular => Ok(inode),
+            FileType::Directory => Err(Kind::IsADirectory.into()),
+            _ => Err(Kind::Invalid.into()),
+        }
+    }
+}
+
+impl FileSystem for Erofs {
+    fn info(&self) -> Result<FsInfo> {
+        let superblock = &self.superblock;
+        Ok(FsInfo {
+            fs_type: "erofs".into(),
+            label: superblock.label.clone(),
+            uuid: text(superblock.uuid),
+            block_size: superblock.block(),
+            blocks: superblock.blocks,
+            inodes: superblock.inodes,
+            name_max: 255,
+            read_only: Some("erofs is never changed in place".into()),
+            owners: true,
+            fsid: match superblock.uuid.0 {
+                uuid if uuid == [0; 16] => Fsid::OfDevice,
+                uuid => Fsid::Number(le64(&uuid, 0) ^ le64(&uuid, 8)),
+            },
+            ..FsInfo::default()
+        })
+    }
+
+    fn root(&self) -> NodeId {
+        NodeId(self.superblock.root)
+    }
+
+    fn metadata(&self, node: NodeId) -> Result<Metadata> {
+        let inode = self.inode(node.0)?;
+        let block = self.superblock.block();
+        let blocks = match inode.layout {
+            Layout::Packed | Layout::PackedFull => u64::from(inode.word) << self.superblock.log,
+            _ => inode.size.next_multiple_of(block),
+        };
+        Ok(Metadata {
+            inode: node.0,
+            file_type: inode.file_type,
+            mode: inode.mode,
+            links: inode.links.into(),
+            uid: inode.uid,
+            gid: inode.gid,
+            size: inode.size,
+            blocks: blocks / 512,
+            block_size: block as u32,
+            device: inode.device(),
+            accessed: inode.modified,
+            modified: inode.modified,
+            changed: inode.modified,
+            created: None,
+        })
+    }
+
+    fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        self.find(&self.inode(dir.0)?, name)
+    }
+
+    fn read_dir(&self, dir: NodeId) -> Result<Vec<DirEntry>> {
+        self.list(&self.inode(dir.0)?)
+    }
+
+    fn read_link(&self, node: NodeId) -> Result<GuestPathBuf> {
+        let inode = self.inode(node.0)?;
+        if inode.file_type != FileType::Symlink {
+            return Err(Kind::Invalid.into());
+        }
+        if inode.size > LINK || !matches!(inode.layout, Layout::Plain | Layout::Inline) {
+            return Err(inode.bad(format!("a target of {} bytes", inode.size)));
+        }
+        let mut target = vec![0; inode.size as usize];
+        self.read_flat(&inode, 0, &mut target)?;
+        Ok(GuestPathBuf(target))
+    }
+
+    fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let inode = self.regular(node)?;
+        let len = inode.size.saturating_sub(offset).min(buf.len() as u64) as usize;
+        if len > 0 {
+            let buf = &mut buf[..len];
+            match inode.layout {
+                Layout::Plain | Layout::Inline => self.read_flat(&inode, offset, buf)?,
+                Layout::Chunks => self.read_chunks(&inode, offset, buf)?,
+                Layout::Packed | Layout::PackedFull => self.read_packed(&inode, offset, buf)?,
+            }
+        }
+        Ok(len)
+    }
+
+    fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
+        let mut extents: Vec<Extent> = Vec::new();
+        for segment in self.segments(&self.regular(node)?)? {
+            let (end, hole) = (segment.offset + segment.len, segment.stored == Stored::Hole);
+            match extents.last_mut() {
+                Some(last) if last.hole == hole => last.range.end = end,
+                _ => extents.push(Extent { range: segment.offset..end, hole }),
+            }
+        }
+        Ok(extents)
+    }
+
+    fn layout(&self, node: NodeId) -> Result<Vec<Segment>> {
+        self.segments(&self.regular(node)?)
+    }
+
+    fn xattrs(&self, node: NodeId) -> Result<Vec<(Name, Vec<u8>)>> {
+        self.attributes(&self.inode(node.0)?)
+    }
+
+    fn edit(&mut self, _: Timestamp) -> Result<&mut dyn Edit> {
+        Err(Error::from(Kind::ReadOnly)
+            .hint("erofs is never changed in place: copy the tree out, change it and make a new image with mkfs.erofs"))
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        self.superblock = Superblock::open(self.device.as_ref())?;
+        (self.blocks, self.kept) = Default::default();
+        Ok(())
+    }
+
+    fn committed(&mut self) {}
+}
