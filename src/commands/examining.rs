@@ -299,10 +299,28 @@ fn beginning(reader: Box<dyn Read + '_>) -> Result<Vec<u8>> {
     Ok(start)
 }
 
+/// The type of a file with what its mode says in front, set as file(1) does it.
+fn with_mode(mode: u32, text: &str) -> String {
+    let bits = [(0o4000, "setuid"), (0o2000, "setgid"), (0o1000, "sticky")];
+    let said: Vec<&str> = bits.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, word)| *word).collect();
+    let between = match text {
+        _ if said.is_empty() => "",
+        "empty" => ", ",
+        _ if ["ASCII text", "Unicode text", "ISO-8859 text", "Non-ISO"].iter().any(|kind| text.starts_with(kind)) => {
+            " , "
+        }
+        _ => " ",
+    };
+    format!("{}{between}{text}", said.join(", "))
+}
+
 fn file(cx: &mut Context, args: &Args) -> Result<Value> {
     let what = content(cx, args, "path")?;
+    let mut mode = 0;
     if let Content::Path(path) = &what {
-        let kind = match cx.session.guest.lstat(path)?.file_type {
+        let found = cx.session.guest.lstat(path)?;
+        mode = found.mode;
+        let kind = match found.file_type {
             FileType::Regular => None,
             FileType::Directory => Some("directory"),
             FileType::Symlink => Some("symbolic link"),
@@ -318,14 +336,15 @@ fn file(cx: &mut Context, args: &Args) -> Result<Value> {
     let start = beginning(what.reader(cx, 0)?).map_err(|e| e.at(what.name()))?;
     let outside = inspect::file_type_of(&start);
     if Compression::of(&start) == Compression::None {
-        return Ok(Value::text(outside));
+        return Ok(Value::text(with_mode(mode, &outside)));
     }
     // What cannot be unpacked has the type of its outside alone.
     let inside = unpacked(what.reader(cx, 0)?).and_then(beginning).ok().filter(|inside| !inside.is_empty());
-    Ok(Value::text(match inside {
+    let text = match inside {
         Some(inside) if Compression::of(&inside) == Compression::None => {
             format!("{} ({outside})", inspect::file_type_of(&inside))
         }
         _ => outside,
-    }))
+    };
+    Ok(Value::text(with_mode(mode, &text)))
 }

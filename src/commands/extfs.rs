@@ -482,6 +482,14 @@ fn blkid(cx: &mut Context, args: &Args) -> Result<Value> {
     if !found.uuid.is_empty() {
         tags.push(("UUID", found.uuid.clone()));
     }
+    match found.fs_type.as_str() {
+        "ext2" | "ext3" | "ext4" => {
+            tags.push(("VERSION", "1.0".into()));
+            tags.push(("BLOCK_SIZE", cx.session.file_system(&device)?.info()?.block_size.to_string()));
+        }
+        "swap" => tags.push(("VERSION", "1".into())),
+        _ => {}
+    }
     if !found.fs_type.is_empty() {
         let usage = match found.fs_type.as_str() {
             "swap" => "other",
@@ -491,6 +499,9 @@ fn blkid(cx: &mut Context, args: &Args) -> Result<Value> {
         };
         tags.push(("TYPE", found.fs_type.clone()));
         tags.push(("USAGE", usage.to_string()));
+    }
+    for tag in ["MINIMUM_IO_SIZE", "PHYSICAL_SECTOR_SIZE", "LOGICAL_SECTOR_SIZE"] {
+        tags.push((tag, "512".into()));
     }
     tags.extend(cx.session.partition_tags(&device)?);
     Ok(Value::Hash(tags.into_iter().map(|(tag, value)| (tag.as_bytes().to_vec(), value.into_bytes())).collect()))

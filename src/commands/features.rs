@@ -33,6 +33,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("mknod", "mknod"),
     ("ntfs3g", "ntfsresize"),
     ("ntfsprogs", "ntfsclone-out"),
+    ("realpath", "realpath"),
     ("rsync", "rsync"),
     ("scrub", "scrub-device"),
     ("selinux", "setcon"),

@@ -334,6 +334,10 @@ enum Column {
     Version,
     Release,
     Arch,
+    Url,
+    Source,
+    Summary,
+    Description,
     Nothing,
 }
 
@@ -347,9 +351,10 @@ const OLD_FIELDS: &[(&str, Column)] = &[
     ("app_install_path", Column::Nothing),
     ("app_trans_path", Column::Nothing),
     ("app_publisher", Column::Nothing),
-    ("app_url", Column::Nothing),
-    ("app_summary", Column::Nothing),
-    ("app_description", Column::Nothing),
+    ("app_url", Column::Url),
+    ("app_source_package", Column::Source),
+    ("app_summary", Column::Summary),
+    ("app_description", Column::Description),
 ];
 const FIELDS: &[(&str, Column)] = &[
     ("app2_name", Column::Name),
@@ -361,10 +366,10 @@ const FIELDS: &[(&str, Column)] = &[
     ("app2_install_path", Column::Nothing),
     ("app2_trans_path", Column::Nothing),
     ("app2_publisher", Column::Nothing),
-    ("app2_url", Column::Nothing),
-    ("app2_source_package", Column::Nothing),
-    ("app2_summary", Column::Nothing),
-    ("app2_description", Column::Nothing),
+    ("app2_url", Column::Url),
+    ("app2_source_package", Column::Source),
+    ("app2_summary", Column::Summary),
+    ("app2_description", Column::Description),
     ("app2_spare1", Column::Nothing),
     ("app2_spare2", Column::Nothing),
     ("app2_spare3", Column::Nothing),
@@ -380,6 +385,10 @@ fn list_applications(cx: &mut Context, args: &Args, fields: &[(&'static str, Col
             Column::Version => Field::Text(app.version.clone().into_bytes()),
             Column::Release => Field::Text(app.release.clone().into_bytes()),
             Column::Arch => Field::Text(app.arch.clone().into_bytes()),
+            Column::Url => Field::Text(app.url.clone().into_bytes()),
+            Column::Source => Field::Text(app.source.clone().into_bytes()),
+            Column::Summary => Field::Text(app.summary.clone().into_bytes()),
+            Column::Description => Field::Text(app.description.clone().into_bytes()),
             Column::Nothing => Field::Text(Vec::new()),
         };
         Record(fields.iter().map(|(name, column)| (*name, value(column))).collect())

@@ -83,7 +83,7 @@ fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
         };
         let (uid, gid, count) = (m.uid, m.gid, m.links);
         let when = moment(m.modified, now);
-        out.extend_from_slice(format!("{} {count:>links$} {uid:<owner$} {gid:<group$} ", permissions(m)).as_bytes());
+        out.extend_from_slice(format!("{} {count:>links$} {uid:>owner$} {gid:>group$} ", permissions(m)).as_bytes());
         if let Some(text) = &line.label {
             out.extend_from_slice(text);
             out.resize(out.len() + label - text.len() + 1, b' ');

@@ -25,6 +25,10 @@ pub struct Application {
     pub arch: String,
     /// What it is, in a line.
     pub summary: String,
+    /// What it is, in more lines; only dpkg's says it.
+    pub description: String,
+    /// The source package that it was built from, if that has another name; only dpkg's says it.
+    pub source: String,
     /// Where it comes from.
     pub url: String,
 }
@@ -66,8 +70,17 @@ fn dpkg(status: &str) -> Vec<Application> {
     let paragraph = |text: &str| {
         let mut package = Application::default();
         let mut installed = false;
+        let mut last = "";
         for line in text.lines() {
+            if let Some(more) = line.strip_prefix(' ') {
+                if last == "Description" {
+                    let between = if package.description.is_empty() { "" } else { "\n" };
+                    package.description.extend([between, more]);
+                }
+                continue;
+            }
             let Some((field, value)) = line.split_once(": ") else { continue };
+            last = field;
             match field {
                 "Package" => package.name = value.to_string(),
                 "Status" => installed = value.ends_with(" installed"),
@@ -75,6 +88,7 @@ fn dpkg(status: &str) -> Vec<Application> {
                 "Architecture" => package.arch = value.to_string(),
                 "Homepage" => package.url = value.to_string(),
                 "Description" => package.summary = value.to_string(),
+                "Source" => package.source = value.split(' ').next().unwrap_or_default().to_string(),
                 _ => {}
             }
         }
@@ -138,11 +152,12 @@ mod tests {
     fn paragraphs() {
         let status = "Package: b\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2.0-rc1-3\n\n\
                       Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
-                      Package: a\nStatus: hold ok installed\nVersion: 7\nDescription: one\n two\n";
+                      Package: a\nStatus: hold ok installed\nVersion: 7\nSource: s (6)\nDescription: one\n two\n .\n  three\nX: y\n z\n";
         let found = dpkg(status);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].epoch, found[0].version.as_str(), found[0].release.as_str()), (1, "2.0-rc1", "3"));
         assert_eq!((found[1].version.as_str(), found[1].summary.as_str()), ("7", "one"));
+        assert_eq!((found[1].source.as_str(), found[1].description.as_str()), ("s", "two\n.\n three"));
         let found = apk("C:x\nP:musl\nV:1.2.4-r2\nA:x86_64\n\nP:zlib\nV:1.3\nF:lib\nP:no\n");
         assert_eq!((found[0].release.as_str(), found[1].name.as_str()), ("r2", "zlib"));
         assert!(dpkg("").is_empty() && apk("\n\n\n:").is_empty());

@@ -156,6 +156,7 @@ impl<'a> Header<'a> {
             arch: self.text(ARCH)?,
             summary: self.text(SUMMARY)?,
             url: self.text(URL)?,
+            ..Application::default()
         };
         (!package.name.is_empty()).then_some(package)
     }
