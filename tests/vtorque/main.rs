@@ -157,6 +157,10 @@ fn the_check_as_a_document() {
     ] {
         assert!(json.contains(part), "{part}: {json}");
     }
+    // Nothing but what the document is said to have; what was mended is told where something was.
+    let keys: Vec<&str> =
+        json.split('"').filter(|word| ["image", "family", "checks", "fixed", "mends"].contains(word)).collect();
+    assert_eq!(keys, ["checks", "family", "image"], "{json}");
     world.good(&["-a", IMAGE, "-m", "/dev/sda2", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);
     assert!(world.good(&["--ro", "-a", IMAGE, "vtorque-check"]).contains("overall: warn"));
     let strict = world.imgsh(&["--ro", "-a", IMAGE, "vtorque-check", "strict:true"]);
