@@ -282,7 +282,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "what a disk image says of itself",
         help: "Prints `format` and `virtual-size`, and of a qcow2 image, where they apply, `backing-file`, `data-file`, \
-               `encryption`, `dirty` and `corrupt`. Only the header is read, so that this works on images that cannot be opened.",
+               `encryption`, `dirty` and `corrupt`; `others-write` if any user may write to the file. Only the header is read, so that this works on images that cannot be opened.",
         params: &[FILENAME],
         returns: Returns::Hash,
         effect: Effect::Host,
@@ -432,7 +432,7 @@ fn disk_info(cx: &mut Context, args: &Args) -> Result<Value> {
     let mut found = vec![("format", info.format.name().to_string()), ("virtual-size", info.virtual_size.to_string())];
     let texts = [("backing-file", info.backing_file), ("data-file", info.data_file), ("encryption", info.encryption)];
     found.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text?))));
-    let marks = [("dirty", info.dirty), ("corrupt", info.corrupt)];
+    let marks = [("dirty", info.dirty), ("corrupt", info.corrupt), ("others-write", info.others_write)];
     found.extend(marks.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key, "true".to_string())));
     Ok(Value::Hash(found.into_iter().map(|(key, text)| (key.into(), text.into_bytes())).collect()))
 }

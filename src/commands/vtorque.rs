@@ -67,8 +67,10 @@ const VTORQUE_CHECK: Command = Command {
 };
 
 fn vtorque_check(cx: &mut Context, args: &Args) -> Result<Value> {
-    let image = cx.session.images().next().map(|path| path.display().to_string()).unwrap_or_default();
-    let mut options = vec![("image".to_string(), image)];
+    let unopened = cx.session.settings.unopened.clone();
+    let image = cx.session.images().next().or(unopened.as_ref().map(|(path, _)| path.as_path()));
+    let mut options = vec![("image".to_string(), image.map(|path| path.display().to_string()).unwrap_or_default())];
+    options.extend(unopened.as_ref().map(|(_, lacks)| ("unopened".to_string(), lacks.clone())));
     options.extend(["strict", "vrdma", "json"].map(|name| (name.to_string(), args.bool(name).to_string())));
     let fix = match args.text_if("fix").as_deref() {
         Some("true" | "yes" | "1") => "true",

@@ -28,6 +28,21 @@ pub struct Info {
     pub dirty: bool,
     /// qcow2: the mark that a program has found damage.
     pub corrupt: bool,
+    /// Whether users of no account or group of the file's may write to it.
+    pub others_write: bool,
+}
+
+impl Info {
+    /// Another file that this image needs and that is not there, or the key it needs; `path` is the image's.
+    pub fn lacks(&self, path: &Path) -> Option<String> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let gone = |what: &str, name: &Option<String>| {
+            let name = name.as_deref().filter(|name| !folder.join(name).exists())?;
+            Some(format!("its {what} {name} is not there"))
+        };
+        let key = self.encryption.as_ref().map(|method| format!("it is encrypted ({method})"));
+        gone("backing file", &self.backing_file).or_else(|| gone("data file", &self.data_file)).or(key)
+    }
 }
 
 /// Reads what an image file says of itself. Byte places: `docs/formats/qcow2.md`.
@@ -36,17 +51,20 @@ pub struct Info {
 /// A file that cannot be read or is no regular file or block device; a qcow2 header that ends too early or is of no known version.
 pub fn info(path: &Path) -> Result<Info> {
     use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
     let format = probe(path)?;
     let io = |e| Error::io(path.display(), e);
     let file = std::fs::File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
     let mut info = Info {
         format,
-        virtual_size: file.metadata().map_err(io)?.len(),
+        virtual_size: metadata.len(),
         backing_file: None,
         data_file: None,
         encryption: None,
         dirty: false,
         corrupt: false,
+        others_write: metadata.permissions().mode() & 0o002 != 0,
     };
     if format == Format::Raw {
         return Ok(info);

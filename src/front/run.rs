@@ -22,6 +22,7 @@ use super::{remote, serve};
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::Host;
 use crate::commands;
+use crate::disk;
 use crate::disk::target::Target;
 use crate::host::{self, RealHost};
 use crate::script;
@@ -241,6 +242,15 @@ fn check_script(options: &Options, path: &Path) -> Result<bool> {
     Ok(findings.is_empty())
 }
 
+/// What an image lacks that the words only ask to judge: its header is an answer, too. `None` if it can be opened.
+fn only_judged(options: &Options, path: &Path) -> Option<String> {
+    let alone = options.drives.len() == 1 && options.mounts.is_empty() && !options.inspect && options.output.is_none();
+    if !alone || !options.keys.is_empty() || options.words.first().is_none_or(|word| word != CHECK) {
+        return None;
+    }
+    disk::info::info(path).ok()?.lacks(path)
+}
+
 /// How the opening of the disks ended.
 enum Opened {
     /// With the name of the operating system that was mounted, if one was looked for.
@@ -264,6 +274,11 @@ fn open(
                 // The words of access(2), before anything else is tried.
                 access(path, AccessFlags::R_OK)
                     .map_err(|e| Some(Error::io(format!("access: {}", path.display()), e.into())))?;
+                let whole = std::path::absolute(path).map_err(|e| Error::io(path.display(), e))?;
+                if let Some(what) = only_judged(options, &whole) {
+                    session.settings.unopened = Some((whole, what));
+                    continue;
+                }
                 let (mut path, mut format) = (path.clone(), format.clone());
                 if let Some(output) = &options.output {
                     let (made, kind) = output.prepare(&path, format.as_deref())?;

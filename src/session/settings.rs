@@ -2,6 +2,7 @@
 //! but scripts set all of it and read it back.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Settings of a session, with guestfish's values at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Settings {
     pub autosync: bool,
     /// The program's exit status at the end of a run that did not fail; scripts set it.
     pub exit_status: Option<u8>,
+    /// An image that was named and whose disk cannot be opened, with what it lacks: a check can still say so.
+    pub unopened: Option<(PathBuf, String)>,
     /// `set-pgroup`; no effect.
     pub process_group: bool,
     /// `set-network`; no effect, there is no network.
@@ -45,6 +48,7 @@ impl Default for Settings {
             trace: false,
             autosync: true,
             exit_status: None,
+            unopened: None,
             process_group: false,
             network: false,
             memory: 1280,

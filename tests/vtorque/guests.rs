@@ -68,7 +68,7 @@ fn decoys() {
         ("mkdir /etc/systemd/system/cloud-final.service.d\nwrite /etc/systemd/system/cloud-final.service.d/a.conf \"[Service]\\nExecStart=\\nExecStart=/bin/true\\n\"\n".into(), "fail VT-CI-UNITS"),
         ("mkdir /etc/systemd/system/cloud-init.service.d\nwrite /etc/systemd/system/cloud-init.service.d/a.conf \"[Unit]\\nConditionPathExists=/no\\n\"\n".into(), "fail VT-CI-UNITS"),
         ("mkdir /etc/systemd/system/cloud-init.service.d\nwrite /etc/systemd/system/cloud-init.service.d/a.conf \"[Unit]\\nConditionPathExists=!/no\\n[Service]\\nTimeoutSec=9\\n\"\n".into(), "pass VT-CI-UNITS"),
-        ("mkdir /etc/systemd/system/cloud-init.service.d\nwrite /etc/systemd/system/cloud-init.service.d/a.conf \"[Unit]\\nConditionVirtualization=xen\\n\"\n".into(), "unknown VT-CI-UNITS"),
+        ("mkdir /etc/systemd/system/cloud-init.service.d\nwrite /etc/systemd/system/cloud-init.service.d/a.conf \"[Unit]\\nConditionVirtualization=xen\\n\"\n".into(), "fail VT-CI-UNITS"),
         ("write /etc/systemd/system/cloud-config.service \"[Service]\\nExecStart=/bin/true\\n\"\n".into(), "fail VT-CI-UNITS"),
         ("upload /dev/null /var/lib/dpkg/status\n".into(), "unknown VT-CI-PKG"),
         ("mkdir-p /var/lib/cloud/data\nwrite /var/lib/cloud/data/instance-id \"i-7\\n\"\n".into(), "warn VT-CI-STATE"),

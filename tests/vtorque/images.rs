@@ -21,6 +21,8 @@ fn the_image_file() {
         ],
     );
     run("qemu-img", &["convert", "-O", "raw", &name(&world.path(IMAGE)), &name(&world.path("debian.raw"))]);
+    fs::copy(world.path(IMAGE), world.path("open-debian.qcow2")).unwrap();
+    fs::set_permissions(world.path("open-debian.qcow2"), std::os::unix::fs::PermissionsExt::from_mode(0o646)).unwrap();
     fs::copy(world.path(IMAGE), world.path("centos.qcow2")).unwrap();
     fs::copy(world.path(IMAGE), world.path("my debian.qcow2")).unwrap();
     for (image, wanted) in [
@@ -29,11 +31,55 @@ fn the_image_file() {
         ("debian.raw", "warn    VT-IMG-NAME"),
         ("centos.qcow2", "warn    VT-IMG-NAME"),
         ("my debian.qcow2", "warn    VT-IMG-NAME"),
+        ("open-debian.qcow2", "warn    VT-IMG-NAME"),
         (IMAGE, "pass    VT-IMG-NAME"),
     ] {
         let table = text(&world.imgsh(&["--ro", "-a", image, "vtorque-check"]).stdout);
         assert!(table.lines().any(|line| line.starts_with(wanted)), "{image} {wanted}: {table}");
     }
+}
+
+/// An image whose disk cannot be opened is judged by its header: a copy of it would not be whole. What is on it is unknown.
+#[test]
+fn images_that_cannot_be_opened() {
+    let world = World::new();
+    let path = |file: &str| name(&world.path(file));
+    run("qemu-img", &["create", "-q", "-f", "raw", &path("base.raw"), "1M"]);
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &path("base.raw"), "-F", "raw", &path("top-debian.qcow2")]);
+    let data = format!("data_file={}", path("data.raw"));
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &data, &path("outside-debian.qcow2"), "1M"]);
+    fs::remove_file(world.path("base.raw")).unwrap();
+    fs::remove_file(world.path("data.raw")).unwrap();
+    let secret =
+        ["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
+    run("qemu-img", &[&["create", "-q", "-f", "qcow2"], &secret[..], &[&path("locked-debian.qcow2"), "1M"]].concat());
+    for (image, why) in [
+        ("top-debian.qcow2", "its backing file"),
+        ("outside-debian.qcow2", "its data file"),
+        ("locked-debian.qcow2", "it is encrypted (luks)"),
+    ] {
+        let output = world.imgsh(&["-a", image, "vtorque-check", "fix:true"]);
+        let table = text(&output.stdout);
+        assert!(table.contains("fail    VT-IMG-SELF"), "{table}");
+        assert!(
+            table.contains(&format!("unknown VT-ROOT        cannot tell: the disk cannot be opened: {why}")),
+            "{table}"
+        );
+        let found = verdicts(&table);
+        assert!(found.iter().all(|(id, verdict)| id.starts_with("VT-IMG") || verdict == "unknown"), "{table}");
+        assert_eq!(output.status.code(), Some(1), "{table}");
+        // Any other command needs the disk.
+        assert!(!world.imgsh(&["--ro", "-a", image, "run"]).status.success());
+    }
+    // A root that may be behind a lock is not said to be missing.
+    fs::write(world.path("key"), "x").unwrap();
+    fs::write(world.path("luks-debian.img"), vec![0; 8 << 20]).unwrap();
+    let luks = ["luksFormat", "--batch-mode", "--type", "luks1", "--iter-time", "10"];
+    run("cryptsetup", &[&luks[..], &[&path("luks-debian.img"), &path("key")]].concat());
+    let output = world.imgsh(&["--ro", "-a", "luks-debian.img", "vtorque-check"]);
+    let table = text(&output.stdout);
+    assert!(table.starts_with("unknown VT-ROOT        cannot tell: the root may be on an encrypted volume"), "{table}");
+    assert_eq!(output.status.code(), Some(3), "{table}");
 }
 
 /// `disk-info` reads headers of images that cannot be opened, and refuses broken ones.
@@ -104,7 +150,7 @@ fn osv_images() {
     assert_eq!(["VT-O-ISO", "VT-O-HTTP", "VT-O-NFS"].map(verdict), ["pass", "fail", "warn"]);
     // A root of the other kinds: ROFS is read, ZFS is named.
     let folder = world.path("root");
-    for path in ["usr/bin", "tools", "init"] {
+    for path in ["usr/bin", "tools", "init", "workspace", "home", "opt-hpc"] {
         fs::create_dir_all(folder.join(path)).unwrap();
     }
     for path in ["usr/bin/iso-read.so", "libhttpserver-api.so", "tools/mount-nfs.so"] {
@@ -130,12 +176,33 @@ fn osv_images() {
         ("/usr/mgmt/cloud-init.so --server http://x/ ; /app", "fail"),
         ("/usr/mgmt/cloud-init.so&/app --server x", "pass"),
         ("/app", "pass"),
+        ("--noinit /app /usr/mgmt/cloud-init.so", "fail"),
+        ("--noinit /not-cloud-init.so", "fail"),
+        ("--noinit --ip=eth0,10.0.0.2 /usr/mgmt/cloud-init.so & /app", "pass"),
         ("--noinit /app", "fail"),
     ] {
         fs::write(world.path("line.gfs"), format!("run\nosv-command-line \"{line}\"\n")).unwrap();
         world.good(&["-a", "osv.img", "-f", "line.gfs"]);
         assert_eq!(world.good(&["--ro", "-a", "osv.img", "run", ":", "osv-command-line"]), format!("{line}\n"));
         assert_eq!(verdict("VT-O-CMD"), wanted, "{line}");
+    }
+    // What /init starts may be told to read something else, too.
+    let with_init = |line: &str| {
+        fs::write(folder.join("init/30-cloud-init"), format!("{line}\n")).unwrap();
+        verdicts(&with_root(0, &oracle::rofs::image(&folder)))
+    };
+    for (line, wanted) in [
+        ("/usr/mgmt/cloud-init.so --file /x", "fail"),
+        ("#/usr/mgmt/cloud-init.so", "fail"),
+        ("/usr/mgmt/cloud-init.so", "pass"),
+    ] {
+        assert!(with_init(line).contains(&("VT-O-CMD".into(), wanted.into())), "{line}");
+    }
+    // OSv mounts only on folders that are there.
+    for point in ["workspace", "home", "opt-hpc"] {
+        fs::remove_dir(folder.join(point)).unwrap();
+        assert!(with_init("/usr/mgmt/cloud-init.so").contains(&("VT-O-NFS".into(), "warn".into())), "{point}");
+        fs::create_dir(folder.join(point)).unwrap();
     }
     // Nothing but the text has changed, and what follows it is NUL.
     let now = fs::read(world.path("osv.img")).unwrap();

@@ -129,7 +129,8 @@ fn fix_all_moves_applications() {
     let world = fit_guest();
     decoy(
         &world,
-        "mkdir-p /opt/tool/bin\nwrite /opt/tool/bin/run \"abc\"\nchmod 0750 /opt/tool/bin/run\nchown 5 6 /opt/tool/bin/run\nrmdir /workspace\nln-s /srv /workspace\n",
+        "write /etc/cloud/cloud.cfg.d/50.cfg \"cloud_config_modules: [ [ntp, always], x ]\\ncloud_init_modules: null\\n\"\n\
+         mkdir-p /opt/tool/bin\nwrite /opt/tool/bin/run \"abc\"\nchmod 0750 /opt/tool/bin/run\nchown 5 6 /opt/tool/bin/run\nrmdir /workspace\nln-s /srv /workspace\n",
     );
     let before = fs::read(world.path(DECOY)).unwrap();
     let (table, status) = checked(&world, &["fix:true"]);
@@ -141,6 +142,15 @@ fn fix_all_moves_applications() {
     let stat = run("debugfs", &["-R", "stat /opt-vm/tool/bin/run", &part]);
     assert!(stat.contains("Mode:  0750") && stat.contains("User:     5   Group:     6"), "{stat}");
     assert!(run("debugfs", &["-R", "stat /workspace", &part]).contains("Type: directory"));
+    let modules = run("debugfs", &["-R", "cat /etc/cloud/cloud.cfg.d/99_nocloud_modules.cfg", &part]);
+    assert!(
+        modules.contains("\ncloud_init_modules: [ bootcmd, write_files, mounts, set_hostname, ssh ]\n"),
+        "{modules}"
+    );
+    assert!(modules.ends_with("\ncloud_config_modules: [ [ntp, always], x, runcmd ]\n"), "{modules}");
+    let once = fs::read(world.path(DECOY)).unwrap();
+    checked(&world, &["fix:all"]);
+    assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
 }
 
 #[test]
@@ -157,6 +167,10 @@ fn the_check_as_a_document() {
     ] {
         assert!(json.contains(part), "{part}: {json}");
     }
+    // Nothing but what the document is said to have; what was mended is told where something was.
+    let keys: Vec<&str> =
+        json.split('"').filter(|word| ["image", "family", "checks", "fixed", "mends"].contains(word)).collect();
+    assert_eq!(keys, ["checks", "family", "image"], "{json}");
     world.good(&["-a", IMAGE, "-m", "/dev/sda2", "mkdir", "/opt-hpc", ":", "touch", "/opt-hpc/f"]);
     assert!(world.good(&["--ro", "-a", IMAGE, "vtorque-check"]).contains("overall: warn"));
     let strict = world.imgsh(&["--ro", "-a", IMAGE, "vtorque-check", "strict:true"]);
