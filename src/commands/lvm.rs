@@ -4,7 +4,7 @@ use super::writing::done;
 use crate::base::{Error, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::session::volume_name;
-use crate::volume::lvm::{self, Allocation, Group, Id, LogicalVolume, Lvm, PhysicalVolume, Stamp};
+use crate::volume::lvm::{self, Allocation, Group, Id, Layout, LogicalVolume, Lvm, PhysicalVolume, Stamp};
 
 const DEVICE: Param = Param::required("device", Kind::Device);
 const VGNAME: Param = Param::required("vgname", Kind::Text);
@@ -195,7 +195,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "lvs",
         aliases: &[],
         summary: "logical volumes",
-        help: "Their devices, by group and name.",
+        help: "Their devices, by group and name. Thin pools are left out, and snapshots of thin volumes that LVM does not \
+               activate by itself; they can be named all the same.",
         params: &[],
         returns: Returns::List,
         effect: Effect::Reads,
@@ -726,25 +727,49 @@ fn volume_facts(group: &Group, volume: &LogicalVolume) -> Record {
     let kind = match volume.kind() {
         "raid1" => 'r',
         "snapshot" => 's',
+        "thin" => 'V',
+        "thin-pool" => 't',
         _ => '-',
     };
-    let active = if group.refused.is_some() || volume.refused.is_some() { '-' } else { 'a' };
+    let layout = volume.segments.first().map(|segment| &segment.layout);
+    let pool = match layout {
+        Some(Layout::Thin { pool, .. }) => group.volume(pool).unwrap_or(volume),
+        _ => volume,
+    };
+    let (thin, modules) = match (layout, pool.segments.first().map(|segment| &segment.layout)) {
+        (Some(Layout::Thin { .. }), Some(Layout::ThinPool { zeroes: true, .. })) => ("tz", "thin,thin-pool"),
+        (Some(Layout::Thin { .. }), _) => ("t-", "thin,thin-pool"),
+        (Some(Layout::ThinPool { zeroes: true, .. }), _) => ("tz", "thin-pool"),
+        (Some(Layout::ThinPool { .. }), _) => ("t-", "thin-pool"),
+        _ => ("--", ""),
+    };
+    let origin = match layout {
+        Some(Layout::Thin { origin: Some(origin), .. }) => origin,
+        _ => "",
+    };
+    let uses = |other: &LogicalVolume| {
+        let layout = other.segments.first().map(|segment| &segment.layout);
+        matches!(layout, Some(Layout::Thin { pool, .. }) if *pool == volume.name && !other.skipped)
+    };
+    let open = if group.volumes.iter().any(uses) { 'o' } else { '-' };
+    let skip = if volume.skipped { 'k' } else { '-' };
+    let active = if group.refused.is_some() || volume.refused.is_some() || volume.skipped { '-' } else { 'a' };
     Record(vec![
         ("lv_name", text(volume.name.as_str())),
         ("lv_uuid", text(volume.id.letters())),
-        ("lv_attr", text(format!("{kind}{write}i-{active}-----"))),
+        ("lv_attr", text(format!("{kind}{write}i-{active}{open}{thin}-{skip}"))),
         ("lv_major", Field::Int(-1)),
         ("lv_minor", Field::Int(-1)),
         ("lv_kernel_major", Field::Int(-1)),
         ("lv_kernel_minor", Field::Int(-1)),
         ("lv_size", int(volume.extents().saturating_mul(group.extent))),
         ("seg_count", int(volume.segments.len() as u64)),
-        ("origin", text("")),
+        ("origin", text(origin)),
         ("snap_percent", Field::Percent(None)),
         ("copy_percent", Field::Percent(None)),
         ("move_pv", text("")),
         ("lv_tags", text(group.tags("logical_volumes", &volume.name))),
         ("mirror_log", text("")),
-        ("modules", text("")),
+        ("modules", text(modules)),
     ])
 }

@@ -56,7 +56,7 @@ pub trait BlockDevice: Send + Sync {
     /// Whether nothing in a range is staged: what is read there is what is committed.
     fn pristine_range(&self, range: Range<u64>) -> bool;
     /// Calls `each` for every piece of a range, in order: where it lies on the whole disk that it is read from. Of
-    /// a mirror that is the leg that is read.
+    /// a mirror that is the leg that is read. What lies nowhere and reads as zeros (in a thin volume) is left out.
     fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
         check_bounds(range.start, range.end.saturating_sub(range.start), self.len())?;
         each(DiskPiece { disk: None, at: range.start, range })

@@ -23,7 +23,8 @@ pub struct Located<'a> {
 }
 
 impl Session {
-    /// Calls `each` for every run of a range of a device of this session, in order, without gaps.
+    /// Calls `each` for every run of a range of a device of this session, in order. What lies nowhere and
+    /// reads as zeros (in a thin volume) is left out.
     ///
     /// # Errors
     /// A range outside of the device, damaged maps of an image, what `each` says.

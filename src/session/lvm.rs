@@ -77,9 +77,10 @@ impl Session {
         Ok(self.lvm()?.volume(&group, &volume).is_some().then_some((group, volume)))
     }
 
-    /// Names of all logical volumes, by group and name.
+    /// Names of the logical volumes, by group and name; without thin pools, and without snapshots that are not activated
+    /// by themselves, as guestfish has it.
     pub fn logical_volumes(&self) -> Result<Vec<String>> {
-        Ok(self.lvm()?.volumes().map(|(group, volume)| volume_name(&group.name, &volume.name)).collect())
+        Ok(self.lvm()?.listed().map(|(group, volume)| volume_name(&group.name, &volume.name)).collect())
     }
 
     fn open_logical(&self, name: &str) -> Result<(Arc<Lvm>, Opened)> {

@@ -3,6 +3,7 @@
 mod made;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod thin;
 
 use std::io::Read;
 use std::path::Path;
@@ -178,7 +179,7 @@ fn what_cannot_be_opened_is_refused_and_the_rest_is_listed() {
         (open(&lvm, "root").err().map(|e| e.to_string()), open(&lvm, "striped").err().map(|e| e.to_string()))
     };
     let (root, striped) = refused("type = \"striped\"\nstripe_count = 1", "type = \"thin\"\nstripe_count = 1");
-    assert!(root.unwrap().contains("of the kind thin") && striped.is_none());
+    assert!(root.unwrap().contains("of the kind thin, but without a pool") && striped.is_none());
     let (root, striped) = refused("\"RESIZEABLE\", ", "\"RESIZEABLE\", \"EXPORTED\", ");
     assert!(root.unwrap().contains("EXPORTED") && striped.is_some());
     let (root, striped) = refused("stripes = [\"pv0\", 7]", "stripes = [\"pv0\", 8]");

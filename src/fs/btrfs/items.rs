@@ -8,6 +8,8 @@ use crate::fs::FileType;
 
 /// Key types.
 pub const INODE_ITEM: u8 = 1;
+pub const INODE_REF: u8 = 12;
+pub const INODE_EXTREF: u8 = 13;
 pub const XATTR_ITEM: u8 = 24;
 pub const DIR_ITEM: u8 = 84;
 pub const DIR_INDEX: u8 = 96;
@@ -80,6 +82,14 @@ pub struct Named<'a> {
 /// # Errors
 /// `Kind::Corrupt` for lengths that run out of the item.
 pub fn names(item: &[u8]) -> Result<Vec<Named<'_>>> {
+    Ok(entries(item)?.into_iter().map(|(_, named)| named).collect())
+}
+
+/// The names in an item, each with all its bytes.
+///
+/// # Errors
+/// As [`names`].
+pub fn entries(item: &[u8]) -> Result<Vec<(&[u8], Named<'_>)>> {
     let mut found = Vec::new();
     let mut rest = item;
     while !rest.is_empty() {
@@ -93,7 +103,40 @@ pub fn names(item: &[u8]) -> Result<Vec<Named<'_>>> {
         if name.is_empty() || kind != TYPE_XATTR && (name.contains(&b'/') || name.contains(&0)) {
             return Err(Error::corrupt("btrfs: a name that cannot be"));
         }
-        found.push(Named { location: Key::read(whole, 0), file_type: FileType::from_code(kind), name, value });
+        found.push((whole, Named { location: Key::read(whole, 0), file_type: FileType::from_code(kind), name, value }));
+        rest = &rest[end..];
+    }
+    Ok(found)
+}
+
+/// A name of an inode, as the inode has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reference<'a> {
+    /// The directory.
+    pub dir: u64,
+    /// The place in the directory's order.
+    pub index: u64,
+    pub name: &'a [u8],
+    /// All bytes of it in the item.
+    pub bytes: &'a [u8],
+}
+
+/// The references in an item: of an `INODE_REF` the key has the directory, in an `INODE_EXTREF` it stands before each.
+///
+/// # Errors
+/// `Kind::Corrupt` for lengths that run out of the item.
+pub fn references(key: Key, item: &[u8]) -> Result<Vec<Reference<'_>>> {
+    let at = if key.kind == INODE_EXTREF { 8 } else { 0 };
+    let mut found = Vec::new();
+    let mut rest = item;
+    while !rest.is_empty() {
+        let head = at + 10;
+        let end = head + usize::from(le16(rest, at + 8));
+        let Some(bytes) = rest.get(..end).filter(|_| end > head) else {
+            return Err(Error::corrupt(format!("btrfs: inode {}: a name runs out of its item", key.object)));
+        };
+        let dir = if at == 0 { key.offset } else { le64(rest, 0) };
+        found.push(Reference { dir, index: le64(rest, at), name: &bytes[head..], bytes });
         rest = &rest[end..];
     }
     Ok(found)

@@ -5,6 +5,7 @@
 mod chunks;
 mod file;
 mod items;
+mod log;
 mod lzo;
 mod superblock;
 mod tree;
@@ -19,7 +20,8 @@ use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, 
 
 use file::Unpacked;
 use items::{
-    DIR_INDEX, DIR_ITEM, INODE_ITEM, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names, root_item,
+    DIR_INDEX, DIR_ITEM, INODE_ITEM, INODE_REF, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names,
+    root_item,
 };
 use superblock::{Root, Superblock};
 use tree::{Key, Trees};
@@ -59,8 +61,8 @@ struct Node {
 pub struct Btrfs {
     device: Device,
     trees: Trees,
-    /// Whether the log of fsync has something that is not shown.
-    has_log: bool,
+    /// Why the log of fsync is not shown.
+    log_trouble: Option<Error>,
     /// By id: root node and top directory of the subvolumes that were met.
     volumes: RefCell<HashMap<u64, (Root, u64)>>,
     /// Nodes by the number that they are known as outside.
@@ -76,12 +78,13 @@ impl Btrfs {
     /// Features and profiles that are not read, damage.
     pub fn open(device: Device) -> Result<Self> {
         let superblock = Superblock::open(device.as_ref())?;
-        let has_log = superblock.has_log;
-        let trees = Trees::open(device.clone(), superblock)?;
+        let logs = superblock.log;
+        let mut trees = Trees::open(device.clone(), superblock)?;
+        let log_trouble = logs.and_then(|logs| log::replay(&mut trees, logs).err());
         let mut fs = Btrfs {
             device,
             trees,
-            has_log,
+            log_trouble,
             volumes: RefCell::default(),
             known: RefCell::default(),
             unpacked: Unpacked::default(),
@@ -218,8 +221,6 @@ impl Btrfs {
 
     /// The path of a directory inside its subvolume, with a `/` behind it; nothing for the top.
     fn path_in(&self, tree: u64, mut inode: u64) -> Result<Vec<u8>> {
-        /// Key type: the name of an inode, by its directory.
-        const INODE_REF: u8 = 12;
         const DEEPEST: usize = 4096;
         let (root, top) = self.volume(tree)?;
         let mut path = Vec::new();
@@ -373,8 +374,8 @@ impl FileSystem for Btrfs {
     }
 
     fn notice(&self) -> Option<String> {
-        self.has_log.then(|| {
-            "its log of the last fsync calls is not replayed; what is read is older by them: mount it once to replay it".into()
+        self.log_trouble.as_ref().map(|trouble| {
+            format!("its log of the last fsync calls cannot be replayed, and what is read is older by them: {trouble}")
         })
     }
 

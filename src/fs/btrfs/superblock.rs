@@ -2,6 +2,7 @@
 //!
 //! Offsets: btrfs documentation, "On-disk Format", and the kernel's `uapi/linux/btrfs_tree.h`. All words are little-endian.
 
+use blake2::digest::consts::U32;
 use sha2::Digest;
 
 use crate::base::bytes::{is_zero, le16, le32, le64, u8_at};
@@ -44,8 +45,12 @@ const METADATA_UUID: u64 = 0x400;
 pub enum Sums {
     /// crc32c, 4 bytes.
     Crc32c,
+    /// XXH64 with seed 0, 8 bytes.
+    Xxhash64,
     /// SHA-256, 32 bytes.
     Sha256,
+    /// BLAKE2b of 256 bits, 32 bytes.
+    Blake2b,
 }
 
 impl Sums {
@@ -54,6 +59,8 @@ impl Sums {
         let (Some(sum), Some(rest)) = (block.get(..SUM_SIZE), block.get(SUM_SIZE..)) else { return false };
         match self {
             Sums::Crc32c => le32(sum, 0) == crc32c::crc32c(rest),
+            Sums::Xxhash64 => le64(sum, 0) == twox_hash::XxHash64::oneshot(0, rest),
+            Sums::Blake2b => blake2::Blake2b::<U32>::digest(rest).as_slice() == sum,
             Sums::Sha256 => sha2::Sha256::digest(rest).as_slice() == sum,
         }
     }
@@ -81,8 +88,10 @@ pub struct Superblock {
     pub root: Root,
     /// The chunk tree.
     pub chunks: Root,
-    /// Whether fsync left a log.
-    pub has_log: bool,
+    /// The tree of the logs that fsync left, if it left any.
+    pub log: Option<Root>,
+    /// Bits of incompatible features.
+    pub incompat: u64,
     /// Bytes in all and bytes in use.
     pub total: u64,
     pub used: u64,
@@ -136,11 +145,10 @@ impl Superblock {
         let word = |at: usize| le64(&block, at);
         let sums = match le16(&block, 0xc4) {
             0 => Sums::Crc32c,
+            1 => Sums::Xxhash64,
             2 => Sums::Sha256,
-            other => {
-                let name = ["crc32c", "xxhash64", "sha256", "blake2b"].get(usize::from(other)).unwrap_or(&"unknown");
-                return Err(Error::unsupported(format!("btrfs: checksums of type {name} ({other}) are not read yet")));
-            }
+            3 => Sums::Blake2b,
+            other => return Err(Error::unsupported(format!("btrfs: checksums of type {other} are not known"))),
         };
         if !sums.is_good(&block) {
             return bad("its checksum is wrong".into());
@@ -180,7 +188,8 @@ impl Superblock {
             label: label(&block),
             root: Root { at: word(0x50), level: u8_at(&block, 0xc6) },
             chunks: Root { at: word(0x58), level: u8_at(&block, 0xc7) },
-            has_log: word(0x60) != 0,
+            log: (word(0x60) != 0).then(|| Root { at: word(0x60), level: u8_at(&block, 0xc8) }),
+            incompat,
             total,
             used: word(0x78),
             root_dir: word(0x80),

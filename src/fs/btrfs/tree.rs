@@ -3,7 +3,7 @@
 //! Every node must have the level, the first key and the range that its parent says, so that no tree has a loop or shows a node twice.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -97,7 +97,11 @@ pub struct Trees {
     superblock: Superblock,
     chunks: Chunks,
     nodes: RefCell<HashMap<u64, Arc<Node>>>,
+    /// By the address of a tree's root: items that count instead of those in the tree, `None` for those that are gone.
+    over: HashMap<u64, Over>,
 }
+
+type Over = BTreeMap<Key, Option<Vec<u8>>>;
 
 impl Trees {
     /// Reads the chunk tree, which everything else is found through.
@@ -106,7 +110,7 @@ impl Trees {
     /// Chunks that are damaged or of a profile that is not read.
     pub fn open(device: Device, superblock: Superblock) -> Result<Self> {
         let chunks = system(&superblock.system_chunks, superblock.device, device.len())?;
-        let mut trees = Trees { device, superblock, chunks, nodes: RefCell::default() };
+        let mut trees = Trees { device, superblock, chunks, nodes: RefCell::default(), over: HashMap::new() };
         let mut found = Vec::new();
         let root = trees.superblock.chunks;
         trees.items(root, Key::first(CHUNKS, CHUNK_ITEM), |key, item| {
@@ -209,6 +213,16 @@ impl Trees {
         Ok(node)
     }
 
+    /// Lets an item count instead of what a tree has under its key, or removes that.
+    pub fn put(&mut self, root: Root, key: Key, item: Option<Vec<u8>>) {
+        self.over.entry(root.at).or_default().insert(key, item);
+    }
+
+    /// Forgets all that was put over trees.
+    pub fn forget(&mut self) {
+        self.over.clear();
+    }
+
     /// Gives the items from a key on, in order, until `each` breaks.
     pub fn items(
         &self,
@@ -217,7 +231,34 @@ impl Trees {
         mut each: impl FnMut(Key, &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let node = self.node(root.at, root.level, None)?;
-        self.items_below(&node, &from, &Key::MAX, &mut each).map(|_| ())
+        let Some(over) = self.over.get(&root.at) else {
+            return self.items_below(&node, &from, &Key::MAX, &mut each).map(|_| ());
+        };
+        let mut over = over.range(from..).peekable();
+        let flow = self.items_below(&node, &from, &Key::MAX, &mut |key, item| {
+            while let Some((other, new)) = over.next_if(|(other, _)| **other < key) {
+                if let Some(new) = new
+                    && each(*other, new)?.is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            match over.next_if(|(other, _)| **other == key) {
+                Some((_, Some(new))) => each(key, new),
+                Some((_, None)) => Ok(ControlFlow::Continue(())),
+                None => each(key, item),
+            }
+        })?;
+        if flow.is_continue() {
+            for (key, new) in over {
+                if let Some(new) = new
+                    && each(*key, new)?.is_break()
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn items_below(&self, node: &Node, from: &Key, end: &Key, each: &mut Each<'_>) -> Result<ControlFlow<()>> {
@@ -246,6 +287,9 @@ impl Trees {
 
     /// The item of a key.
     pub fn item(&self, root: Root, key: Key) -> Result<Option<Vec<u8>>> {
+        if let Some(new) = self.over.get(&root.at).and_then(|over| over.get(&key)) {
+            return Ok(new.clone());
+        }
         let mut found = None;
         self.items(root, key, |at, item| {
             found = (at == key).then(|| item.to_vec());
@@ -256,6 +300,25 @@ impl Trees {
 
     /// The last item of an object and kind at or below an offset.
     pub fn last_up_to(&self, root: Root, key: Key) -> Result<Option<(Key, Vec<u8>)>> {
+        let Some(over) = self.over.get(&root.at) else { return self.last_in_tree(root, key) };
+        let mut upto = key;
+        let below = loop {
+            match self.last_in_tree(root, upto)? {
+                Some((found, _)) if over.contains_key(&found) => match found.offset.checked_sub(1) {
+                    Some(offset) => upto.offset = offset,
+                    None => break None,
+                },
+                found => break found,
+            }
+        };
+        let new = over.range(Key { offset: 0, ..key }..=key).rev().find_map(|(key, item)| Some((*key, item.clone()?)));
+        Ok(match (below, new) {
+            (Some(below), Some(new)) => Some(if below.0 > new.0 { below } else { new }),
+            (below, new) => below.or(new),
+        })
+    }
+
+    fn last_in_tree(&self, root: Root, key: Key) -> Result<Option<(Key, Vec<u8>)>> {
         let mut node = self.node(root.at, root.level, None)?;
         loop {
             let Some(i) = node.up_to(&key).checked_sub(1) else { return Ok(None) };

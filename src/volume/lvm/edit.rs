@@ -104,10 +104,11 @@ impl Group {
                         used.extend(legs.iter().map(|(key, first)| (key.clone(), *first, count)));
                     }
                     Layout::Raid1 { .. } => {}
-                    Layout::Other(kind) => {
+                    Layout::ThinPool { .. } | Layout::Thin { .. } | Layout::Other(_) => {
                         return Err(Error::unsupported(format!(
-                            "lvm: group '{}' is not changed: it has volumes of the kind {kind}",
-                            self.name
+                            "lvm: group '{}' is not changed: it has volumes of the kind {}",
+                            self.name,
+                            volume.kind()
                         )));
                     }
                 }

@@ -41,6 +41,28 @@ pub enum Layout {
         /// State and data of each leg.
         legs: Vec<(String, String)>,
     },
+    /// What thin volumes are made from: hidden volumes for metadata and data.
+    ThinPool {
+        /// The hidden volume with the metadata.
+        metadata: String,
+        /// The hidden volume with the chunks.
+        data: String,
+        /// Bytes of a chunk.
+        chunk: u64,
+        /// The number of the last change, which the metadata has, too.
+        transaction: u64,
+        /// Whether new chunks are zeroed.
+        zeroes: bool,
+    },
+    /// A volume of a pool.
+    Thin {
+        /// The pool's name.
+        pool: String,
+        /// Its number in the pool.
+        device: u64,
+        /// The volume that it is a snapshot of.
+        origin: Option<String>,
+    },
     /// A kind that we do not map.
     Other(String),
 }
@@ -65,6 +87,8 @@ pub struct LogicalVolume {
     pub id: Id,
     /// Whether it is a volume of its own, not a part of another one.
     pub visible: bool,
+    /// Whether lvm activates it only when it is told to, as it does with thin snapshots.
+    pub skipped: bool,
     /// Segments in order, without gaps.
     pub segments: Vec<Segment>,
     /// Why it cannot be opened.
@@ -85,9 +109,16 @@ impl LogicalVolume {
             Some(Layout::Striped { legs, .. }) if legs.len() == 1 => "linear",
             Some(Layout::Striped { .. }) => "striped",
             Some(Layout::Raid1 { .. }) => "raid1",
+            Some(Layout::ThinPool { .. }) => "thin-pool",
+            Some(Layout::Thin { .. }) => "thin",
             Some(Layout::Other(kind)) => kind,
             None => "unknown",
         }
+    }
+
+    /// Whether it is there only for other volumes, as lvm's `lv_role` says.
+    pub fn is_private(&self) -> bool {
+        !self.visible || matches!(self.kind(), "thin-pool" | "cache-pool" | "vdo-pool")
     }
 }
 
@@ -278,6 +309,7 @@ fn logical_volume(name: &str, section: &Section) -> Result<LogicalVolume> {
         name: name.to_string(),
         id: id(section, name)?,
         visible: status.contains(&"VISIBLE"),
+        skipped: words.contains(&"ACTIVATION_SKIP"),
         segments: Vec::new(),
         refused: (!unknown.is_empty()).then(|| format!("its state is {}", unknown.join(", "))),
         read_only: (!status.contains(&"WRITE")).then(|| "it is a read-only volume".to_string()),
@@ -333,6 +365,29 @@ fn layout(part: &Section, whose: &str) -> Result<Layout> {
             }
             Ok(Layout::Raid1 { legs: legs.ok_or_else(|| bad(format_args!("{whose}: its legs cannot be read")))? })
         }
+        Some("thin-pool") => {
+            let name = |name: &str| part.text(name).map(str::to_string);
+            let numbers =
+                part.number("chunk_size").and_then(|n| n.checked_mul(SECTOR)).zip(part.number("transaction_id"));
+            match (name("metadata"), name("pool"), numbers) {
+                (Some(metadata), Some(data), Some((chunk, transaction))) => {
+                    let zeroes = part.number("zero_new_blocks") == Some(1);
+                    Ok(Layout::ThinPool { metadata, data, chunk, transaction, zeroes })
+                }
+                _ => Ok(Layout::Other("thin-pool, but without its parts".into())),
+            }
+        }
+        Some("thin") if part.get("external_origin").is_some() => {
+            Ok(Layout::Other("thin with an external origin".into()))
+        }
+        Some("thin") if part.get("merge").is_some() => Ok(Layout::Other("thin that is being merged".into())),
+        Some("thin") => match (part.text("thin_pool"), part.number("device_id")) {
+            (Some(pool), Some(device)) => {
+                let origin = part.text("origin").map(str::to_string);
+                Ok(Layout::Thin { pool: pool.to_string(), device, origin })
+            }
+            _ => Ok(Layout::Other("thin, but without a pool".into())),
+        },
         // Words behind a '+' change how the kind is to be read.
         Some(kind) => Ok(Layout::Other(kind.to_string())),
         None => Err(bad(format_args!("{whose}: it is of no kind"))),

@@ -10,6 +10,7 @@ mod label;
 mod map;
 mod raid;
 mod text;
+mod thin;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use text::Section;
 
 use area::Area;
 use map::{Mapped, Run, Target};
+use thin::{Metadata, Thin};
 
 /// Hidden volumes inside hidden volumes.
 const MAX_DEPTH: usize = 4;
@@ -176,6 +178,11 @@ impl Lvm {
         })
     }
 
+    /// The logical volumes that lvm would activate by itself, without those that are there for others.
+    pub fn listed(&self) -> impl Iterator<Item = (&Group, &LogicalVolume)> {
+        self.volumes().filter(|(_, volume)| !volume.skipped && !volume.is_private())
+    }
+
     /// The physical volume that a member of a group is, unless it is missing.
     pub fn member(&self, member: &Member) -> Option<usize> {
         self.physical.iter().position(|pv| pv.label.id == member.id)
@@ -250,6 +257,14 @@ impl Mapping<'_> {
                     }
                 }
                 Layout::Raid1 { legs } => self.raid1(volume, segment, legs, depth)?,
+                Layout::Thin { pool, device, .. } => self.thin(volume, segment, pool, *device, depth)?,
+                Layout::ThinPool { .. } => {
+                    return Err(Error::unsupported(format!(
+                        "lvm: {}/{} is a thin pool, which has no bytes of its own",
+                        self.group.name, volume.name
+                    ))
+                    .hint("lvs lists the volumes in it"));
+                }
                 Layout::Other(kind) => return Err(self.bad(volume, format_args!("a part of the kind {kind}"))),
             };
             runs.push(Run { range: self.bytes(segment.start)?..self.bytes(segment.start + segment.count)?, target });
@@ -314,5 +329,43 @@ impl Mapping<'_> {
         }
         let devices = fresh.into_iter().filter_map(|leg| devices.get(leg).cloned()).collect();
         Ok(Target::Mirrored(devices, 0))
+    }
+
+    /// A thin volume, over the hidden volumes of its pool.
+    fn thin(&mut self, of: &LogicalVolume, segment: &Segment, name: &str, id: u64, depth: usize) -> Result<Target> {
+        let group = self.group;
+        let pool = group.volume(name);
+        let Some((pool, [Segment { layout: Layout::ThinPool { metadata, data, chunk, transaction, .. }, .. }])) =
+            pool.map(|pool| (pool, pool.segments.as_slice()))
+        else {
+            return Err(self.bad(of, format_args!("'{name}' is no thin pool")));
+        };
+        if let Some(why) = &pool.refused {
+            return Err(Error::unsupported(format!("lvm: its pool {name} cannot be opened: {why}")));
+        }
+        if of.segments.len() != 1 {
+            return Err(self.bad(of, "a thin volume with several segments"));
+        }
+        let mut whole = |part: &str| {
+            let extents = group.volume(part).map_or(0, LogicalVolume::extents);
+            self.leg(pool, part, 0, extents, depth).map(|(device, _)| device)
+        };
+        let (metadata, data) = (Metadata::open(whole(metadata)?)?, whole(data)?);
+        if metadata.chunk != *chunk {
+            let found = metadata.chunk;
+            return Err(self.bad(pool, format_args!("chunks of {chunk} bytes, but its metadata has {found}")));
+        }
+        let unsettled = match metadata.transaction == *transaction {
+            true => metadata.unsettled.clone(),
+            false => Some(format!(
+                "its pool is at transaction {}, its group at {transaction}: a change of the pool is not finished",
+                metadata.transaction
+            )),
+        };
+        if let Some(why) = unsettled.or_else(|| pool.read_only.clone().map(|why| format!("of its pool {name}, {why}")))
+        {
+            self.read_only.get_or_insert(why);
+        }
+        Ok(Target::Linear(Arc::new(Thin::new(metadata, id, data, self.bytes(segment.count)?)?), 0))
     }
 }
