@@ -195,6 +195,32 @@ fn data_files() {
     }
 }
 
+/// An image can name any file as its data file. One outside its folder is read; written only through a link beside the image.
+#[test]
+fn data_files_elsewhere_are_only_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    let outside = temp.path().join("outside");
+    qemu(&folder, &format!("create -q -f qcow2 -o data_file={},data_file_raw=on image.qcow2 1M", outside.display()));
+    run("qemu-io", &["-c", "write -P 5 0 64k", "image.qcow2"], &folder);
+    let before = fs::read(&outside).unwrap();
+    let image = folder.join("image.qcow2");
+    for name in ["../outside".to_string(), outside.display().to_string()] {
+        qemu(&folder, &format!("amend -f qcow2 -o data_file={name} image.qcow2"));
+        let error = Qcow2::open(&image, false).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), Kind::ReadOnly, "{name}: {error}");
+        assert!(everything(&Qcow2::open(&image, true).unwrap()).starts_with(&[5; 65536]), "{name}");
+    }
+    assert!(before == fs::read(&outside).unwrap());
+    std::os::unix::fs::symlink("../outside", folder.join("link")).unwrap();
+    qemu(&folder, "amend -f qcow2 -o data_file=link image.qcow2");
+    let disk = Qcow2::open(&image, false).unwrap();
+    disk.commit(&Edits(vec![(0, Edit::Data(vec![8; 4096]))])).unwrap();
+    drop(disk);
+    assert!(fs::read(&outside).unwrap().starts_with(&[8; 4096]));
+}
+
 /// Sets the dirty bit and zeroes the refcounts of everything past the first clusters: what a program with lazy refcounts
 /// leaves when it dies.
 fn die_dirty(path: &std::path::Path) {

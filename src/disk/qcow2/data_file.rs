@@ -4,8 +4,12 @@
 //! the guest reads there now: the shadow commit of the image, which changes no guest byte. Then the data file changes as a raw
 //! image does, by its redo journal.
 
+use std::path::Path;
+
 use super::State;
+use super::chain;
 use super::commit::{Roots, finish, settle, tables};
+use super::header::shown;
 use super::map::{Fresh, Image, Source};
 use super::staging::Cleared;
 use crate::base::{Error, Kind, Result};
@@ -15,6 +19,23 @@ use crate::disk::{Change, Changes, Disk};
 /// The data file of an image that has one.
 fn data(image: &Image) -> Result<&Raw> {
     image.data.as_ref().ok_or_else(|| Error::new(Kind::Internal, "qcow2: no data file"))
+}
+
+/// Refuses to write to a data file that does not lie beside the image or in a folder below: an image from a stranger can
+/// name any file of its reader's. A link beside the image is one that somebody here has made.
+pub(super) fn refuse_write(image: &Image) -> Result<()> {
+    let Some(name) = image.header.data_file.as_ref().filter(|_| image.data.is_some()) else { return Ok(()) };
+    let place = chain::resolve(&image.path, name, "data file")?;
+    let folder = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::canonicalize(parent).map_err(|e| Error::io(parent.display(), e))
+    };
+    if folder(&place)?.starts_with(folder(&image.path)?) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::ReadOnly, format!("qcow2: its data file {} lies outside its folder: read-only", shown(name)))
+        .at(image.path.display())
+        .hint("if that is right, put a link to it beside the image: ln -s, then qemu-img amend -o data_file=LINK"))
 }
 
 /// Gives places to the clusters of `bytes` from `offset` that do not have all of theirs yet. `zeros`: only where something

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bitmaps;
+use super::data_file;
 use super::header::DIRTY;
 use super::map::{Fresh, Image, OFFSET, Source};
 use super::refcount::{Refcounts, Taken};
@@ -156,6 +157,7 @@ impl Writer {
         image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
         if !repair {
             bitmaps::refuse_write(image)?;
+            data_file::refuse_write(image)?;
         }
         let storage: Arc<dyn Storage> = image.storage.writable()?;
         image.header.refuse_changed(storage.as_ref())?;
