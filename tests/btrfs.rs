@@ -215,3 +215,37 @@ fn damaged_logs() {
     }
     assert!(refused > 50 && shown > 50, "{refused} {shown}");
 }
+
+/// What btrfs-progs say of subvolumes (tests/btrfs/make-volumes).
+#[test]
+fn subvolumes_are_listed_as_btrfs_progs_do() {
+    let image = zstd::decode_all(&include_bytes!("btrfs/volumes.zst")[..]).unwrap();
+    let wanted = include_str!("btrfs/volumes.txt");
+    let mut fs = fs::open(Sparse::from_bytes(&image).device()).unwrap();
+    let btrfs = fs.as_btrfs().unwrap();
+    let all = btrfs.subvolumes().unwrap();
+    let mut lines: Vec<String> = Vec::new();
+    for volume in &all {
+        let path = String::from_utf8_lossy(&volume.path);
+        lines.push(format!("ID {} gen {} top level {} path {path}", volume.id, volume.generations.0, volume.parent));
+    }
+    assert_eq!(btrfs.default_volume().unwrap(), all[0].id);
+    lines.push(lines[0].clone());
+    assert_eq!(lines, wanted.lines().take(5).collect::<Vec<_>>());
+    // One text for each subvolume that was shown.
+    let shown: Vec<&str> = wanted.split("\tName:").skip(1).collect();
+    for (volume, text) in [&all[0], &all[2], &all[3]].into_iter().zip(shown) {
+        let fact = |name: &str| {
+            let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap().trim().to_string()
+        };
+        assert_eq!(text.lines().next().unwrap().trim().as_bytes(), volume.name());
+        let words = ["UUID", "Parent UUID", "Received UUID"].map(fact);
+        assert_eq!(volume.uuids.map(|uuid| uuid.map_or("-".into(), |uuid| uuid.to_string())), words);
+        assert_eq!(volume.generations.1.to_string(), fact("Gen at creation"));
+        assert_eq!(volume.read_only, fact("Flags") == "readonly");
+        let (year, month, day, hour, minute, second) = volume.created.to_civil();
+        let created = format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000");
+        assert_eq!(created, fact("Creation time"));
+    }
+}

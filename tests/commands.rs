@@ -108,6 +108,11 @@ static ENCRYPTED: LazyLock<World> = LazyLock::new(|| {
     World { disk: Sparse::load(&image), mount: None, ext4: None, keys: "secret\nsecret\n" }
 });
 
+static BTRFS: LazyLock<World> = LazyLock::new(|| {
+    let image = zstd::decode_all(&include_bytes!("btrfs/volumes.zst")[..]).unwrap();
+    World { disk: Sparse::from_bytes(&image), mount: Some("/dev/sda"), ext4: None, keys: "" }
+});
+
 fn world(setup: Setup) -> Option<&'static World> {
     match setup {
         Setup::Nothing => None,
@@ -117,6 +122,7 @@ fn world(setup: Setup) -> Option<&'static World> {
         Setup::Debian => Some(&DEBIAN),
         Setup::Encrypted => Some(&ENCRYPTED),
         Setup::Disc => Some(&DISC),
+        Setup::Btrfs => Some(&BTRFS),
     }
 }
 

@@ -233,6 +233,8 @@ pub enum Setup {
     Encrypted,
     /// An ISO 9660 disc called `Disc`, mounted on `/`; its file /small.iso is another one.
     Disc,
+    /// A btrfs on the whole disk: subvolumes `root` (the default, mounted on `/`), `root/var/lib`, `home` and a snapshot.
+    Btrfs,
 }
 
 /// What a handler works with.

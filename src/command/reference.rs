@@ -64,5 +64,6 @@ fn world(setup: Setup) -> &'static str {
         Setup::Debian => "Example, with a small Debian on /dev/sda1",
         Setup::Encrypted => "Example, with a LUKS volume on /dev/sda and its passphrase on standard input",
         Setup::Disc => "Example, with an ISO 9660 disc mounted on `/`",
+        Setup::Btrfs => "Example, with a btrfs that has subvolumes, its default one mounted on `/`",
     }
 }

@@ -4,6 +4,7 @@ mod acls;
 mod appliance;
 mod archives;
 mod attributes;
+mod btrfs;
 mod capabilities;
 mod checksums;
 mod comparing;
@@ -88,6 +89,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "XFS", commands: xfs::COMMANDS },
     Group { title: "Whole file systems", commands: extfs::COMMANDS },
+    Group { title: "Subvolumes of btrfs", commands: btrfs::COMMANDS },
     Group { title: "Making ext2, ext3 and ext4", commands: mke2fs::COMMANDS },
     Group { title: "Swap", commands: swap::COMMANDS },
     Group { title: "Erasing", commands: erasing::COMMANDS },

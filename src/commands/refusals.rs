@@ -41,7 +41,7 @@ const REFUSALS: &[Refusal] = &[
     refuse(
         &["btrfs-*", "btrfstune-*", "mkfs-btrfs"],
         "btrfs is read and not written",
-        "list-filesystems shows the subvolumes; mount btrfsvol:DEVICE/PATH",
+        "list-filesystems and btrfs-subvolume-list show the subvolumes; mount btrfsvol:DEVICE/PATH",
     ),
     refuse(
         &["xfs-admin", "xfs-growfs", "xfs-info2", "xfs-repair"],

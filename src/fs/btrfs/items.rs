@@ -38,7 +38,8 @@ pub struct Inode {
     pub created: Timestamp,
 }
 
-fn time(item: &[u8], at: usize) -> Timestamp {
+/// A moment of 12 bytes.
+pub fn time(item: &[u8], at: usize) -> Timestamp {
     Timestamp { seconds: le64(item, at) as i64, nanos: le32(item, at + 8).min(999_999_999) }
 }
 

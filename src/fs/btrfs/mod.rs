@@ -9,6 +9,7 @@ mod log;
 mod lzo;
 mod superblock;
 mod tree;
+mod volumes;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,11 +21,12 @@ use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, 
 
 use file::Unpacked;
 use items::{
-    DIR_INDEX, DIR_ITEM, INODE_ITEM, INODE_REF, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names,
-    root_item,
+    DIR_INDEX, DIR_ITEM, INODE_ITEM, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names, root_item,
 };
 use superblock::{Root, Superblock};
 use tree::{Key, Trees};
+
+pub use volumes::Subvolume;
 
 /// Word of `vfs-type`.
 pub const NAMES: &[&str] = &["btrfs"];
@@ -95,15 +97,6 @@ impl Btrfs {
         Ok(fs)
     }
 
-    /// The subvolume that a mount without options shows.
-    fn default_volume(&self) -> Result<u64> {
-        let dir = self.trees.superblock().root_dir;
-        let key = Key { object: dir, kind: DIR_ITEM, offset: name_hash(b"default") };
-        let item = self.trees.item(self.trees.superblock().root, key)?.unwrap_or_default();
-        let found = names(&item)?.into_iter().find(|named| named.name == b"default");
-        Ok(found.map_or(TOP, |named| named.location.object))
-    }
-
     /// The root node of a subvolume's tree and the inode of its top directory.
     fn volume(&self, id: u64) -> Result<(Root, u64)> {
         if let Some(found) = self.volumes.borrow().get(&id) {
@@ -167,73 +160,6 @@ impl Btrfs {
             FileType::Directory => Ok(Some(self.volume(node.tree)?.0)),
             _ => Err(Kind::NotADirectory.into()),
         }
-    }
-
-    /// The subvolume of a path below the top of all, as `btrfsvol:` has it.
-    ///
-    /// # Errors
-    /// `Kind::NotFound`.
-    pub fn show_volume(&mut self, path: &[u8]) -> Result<()> {
-        let mut at = self.top_of(TOP)?;
-        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            at = self
-                .lookup(at, name)?
-                .ok_or_else(|| Error::from(Kind::NotFound).hint("btrfs-subvolume-list shows the subvolumes"))?;
-        }
-        let node = self.node(at)?;
-        if self.volume(node.tree)?.1 != node.inode {
-            return Err(Error::new(Kind::Invalid, "this is no subvolume"));
-        }
-        self.root = at;
-        Ok(())
-    }
-
-    /// The paths, below the top of all, of the subvolumes that a plain mount does not show as its root.
-    pub fn other_volumes(&self) -> Result<Vec<Vec<u8>>> {
-        let default = self.default_volume()?;
-        Ok(self.volumes_by_path()?.into_iter().filter(|(id, _)| *id != default).map(|(_, path)| path).collect())
-    }
-
-    /// All subvolumes but the top: id, and path below the top.
-    fn volumes_by_path(&self) -> Result<Vec<(u64, Vec<u8>)>> {
-        let root = self.trees.superblock().root;
-        let mut found: Vec<(u64, u64, u64, Vec<u8>)> = Vec::new();
-        self.trees.items(root, Key { object: TOP, kind: 0, offset: 0 }, |key, item| {
-            if key.kind == ROOT_BACKREF && item.len() > 18 {
-                found.push((key.object, key.offset, crate::base::bytes::le64(item, 0), item[18..].to_vec()));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let mut list = Vec::new();
-        for (id, parent, dir, name) in &found {
-            let mut path = [self.path_in(*parent, *dir)?, name.clone()].concat();
-            let mut above = *parent;
-            // No chain is longer than the list.
-            for _ in 0..found.len() {
-                let Some((_, next, dir, name)) = found.iter().find(|(id, ..)| *id == above) else { break };
-                path = [&self.path_in(*next, *dir)?[..], name, b"/", &path].concat();
-                above = *next;
-            }
-            list.push((*id, path));
-        }
-        Ok(list)
-    }
-
-    /// The path of a directory inside its subvolume, with a `/` behind it; nothing for the top.
-    fn path_in(&self, tree: u64, mut inode: u64) -> Result<Vec<u8>> {
-        const DEEPEST: usize = 4096;
-        let (root, top) = self.volume(tree)?;
-        let mut path = Vec::new();
-        for _ in 0..DEEPEST {
-            if inode == top {
-                return Ok(path);
-            }
-            let last = Key { object: inode, kind: INODE_REF, offset: u64::MAX };
-            let Some((key, item)) = self.trees.last_up_to(root, last)? else { break };
-            path = [item.get(10..).unwrap_or_default(), b"/", &path].concat();
-            inode = key.offset;
-        }
-        Err(Error::corrupt(format!("btrfs: subvolume {tree}: directory inode {inode} is not below its top")))
     }
 }
 
