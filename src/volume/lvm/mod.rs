@@ -10,7 +10,7 @@ mod label;
 mod map;
 mod raid;
 mod text;
-mod thin;
+pub mod thin;
 
 use std::ops::Range;
 use std::sync::Arc;
