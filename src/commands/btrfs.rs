@@ -82,7 +82,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Reads,
         examples: example!(
             "btrfs-subvolume-show / | egrep 'Name|lume ID|Flags|Snapshot'\n",
-            concat!("Name: root\nSubvolume ID: 256\nFlags: -\nSnapshot(s): root of Monday\n",)
+            "Name: root\nSubvolume ID: 256\nFlags: -\nSnapshot(s): root of Monday\n"
         ),
         run: show,
     },
