@@ -208,9 +208,11 @@ fn data_files_elsewhere_are_only_read() {
     let image = folder.join("image.qcow2");
     for name in ["../outside".to_string(), outside.display().to_string()] {
         qemu(&folder, &format!("amend -f qcow2 -o data_file={name} image.qcow2"));
-        let error = Qcow2::open(&image, false).map(|_| ()).unwrap_err();
+        let disk = Qcow2::open(&image, false).unwrap();
+        assert!(everything(&disk).starts_with(&[5; 65536]), "{name}");
+        let error = disk.commit(&Edits(vec![(0, Edit::Data(vec![8; 4096]))])).unwrap_err();
         assert_eq!(error.kind(), Kind::ReadOnly, "{name}: {error}");
-        assert!(everything(&Qcow2::open(&image, true).unwrap()).starts_with(&[5; 65536]), "{name}");
+        assert_eq!(disk.write_fresh(500_000, &[8; 4096]).unwrap_err().kind(), Kind::ReadOnly, "{name}");
     }
     assert!(before == fs::read(&outside).unwrap());
     std::os::unix::fs::symlink("../outside", folder.join("link")).unwrap();
