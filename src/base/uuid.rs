@@ -34,6 +34,11 @@ impl Uuid {
         swap_fields(self.0)
     }
 
+    /// As text, as `blkid` prints what a file system has: nothing if all bits are zero.
+    pub fn or_nothing(self) -> String {
+        if self.is_nil() { String::new() } else { self.to_string() }
+    }
+
     /// Whether all bits are zero.
     pub fn is_nil(self) -> bool {
         self.0 == [0; 16]

@@ -1,6 +1,6 @@
 //! Subvolumes of btrfs, to look at.
 
-use super::content::{Content, content};
+use super::content::device_of;
 use crate::base::{Error, Result, Timestamp};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::fs::FileSystem;
@@ -97,10 +97,7 @@ fn open<'a>(cx: &'a mut Context, args: &Args) -> Result<&'a mut Btrfs> {
     let name = args.text("fs");
     let device = match name.starts_with("btrfsvol:") {
         true => cx.session.canonical(&name)?,
-        false => match content(cx, args, "fs")? {
-            Content::Device(name) => name,
-            Content::Path(path) => cx.session.guest.device_of(&path)?.to_string(),
-        },
+        false => device_of(cx, args, "fs")?,
     };
     driver(cx.session.file_system(&device)?).map_err(|e| e.at(device))
 }

@@ -36,6 +36,14 @@ pub(super) fn content(cx: &Context, args: &Args, name: &str) -> Result<Content> 
     Err(Error::usage("path must start with a / character").at(path))
 }
 
+/// The device that an argument names: itself, or the one that holds the path.
+pub(super) fn device_of(cx: &Context, args: &Args, name: &str) -> Result<String> {
+    match content(cx, args, name)? {
+        Content::Device(name) => Ok(name),
+        Content::Path(path) => Ok(cx.session.guest.device_of(&path)?.to_string()),
+    }
+}
+
 impl Content {
     /// Its bytes from `offset` to the end.
     ///

@@ -485,7 +485,9 @@ fn blkid(cx: &mut Context, args: &Args) -> Result<Value> {
     match found.fs_type.as_str() {
         "ext2" | "ext3" | "ext4" => {
             tags.push(("VERSION", "1.0".into()));
-            tags.push(("BLOCK_SIZE", cx.session.file_system(&device)?.info()?.block_size.to_string()));
+            // A file system that cannot be opened is there all the same.
+            let info = cx.session.file_system(&device).and_then(|fs| fs.info());
+            tags.extend(info.ok().map(|info| ("BLOCK_SIZE", info.block_size.to_string())));
         }
         "swap" => tags.push(("VERSION", "1".into())),
         _ => {}

@@ -1,6 +1,6 @@
 //! Commands on XFS.
 
-use super::content::{Content, content};
+use super::content::device_of;
 use crate::base::Result;
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::fs::xfs::Geometry;
@@ -23,10 +23,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 }];
 
 fn info(cx: &mut Context, args: &Args) -> Result<Value> {
-    let device = match content(cx, args, "pathordevice")? {
-        Content::Device(name) => name,
-        Content::Path(path) => cx.session.guest.device_of(&path)?.to_string(),
-    };
+    let device = device_of(cx, args, "pathordevice")?;
     let found = Geometry::read(cx.session.device(&device)?.as_ref()).map_err(|e| e.at(&device))?;
     let text = |text: &str| Field::Text(text.into());
     let number = |number: u32| Field::Int(number.into());

@@ -50,6 +50,14 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// The folder of a file, without links.
+///
+/// # Errors
+/// The host's.
+pub fn real_folder(path: &Path) -> Result<PathBuf> {
+    folder(path).canonicalize().map_err(|e| Error::io(folder(path).display(), e))
+}
+
 impl Target {
     /// An empty file in the folder of `path`, under another name. Of a file that it is to replace it has the permissions and, if
     /// the host allows it, the owner; of a link the file is replaced that it leads to.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Result};
-use crate::disk::target::Target;
+use crate::disk::target::{Target, real_folder};
 use crate::disk::{self, CreateOptions, Format, OpenOptions, convert};
 
 /// Where the result goes instead of into the image.
@@ -13,12 +13,6 @@ pub enum Output {
     Overlay(PathBuf),
     /// A copy of the image.
     Copy(PathBuf),
-}
-
-/// The folder of a file, without links.
-fn folder(path: &Path) -> Result<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    folder.canonicalize().map_err(|e| Error::io(folder.display(), e))
 }
 
 impl Output {
@@ -39,7 +33,7 @@ impl Output {
         if disk.files().iter().any(|f| f.canonicalize().is_ok_and(|f| f == there)) {
             return Err(Error::usage("the output is the image itself").at(path.display()));
         }
-        let near = folder(&there)? == folder(image)?;
+        let near = real_folder(&there)? == real_folder(image)?;
         match self {
             Output::Overlay(path) => {
                 let real = image.canonicalize().map_err(|e| Error::io(image.display(), e))?;

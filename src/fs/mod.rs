@@ -61,6 +61,18 @@ impl FileType {
         }
     }
 
+    /// `Ok` for a regular file, else what `read(2)` or `truncate(2)` would say.
+    ///
+    /// # Errors
+    /// `Kind::IsADirectory`, `Kind::Invalid`.
+    pub fn check_regular(self) -> Result<()> {
+        match self {
+            FileType::Regular => Ok(()),
+            FileType::Directory => Err(Kind::IsADirectory.into()),
+            _ => Err(Error::new(Kind::Invalid, "not a regular file")),
+        }
+    }
+
     /// From `st_mode`.
     pub fn from_mode(mode: u32) -> Option<Self> {
         Some(match mode & 0o170000 {
@@ -154,6 +166,16 @@ pub struct Extent {
     pub range: Range<u64>,
     /// Reads as zeros and takes no space.
     pub hole: bool,
+}
+
+/// Adds a run to those of a file of `size` bytes, in order: cut at the end, joined with the last one if that is like it.
+pub(crate) fn push_extent(extents: &mut Vec<Extent>, size: u64, range: Range<u64>, hole: bool) {
+    let range = range.start.min(size)..range.end.min(size);
+    match extents.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.hole == hole => last.range.end = range.end,
+        _ => extents.push(Extent { range, hole }),
+    }
 }
 
 /// How a run of a file's bytes is kept on the device.

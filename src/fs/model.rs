@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use super::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Metadata, NewKind, NewNode, NodeId, SetAttributes};
+use super::{
+    DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Metadata, NewKind, NewNode, NodeId, SetAttributes,
+    push_extent,
+};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 
 /// Bytes of a file are kept in pages of this size; a page that is not there is a hole.
@@ -261,12 +264,8 @@ impl FileSystem for Model {
         let Content::Regular { size, pages } = &self.tree.node(id)?.content else {
             return Err(Kind::Invalid.into());
         };
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut add = |start: u64, end: u64, hole: bool| match extents.last_mut() {
-            _ if start >= end => {}
-            Some(last) if last.hole == hole => last.range.end = end,
-            _ => extents.push(Extent { range: start..end, hole }),
-        };
+        let mut extents = Vec::new();
+        let mut add = |start: u64, end: u64, hole: bool| push_extent(&mut extents, *size, start..end, hole);
         let mut at = 0;
         for page in pages.keys() {
             let end = (page + 1).saturating_mul(PAGE).min(*size);

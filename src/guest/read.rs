@@ -27,15 +27,6 @@ impl Read for Stream<'_> {
     }
 }
 
-/// `Ok` for a regular file, else what `read(2)` or `truncate(2)` would say.
-pub(super) fn check_regular(file_type: FileType) -> Result<()> {
-    match file_type {
-        FileType::Regular => Ok(()),
-        FileType::Directory => Err(Kind::IsADirectory.into()),
-        _ => Err(Error::new(Kind::Invalid, "not a regular file")),
-    }
-}
-
 impl Guest {
     /// Attributes; links are followed.
     pub fn stat(&self, path: &GuestPathBuf) -> Result<Metadata> {
@@ -132,7 +123,7 @@ impl Guest {
     fn regular(&self, path: &GuestPathBuf) -> Result<(At, u64)> {
         let at = self.at(path, true)?;
         let metadata = self.fs_of(at)?.metadata(at.node).map_err(|e| e.at(path))?;
-        check_regular(metadata.file_type).map_err(|e| e.at(path))?;
+        metadata.file_type.check_regular().map_err(|e| e.at(path))?;
         Ok((at, metadata.size))
     }
 

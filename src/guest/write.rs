@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::labelling::Labels;
-use super::read::check_regular;
 use super::resolve::Named;
 use super::{At, Guest, selinux};
 use crate::base::{GuestPathBuf, Kind, Name, Result};
@@ -79,7 +78,7 @@ impl Guest {
     fn open_file(&mut self, path: &GuestPathBuf, mode: u32) -> Result<At> {
         let walked = self.walk_path(path, true)?;
         if let Ok(at) = walked.found() {
-            check_regular(self.type_of(at)?)?;
+            self.type_of(at)?.check_regular()?;
             return Ok(at);
         }
         match walked.named() {
@@ -115,7 +114,7 @@ impl Guest {
         self.on(path, |guest| {
             let at = guest.at(path, true)?;
             let metadata = guest.fs_of(at)?.metadata(at.node)?;
-            check_regular(metadata.file_type)?;
+            metadata.file_type.check_regular()?;
             guest.edit(at)?.write(at.node, offset.unwrap_or(metadata.size), data)
         })
     }
@@ -124,7 +123,7 @@ impl Guest {
     pub fn truncate(&mut self, path: &GuestPathBuf, size: u64) -> Result<()> {
         self.on(path, |guest| {
             let at = guest.at(path, true)?;
-            check_regular(guest.type_of(at)?)?;
+            guest.type_of(at)?.check_regular()?;
             guest.edit(at)?.resize(at.node, size)
         })
     }

@@ -4,8 +4,6 @@
 //! the guest reads there now: the shadow commit of the image, which changes no guest byte. Then the data file changes as a raw
 //! image does, by its redo journal.
 
-use std::path::Path;
-
 use super::State;
 use super::chain;
 use super::commit::{Roots, finish, settle, tables};
@@ -14,6 +12,7 @@ use super::map::{Fresh, Image, Source};
 use super::staging::Cleared;
 use crate::base::{Error, Kind, Result};
 use crate::disk::raw::Raw;
+use crate::disk::target::real_folder;
 use crate::disk::{Change, Changes, Disk};
 
 /// The data file of an image that has one.
@@ -26,11 +25,7 @@ fn data(image: &Image) -> Result<&Raw> {
 pub(super) fn refuse_write(image: &Image) -> Result<()> {
     let Some(name) = image.header.data_file.as_ref().filter(|_| image.data.is_some()) else { return Ok(()) };
     let place = chain::resolve(&image.path, name, "data file")?;
-    let folder = |path: &Path| {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::canonicalize(parent).map_err(|e| Error::io(parent.display(), e))
-    };
-    if folder(&place)?.starts_with(folder(&image.path)?) {
+    if real_folder(&place)?.starts_with(real_folder(&image.path)?) {
         return Ok(());
     }
     Err(Error::new(Kind::ReadOnly, format!("qcow2: its data file {} lies outside its folder: read-only", shown(name)))

@@ -11,7 +11,7 @@ use super::superblock::Root;
 use super::tree::{Key, Trees};
 use crate::base::bytes::{le64, u8_at};
 use crate::base::{Error, Result};
-use crate::fs::{Extent, Segment, Stored, covered};
+use crate::fs::{Extent, Segment, Stored, covered, push_extent};
 
 /// `type` of an extent item.
 const INLINE: u8 = 0;
@@ -209,17 +209,8 @@ impl Trees {
 
     /// Data and holes of a file of `size` bytes.
     pub fn file_extents(&self, root: Root, inode: u64, size: u64) -> Result<Vec<Extent>> {
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut add = |from: u64, to: u64, hole: bool| {
-            let to = to.min(size);
-            if from >= to {
-                return;
-            }
-            match extents.last_mut() {
-                Some(last) if last.hole == hole => last.range.end = to,
-                _ => extents.push(Extent { range: from..to, hole }),
-            }
-        };
+        let mut extents = Vec::new();
+        let mut add = |from: u64, to: u64, hole: bool| push_extent(&mut extents, size, from..to, hole);
         let mut at = 0;
         for piece in self.pieces(root, inode, 0, size)? {
             add(at, piece.at, true);

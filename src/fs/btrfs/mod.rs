@@ -243,11 +243,7 @@ impl FileSystem for Btrfs {
         let node = self.node(node)?;
         let (inode, file_type) =
             if node.inode == EMPTY { return Err(Kind::IsADirectory.into()) } else { self.inode(node)? };
-        match file_type {
-            FileType::Regular => {}
-            FileType::Directory => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        file_type.check_regular()?;
         let len = inode.size.saturating_sub(offset).min(buf.len() as u64) as usize;
         let (root, _) = self.volume(node.tree)?;
         self.trees.read_file(root, node.inode, offset, &mut buf[..len], &self.unpacked)?;

@@ -18,6 +18,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{
     DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment, Stored,
+    push_extent,
 };
 
 use inode::{Inode, Layout};
@@ -36,12 +37,7 @@ const PIECES: usize = 1 << 22;
 /// See [`crate::fs::Driver::probe`].
 pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     let found = superblock::probe(device)?;
-    Ok(found.map(|(label, uuid)| Identity { fs_type: "erofs".into(), label, uuid: text(uuid) }))
-}
-
-/// A UUID as blkid prints it: nothing for zeros.
-fn text(uuid: crate::base::Uuid) -> String {
-    if uuid.0 == [0; 16] { String::new() } else { uuid.to_string() }
+    Ok(found.map(|(label, uuid)| Identity { fs_type: "erofs".into(), label, uuid: uuid.or_nothing() }))
 }
 
 /// See [`crate::fs::Driver::open`].
@@ -127,11 +123,8 @@ impl Erofs {
 
     fn regular(&self, node: NodeId) -> Result<Inode> {
         let inode = self.inode(node.0)?;
-        match inode.file_type {
-            FileType::Regular => Ok(inode),
-            FileType::Directory => Err(Kind::IsADirectory.into()),
-            _ => Err(Kind::Invalid.into()),
-        }
+        inode.file_type.check_regular()?;
+        Ok(inode)
     }
 }
 
@@ -141,16 +134,16 @@ impl FileSystem for Erofs {
         Ok(FsInfo {
             fs_type: "erofs".into(),
             label: superblock.label.clone(),
-            uuid: text(superblock.uuid),
+            uuid: superblock.uuid.or_nothing(),
             block_size: superblock.block(),
             blocks: superblock.blocks,
             inodes: superblock.inodes,
             name_max: 255,
             read_only: Some("erofs is never changed in place".into()),
             owners: true,
-            fsid: match superblock.uuid.0 {
-                uuid if uuid == [0; 16] => Fsid::OfDevice,
-                uuid => Fsid::Number(le64(&uuid, 0) ^ le64(&uuid, 8)),
+            fsid: match superblock.uuid {
+                uuid if uuid.is_nil() => Fsid::OfDevice,
+                uuid => Fsid::Number(le64(&uuid.0, 0) ^ le64(&uuid.0, 8)),
             },
             ..FsInfo::default()
         })
@@ -221,13 +214,11 @@ impl FileSystem for Erofs {
     }
 
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
-        let mut extents: Vec<Extent> = Vec::new();
-        for segment in self.segments(&self.regular(node)?)? {
-            let (end, hole) = (segment.offset + segment.len, segment.stored == Stored::Hole);
-            match extents.last_mut() {
-                Some(last) if last.hole == hole => last.range.end = end,
-                _ => extents.push(Extent { range: segment.offset..end, hole }),
-            }
+        let inode = self.regular(node)?;
+        let mut extents = Vec::new();
+        for segment in self.segments(&inode)? {
+            let range = segment.offset..segment.offset + segment.len;
+            push_extent(&mut extents, inode.size, range, segment.stored == Stored::Hole);
         }
         Ok(extents)
     }

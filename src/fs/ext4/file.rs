@@ -5,7 +5,7 @@ use super::cache::Role;
 use super::features::Incompat;
 use super::inode::{FLAG_ENCRYPT, FLAG_INLINE_DATA, Inode};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
-use crate::fs::{Extent, FileType, Segment, Stored, covered};
+use crate::fs::{Extent, FileType, Segment, Stored, covered, push_extent};
 
 impl Ext4 {
     /// Refuses what cannot be read without a key.
@@ -54,11 +54,7 @@ impl Ext4 {
 
     /// See [`crate::fs::FileSystem::read`].
     pub(super) fn read_file(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        match inode.file_type() {
-            Some(FileType::Regular) => {}
-            Some(FileType::Directory) => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        inode.file_type().ok_or(Kind::Invalid)?.check_regular()?;
         self.check_readable(inode)?;
         let left = inode.size().saturating_sub(offset);
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
@@ -82,15 +78,8 @@ impl Ext4 {
         }
         self.check_readable(inode)?;
         let size = inode.size();
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut add = |start: u64, end: u64, hole: bool| {
-            let (start, end) = (start.min(size), end.min(size));
-            match extents.last_mut() {
-                _ if start >= end => {}
-                Some(last) if last.hole == hole => last.range.end = end,
-                _ => extents.push(Extent { range: start..end, hole }),
-            }
-        };
+        let mut extents = Vec::new();
+        let mut add = |start: u64, end: u64, hole: bool| push_extent(&mut extents, size, start..end, hole);
         if inode.has(FLAG_INLINE_DATA) {
             add(0, size, false);
             return Ok(extents);

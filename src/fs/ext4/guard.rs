@@ -3,7 +3,7 @@
 use super::inode::{FLAG_APPEND, FLAG_CASEFOLD, FLAG_IMMUTABLE, FLAG_PROJINHERIT, FLAG_VERITY, Inode, Time};
 use super::{Ext4, dirent};
 use crate::base::{Error, Kind, Result, Timestamp};
-use crate::fs::{FileType, NodeId};
+use crate::fs::NodeId;
 
 /// Refuses what cannot be the name of an entry.
 pub(super) fn check_name(name: &[u8]) -> Result<()> {
@@ -62,11 +62,7 @@ impl Ext4 {
     /// A regular file whose content may change.
     pub(super) fn file_to_change(&self, node: NodeId) -> Result<Inode> {
         let inode = self.node(node)?;
-        match inode.file_type() {
-            Some(FileType::Regular) => {}
-            Some(FileType::Directory) => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        inode.file_type().ok_or(Kind::Invalid)?.check_regular()?;
         check_flags(&inode, FLAG_IMMUTABLE)?;
         self.check_readable(&inode)?;
         if inode.has(FLAG_VERITY) {

@@ -125,7 +125,7 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
     Ok(read_superblock(device)?.map(|superblock| Identity {
         fs_type: type_name(&superblock).into(),
         label: String::from_utf8_lossy(superblock.label()).into_owned(),
-        uuid: if superblock.uuid().is_nil() { String::new() } else { superblock.uuid().to_string() },
+        uuid: superblock.uuid().or_nothing(),
     }))
 }
 

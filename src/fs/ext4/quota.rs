@@ -194,12 +194,16 @@ impl Ext4 {
         }
     }
 
+    /// Bytes of an inode's blocks.
+    fn space_of(&self, inode: &Inode) -> i64 {
+        i64::try_from(inode.sectors(self.geometry.bs()).saturating_mul(512)).unwrap_or(i64::MAX)
+    }
+
     /// What an inode adds to its owners' use; nothing if it is not in use, or holds the value of an attribute, which counts
     /// for those who use it.
     fn usage_of(&self, inode: &Inode) -> Option<([u32; 3], i64)> {
-        let space = inode.sectors(self.geometry.bs()).saturating_mul(512);
         let counts = inode.links() > 0 && !inode.has(FLAG_EA_INODE);
-        counts.then(|| (owners(inode), i64::try_from(space).unwrap_or(i64::MAX)))
+        counts.then(|| (owners(inode), self.space_of(inode)))
     }
 
     /// Notes what it changes that an inode of these bytes becomes another one.
@@ -238,8 +242,7 @@ impl Ext4 {
     /// Notes that an orphan goes: a node without names that was still open, which Linux counts until it is closed.
     pub(super) fn note_orphan(&mut self, inode: &Inode) {
         if self.geometry.ro_compat.has(RoCompat::QUOTA) {
-            let space = inode.sectors(self.geometry.bs()).saturating_mul(512);
-            self.note(owners(inode), -1, i64::try_from(space).map_or(i64::MIN, |space| -space));
+            self.note(owners(inode), -1, -self.space_of(inode));
         }
     }
 

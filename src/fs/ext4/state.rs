@@ -99,7 +99,7 @@ impl Ext4 {
         Ok(FsInfo {
             fs_type: type_name(superblock).into(),
             label: String::from_utf8_lossy(superblock.label()).into_owned(),
-            uuid: if superblock.uuid().is_nil() { String::new() } else { superblock.uuid().to_string() },
+            uuid: superblock.uuid().or_nothing(),
             block_size: geometry.bs(),
             blocks: geometry.blocks.saturating_sub(self.overhead()?),
             free_blocks: free,

@@ -339,11 +339,7 @@ impl Volume {
     /// Reads bytes of a regular file.
     pub fn read(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let node = self.node(id)?;
-        match node.metadata.file_type {
-            FileType::Regular => {}
-            FileType::Directory => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        node.metadata.file_type.check_regular()?;
         if let Some(why) = node.unreadable {
             return Err(Error::unsupported(format!("iso9660: {why}")));
         }

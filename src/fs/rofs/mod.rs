@@ -52,13 +52,9 @@ struct Rofs {
 impl Rofs {
     /// First byte and length of a regular file's data on the device.
     fn data(&self, inode: &Inode) -> Result<(u64, u64)> {
-        match inode.file_type {
-            // The place of an empty file means nothing.
-            FileType::Regular if inode.count == 0 => Ok((0, 0)),
-            FileType::Regular => Ok((inode.data_offset * BLOCK, inode.count)),
-            FileType::Directory => Err(Kind::IsADirectory.into()),
-            _ => Err(Kind::Invalid.into()),
-        }
+        inode.file_type.check_regular()?;
+        // The place of an empty file means nothing.
+        Ok(if inode.count == 0 { (0, 0) } else { (inode.data_offset * BLOCK, inode.count) })
     }
 }
 

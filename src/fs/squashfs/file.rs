@@ -9,7 +9,7 @@ use super::inode::{Content, File, Inode, NONE};
 use super::metadata::{BLOCK, Cursor};
 use crate::base::bytes::{le32, le64};
 use crate::base::{Error, Kind, Result};
-use crate::fs::{Extent, Segment, Stored};
+use crate::fs::{Extent, Segment, Stored, push_extent};
 
 /// The block is stored as it is.
 const PLAIN: u32 = 1 << 24;
@@ -208,13 +208,9 @@ impl Squash {
 
     /// Data and holes of a file.
     pub(super) fn extents_of(&self, reference: u64, inode: &Inode) -> Result<Vec<Extent>> {
-        let mut extents: Vec<Extent> = Vec::new();
+        let mut extents = Vec::new();
         self.pieces(reference, inode, 0, &mut |piece| {
-            let (end, hole) = (piece.at + piece.len as u64, piece.word == 0);
-            match extents.last_mut() {
-                Some(last) if last.hole == hole => last.range.end = end,
-                _ => extents.push(Extent { range: piece.at..end, hole }),
-            }
+            push_extent(&mut extents, inode.size, piece.at..piece.at + piece.len as u64, piece.word == 0);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(extents)

@@ -120,11 +120,7 @@ impl FileSystem for Squash {
 
     fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let inode = self.inode(node.0)?;
-        match inode.file_type {
-            FileType::Regular => {}
-            FileType::Directory => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        inode.file_type.check_regular()?;
         let len = inode.size.saturating_sub(offset).min(buf.len() as u64) as usize;
         if len > 0 {
             self.read_file(node.0, &inode, offset, &mut buf[..len])?;

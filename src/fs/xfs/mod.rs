@@ -18,6 +18,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{
     DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Fsid, Identity, Metadata, NodeId, Segment, Stored, covered,
+    push_extent,
 };
 
 use inode::{Format, Inode};
@@ -308,11 +309,7 @@ impl FileSystem for Xfs {
 
     fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let inode = self.inode(node)?;
-        match inode.file_type() {
-            FileType::Regular => {}
-            FileType::Directory => return Err(Kind::IsADirectory.into()),
-            _ => return Err(Kind::Invalid.into()),
-        }
+        inode.file_type().check_regular()?;
         let len = inode.size().saturating_sub(offset).min(buf.len() as u64) as usize;
         if len > 0 {
             self.read_runs(&self.content(&inode)?, offset, &mut buf[..len])?;
@@ -323,17 +320,8 @@ impl FileSystem for Xfs {
     fn extents(&self, node: NodeId) -> Result<Vec<Extent>> {
         let inode = self.inode(node)?;
         let (size, bs) = (inode.size(), self.superblock.block as u64);
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut add = |from: u64, to: u64, hole: bool| {
-            let to = to.min(size);
-            if from >= to {
-                return;
-            }
-            match extents.last_mut() {
-                Some(last) if last.hole == hole => last.range.end = to,
-                _ => extents.push(Extent { range: from..to, hole }),
-            }
-        };
+        let mut extents = Vec::new();
+        let mut add = |from: u64, to: u64, hole: bool| push_extent(&mut extents, size, from..to, hole);
         if inode.file_type() != FileType::Regular {
             add(0, size, false);
             return Ok(extents);
