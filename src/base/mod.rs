@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod crypt;
 pub mod digest;
 mod error;
+pub mod holes;
 pub mod json;
 mod path;
 pub mod progress;

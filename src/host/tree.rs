@@ -9,12 +9,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
-use nix::unistd::{Whence, lseek};
 
 use super::Counted;
-use crate::base::{Error, GuestPathBuf, Result, Timestamp, progress};
+use crate::base::{Error, GuestPathBuf, Result, Timestamp, holes, progress};
 use crate::guest::transfer::{Entry, EntryKind, Pieced, Source};
 
 /// Files with this many bytes in holes are given without them.
@@ -114,27 +112,11 @@ pub(super) fn expect(path: &Path) {
     }
 }
 
-/// The runs of a file that are no holes; `None` where the host cannot tell.
-fn runs(file: &File, size: u64) -> std::io::Result<Option<Vec<Range<u64>>>> {
-    let seek = |at: u64, whence| match lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence) {
-        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0).min(size))),
-        // Nothing but a hole up to the end.
-        Err(Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let mut runs = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let start = match seek(at, Whence::SeekData) {
-            Ok(Some(start)) if start < size => start,
-            Ok(_) => break,
-            Err(Errno::EINVAL) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        at = seek(start, Whence::SeekHole)?.unwrap_or(size).max(start + 1);
-        runs.push(start..at);
-    }
-    Ok(Some(runs))
+/// The runs of a file that are no holes; `None` if it has none, or the host cannot tell.
+fn pieces_of(file: &File, size: u64) -> std::io::Result<Option<Vec<Range<u64>>>> {
+    let runs = holes::runs(file, 0..size)?;
+    let has_holes = runs.iter().any(|(_, hole)| *hole);
+    Ok(has_holes.then(|| runs.into_iter().filter(|(_, hole)| !hole).map(|(range, _)| range).collect()))
 }
 
 /// Linux device numbers have 32 bits at most on each side.
@@ -156,7 +138,7 @@ impl Source for Tree {
             EntryKind::Regular(size) => {
                 let file = File::open(&host).map_err(|e| Error::io(host.display(), e))?;
                 if size.saturating_sub(found.blocks().saturating_mul(512)) >= HOLES {
-                    pieces = runs(&file, size).map_err(|e| Error::io(host.display(), e))?;
+                    pieces = pieces_of(&file, size).map_err(|e| Error::io(host.display(), e))?;
                 }
                 content = Some(match pieces.clone() {
                     Some(pieces) => {

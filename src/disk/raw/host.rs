@@ -16,7 +16,7 @@ use nix::unistd::{Whence, lseek};
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, ioctl_ficlone};
 
 use super::{Place, Storage};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, holes};
 use crate::disk::Run;
 use crate::disk::lock::ImageLock;
 
@@ -100,11 +100,6 @@ impl FileStorage {
         }
         Ok(())
     }
-
-    fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Errno> {
-        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
-        Ok(u64::try_from(lseek(&self.file, offset, whence)?).unwrap_or(0))
-    }
 }
 
 fn flags_range(range: &Range<u64>) -> Option<(i64, i64)> {
@@ -158,28 +153,8 @@ impl Storage for FileStorage {
     }
 
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
-        let mut runs = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let data = match self.seek(at, Whence::SeekData) {
-                Ok(data) => data.clamp(at, range.end),
-                Err(Errno::ENXIO) => range.end,
-                // No map: all of it is data.
-                Err(Errno::EINVAL | Errno::EOPNOTSUPP) => at,
-                Err(e) => return Err(self.at(e)),
-            };
-            if data > at {
-                runs.push(Run { range: at..data, hole: true });
-            }
-            if data >= range.end {
-                break;
-            }
-            let hole = self.seek(data, Whence::SeekHole).unwrap_or(range.end).clamp(data, range.end);
-            // A hole right where data was just found: the file changes under us; call it data.
-            at = if hole > data { hole } else { range.end };
-            runs.push(Run { range: data..at, hole: false });
-        }
-        Ok(runs)
+        let runs = holes::runs(&self.file, range).map_err(|e| self.at(e))?;
+        Ok(runs.into_iter().map(|(range, hole)| Run { range, hole }).collect())
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
