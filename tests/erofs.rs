@@ -8,9 +8,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use imgsh::base::{Kind, Result, Timestamp};
-use imgsh::disk::BlockDevice;
 use imgsh::fs::{self, FileSystem, Stored};
-use oracle::folder::{fill, on_host, walk, walk_damaged};
+use oracle::folder::{fill, on_host, walk, walk_damaged_copies};
 use oracle::guest::noise;
 use oracle::kernel::judge_reading;
 use oracle::tree::through_trait;
@@ -226,26 +225,13 @@ fn damaged_images() {
         // Damage is to be found behind the checksum too.
         image[1024 + 8] &= !1;
         let inodes = open(&image).unwrap().root().0 as usize * 32;
-        for _ in 0..100 {
-            let mut damaged = image.clone();
-            for _ in 0..=random.below(3) {
-                let at = match random.below(5) {
-                    0 => 1024 + random.below(128) as usize,
-                    1 => random.below(image.len() as u64) as usize,
-                    _ => (inodes + random.below(8_000) as usize).min(image.len() - 1),
-                };
-                damaged[at] = random.next() as u8;
-            }
-            let device = Sparse::from_bytes(&damaged);
-            match fs::erofs::open(device.device()).and_then(|fs| walk_damaged(fs.as_ref(), fs.root(), 0)) {
-                Ok(()) => {}
-                Err(error) => {
-                    assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unsupported | Kind::NotADirectory), "{error}");
-                    refused += 1;
-                }
-            }
-            assert_eq!(device.len(), damaged.len() as u64);
-        }
+        let place = |random: &mut Random| match random.below(5) {
+            0 => 1024 + random.below(128) as usize,
+            1 => random.below(image.len() as u64) as usize,
+            _ => (inodes + random.below(8_000) as usize).min(image.len() - 1),
+        };
+        let refusals = [Kind::Corrupt, Kind::Unsupported, Kind::NotADirectory];
+        refused += walk_damaged_copies(&image, 100, &mut random, &place, fs::erofs::open, &refusals);
     }
     assert!(refused > 50, "{refused} damages were found");
 }

@@ -5,9 +5,8 @@ mod oracle;
 use std::collections::BTreeMap;
 
 use imgsh::base::{Kind, Result, Timestamp};
-use imgsh::disk::BlockDevice;
 use imgsh::fs::{self, FileSystem, Stored};
-use oracle::folder::{fill, on_host, walk, walk_damaged};
+use oracle::folder::{fill, on_host, walk, walk_damaged_copies};
 use oracle::{Random, Sparse, rofs, scratch};
 
 /// An image of the folder that the drivers' tests share.
@@ -121,25 +120,11 @@ fn damaged_images() {
     let (_dir, image) = filled();
     let area = u64::from_le_bytes(image[24..32].try_into().unwrap()) as usize * 512;
     let mut random = Random(31);
-    let mut refused = 0;
-    for _ in 0..200 {
-        let mut damaged = image.clone();
-        for _ in 0..=random.below(3) {
-            let at = match random.below(4) {
-                0 => random.below(64) as usize,
-                _ => area + random.below((image.len() - area) as u64) as usize,
-            };
-            damaged[at] = random.next() as u8;
-        }
-        let device = Sparse::from_bytes(&damaged);
-        match fs::rofs::open(device.device()).and_then(|fs| walk_damaged(fs.as_ref(), fs.root(), 0)) {
-            Ok(()) => {}
-            Err(error) => {
-                assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unsupported), "{error}");
-                refused += 1;
-            }
-        }
-        assert_eq!(device.len(), damaged.len() as u64);
-    }
+    let place = |random: &mut Random| match random.below(4) {
+        0 => random.below(64) as usize,
+        _ => area + random.below((image.len() - area) as u64) as usize,
+    };
+    let refusals = [Kind::Corrupt, Kind::Unsupported];
+    let refused = walk_damaged_copies(&image, 200, &mut random, &place, fs::rofs::open, &refusals);
     assert!(refused > 20, "{refused} damages were found");
 }

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use imgsh::base::{Kind, Result, Timestamp};
-use imgsh::disk::BlockDevice;
 use imgsh::fs::{self, FileSystem, Stored};
-use oracle::folder::{fill, on_host, walk, walk_damaged};
+use oracle::folder::{fill, on_host, walk, walk_damaged_copies};
 use oracle::guest::noise;
 use oracle::kernel::judge_reading;
 use oracle::tree::through_trait;
@@ -248,26 +247,13 @@ fn damaged_images() {
         let image = std::fs::read(image).unwrap();
         let used = u64::from_le_bytes(image[40..48].try_into().unwrap()) as usize;
         let tables = u64::from_le_bytes(image[64..72].try_into().unwrap()) as usize;
-        for _ in 0..40 {
-            let mut damaged = image.clone();
-            for _ in 0..=random.below(3) {
-                let at = match random.below(5) {
-                    0 => random.below(96) as usize,
-                    1 => random.below(used as u64) as usize,
-                    _ => tables + random.below((used - tables) as u64) as usize,
-                };
-                damaged[at] = random.next() as u8;
-            }
-            let device = Sparse::from_bytes(&damaged);
-            match fs::squashfs::open(device.device()).and_then(|fs| walk_damaged(fs.as_ref(), fs.root(), 0)) {
-                Ok(()) => {}
-                Err(error) => {
-                    assert!(matches!(error.kind(), Kind::Corrupt | Kind::Unsupported | Kind::NotADirectory), "{error}");
-                    refused += 1;
-                }
-            }
-            assert_eq!(device.len(), damaged.len() as u64);
-        }
+        let place = |random: &mut Random| match random.below(5) {
+            0 => random.below(96) as usize,
+            1 => random.below(used as u64) as usize,
+            _ => tables + random.below((used - tables) as u64) as usize,
+        };
+        let refusals = [Kind::Corrupt, Kind::Unsupported, Kind::NotADirectory];
+        refused += walk_damaged_copies(&image, 40, &mut random, &place, fs::squashfs::open, &refusals);
     }
     assert!(refused > 60, "{refused} damages were found");
 }

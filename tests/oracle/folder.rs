@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use imgsh::base::Result;
+use imgsh::base::{Kind, Result};
+use imgsh::disk::{BlockDevice, Device};
 use imgsh::fs::{FileSystem, FileType, NodeId};
 
 use super::guest::noise;
+use super::{Random, Sparse};
 
 /// Fills a folder with what needs a structure of its own.
 pub fn fill(root: &Path) {
@@ -110,4 +112,31 @@ pub fn walk_damaged(fs: &dyn FileSystem, node: NodeId, depth: u32) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Opens and walks copies of an image with one to three bytes changed at the places that `place` picks; answers how many were
+/// refused. All others are shown; none is written.
+pub fn walk_damaged_copies(
+    image: &[u8],
+    rounds: u32,
+    random: &mut Random,
+    place: &dyn Fn(&mut Random) -> usize,
+    open: fn(Device) -> Result<Box<dyn FileSystem>>,
+    refusals: &[Kind],
+) -> u32 {
+    let mut refused = 0;
+    for _ in 0..rounds {
+        let mut damaged = image.to_vec();
+        for _ in 0..=random.below(3) {
+            let at = place(random);
+            damaged[at] = random.next() as u8;
+        }
+        let device = Sparse::from_bytes(&damaged);
+        if let Err(error) = open(device.device()).and_then(|fs| walk_damaged(fs.as_ref(), fs.root(), 0)) {
+            assert!(refusals.contains(&error.kind()), "{error}");
+            refused += 1;
+        }
+        assert_eq!(device.len(), damaged.len() as u64);
+    }
+    refused
 }
