@@ -116,3 +116,31 @@ fn a_script_error_names_file_line_and_column_and_writes_nothing() {
     let output = world.imgsh(&["-a", "guest.qcow2", "-m", "/dev/sda1", "-f", "mode.rhai"]);
     assert!(text(&output.stderr).contains("write 0o755"), "{}", text(&output.stderr));
 }
+
+/// What the library throws is told at the script's own line, and at none for a command that is written in Rhai.
+#[test]
+fn errors_of_the_library_are_told_at_the_call() {
+    let world = World::new();
+    let said = |lines: &str| {
+        fs::write(world.path("s.rhai"), lines).unwrap();
+        let output = world.imgsh(&["s.rhai"]);
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    let assert = "import \"std/assert\" as assert;\n";
+    assert_eq!(
+        said(&format!("{assert}  assert::that(assert::same(\"n\", 1, 2));\n")),
+        "imgsh: s.rhai:2:11: n: expected 2, found 1\n"
+    );
+    let message =
+        said(&format!("{assert}fn f() {{\n  import \"std/files\" as files;\n  files::bytes_of(\"x\")\n}}\n\nf();\n"));
+    assert_eq!(
+        message,
+        "imgsh: s.rhai:4:10: 'x' is no number with one of the units G, K, M, T\n  hint: called from s.rhai:7:1 for f()\n"
+    );
+    let output =
+        world.imgsh(&["disk-create", "a.img", "raw", "1M", ":", "add", "a.img", ":", "run", ":", "osv-command-line"]);
+    let message = text(&output.stderr);
+    assert!(message.contains("error: osv_command_line: none of these disks is an OSv image"), "{message}");
+    assert!(!message.contains("std/") && !message.contains("called from"), "{message}");
+}

@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, Engine, EvalAltResult, ParseError, Position};
 
+use super::modules;
 use crate::base::{Error, Kind};
 use crate::commands;
 
@@ -55,11 +56,17 @@ pub fn from_parse(error: &ParseError, source: &str) -> Error {
     Error::usage(error.err_type().to_string()).at(place(source, error.position()))
 }
 
-/// A script that failed: the innermost error with its place, and the calls that led there as the hint.
+/// A script that failed: the innermost error with its place, and the calls that led there as the hint. What a function of the
+/// library throws, or a command that it runs, is told at the place of the user's call; a command in Rhai has none.
 pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
     let mut calls = Vec::new();
     let (inner, source) = innermost(error, source.to_string(), &mut calls);
-    let position = inner.position();
+    let mut at = Some(Call { source, position: inner.position(), name: String::new() });
+    while matches!(inner, EvalAltResult::ErrorRuntime(..))
+        && at.as_ref().is_some_and(|call| modules::is_library(&call.source))
+    {
+        at = calls.pop();
+    }
     let found = match inner {
         EvalAltResult::ErrorRuntime(value, _) => match value.clone().try_cast::<CommandError>() {
             Some(e) => {
@@ -87,14 +94,27 @@ pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
             Error::usage(other.to_string())
         }
     };
-    let found = found.at(place(&source, position));
+    let found = match at {
+        Some(call) => found.at(place(&call.source, call.position)),
+        None => found,
+    };
+    let calls: Vec<_> =
+        calls.iter().rev().map(|call| format!("{} for {}()", place(&call.source, call.position), call.name)).collect();
     if calls.is_empty() { found } else { found.hint(format!("called from {}", calls.join(", "))) }
 }
 
-fn innermost(error: EvalAltResult, source: String, calls: &mut Vec<String>) -> (EvalAltResult, String) {
+/// A place in a script, and the function that is called there.
+struct Call {
+    source: String,
+    position: Position,
+    name: String,
+}
+
+/// The error itself and the script it is in; the calls that led there go to `calls`, the outermost first.
+fn innermost(error: EvalAltResult, source: String, calls: &mut Vec<Call>) -> (EvalAltResult, String) {
     match error {
         EvalAltResult::ErrorInFunctionCall(name, inside, inner, position) => {
-            calls.insert(0, format!("{} for {name}()", place(&source, position)));
+            calls.push(Call { source: source.clone(), position, name });
             let source = if inside.is_empty() { source } else { inside };
             innermost(*inner, source, calls)
         }

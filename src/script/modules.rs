@@ -34,6 +34,11 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("std/vtorque_image", include_str!("../../stdlib/vtorque_image.rhai")),
 ];
 
+/// Whether a name is that of a module of the library.
+pub fn is_library(name: &str) -> bool {
+    LIBRARY.iter().any(|(known, _)| *known == name)
+}
+
 /// Finds modules.
 pub struct Resolver {
     host: Rc<dyn Host>,
@@ -56,7 +61,7 @@ impl Resolver {
             path.set_extension("rhai");
         }
         // The library has no folder: what it imports by name, a user has named.
-        let importer = importer.filter(|i| LIBRARY.iter().all(|(known, _)| known != i));
+        let importer = importer.filter(|i| !is_library(i));
         if let Some(folder) = importer.and_then(|i| Path::new(i).parent()) {
             path = folder.join(path);
         }
@@ -80,7 +85,7 @@ impl ModuleResolver for Resolver {
             engine.compile(text).map_err(|e| error::thrown("import", error::from_parse(&e, name), position))?;
         ast.set_source(name);
         let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
-        if LIBRARY.iter().any(|(known, _)| *known == name) {
+        if is_library(name) {
             self.known.borrow_mut().insert(name.to_string(), module.clone());
         }
         Ok(module)

@@ -1,5 +1,6 @@
-//! `vtorque-check`: what `fix` mends, the document, the exit status; decoys, image files and ds-identify in their own files.
+//! `vtorque-check`: what `fix` mends, the document, the exit status; decoys, image files and the real cloud-init in their own files.
 
+mod cloud_init;
 mod ds_identify;
 mod guests;
 mod images;
@@ -153,6 +154,51 @@ fn fix_all_moves_applications() {
     assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
 }
 
+/// What referred to the applications that `fix:all` moves refers to them where they are now; other paths below /opt are left to people.
+#[test]
+fn fix_all_changes_references() {
+    let world = fit_guest();
+    decoy(
+        &world,
+        "mkdir-p /opt/tool/bin\nwrite /opt/tool/bin/run \"x\"\nmkdir-p /etc/profile.d\nmkdir /etc/alternatives\n\
+         write /etc/profile.d/a.sh \"# /opt/tool\\r\\nPATH=/opt/tool/bin:/opt/tool-2/bin:$PATH:/opt/tool\\r\\n\\r\\nA=/srv/opt/tool\"\n\
+         chmod 0600 /etc/profile.d/a.sh\nchown 5 6 /etc/profile.d/a.sh\n\
+         write /usr/lib/systemd/system/x.service \"[Service]\\nExecStart=/opt/tool/bin/run --in=/opt/tool\\n\"\n\
+         ln-s /usr/lib/systemd/system/x.service /etc/systemd/system/multi-user.target.wants/x.service\n\
+         ln-s ../../opt/tool/bin/run /usr/bin/run\nln-s /opt/tool /etc/alternatives/tool\n\
+         ln-s /etc/alternatives/tool /usr/bin/tool\nln-s /opt/other /usr/bin/other\n",
+    );
+    let (table, status) = checked(&world, &["fix:all"]);
+    assert!(status == Some(0) && table.contains("warn    VT-OPT-REF     2 places refer to"), "{table}");
+    assert!(table.contains("let /etc/profile.d/a.sh refer to /opt-vm"), "{table}");
+    let part = judged(&world, DECOY);
+    let profile = run("debugfs", &["-R", "cat /etc/profile.d/a.sh", &part]);
+    assert_eq!(
+        profile,
+        "# /opt/tool\r\nPATH=/opt-vm/tool/bin:/opt/tool-2/bin:$PATH:/opt-vm/tool\r\n\r\nA=/srv/opt/tool"
+    );
+    let stat = run("debugfs", &["-R", "stat /etc/profile.d/a.sh", &part]);
+    assert!(stat.contains("Mode:  0600") && stat.contains("User:     5   Group:     6"), "{stat}");
+    // The distribution's own unit stays as it was.
+    for (unit, folder) in [("/etc/systemd/system/x.service", "/opt-vm"), ("/usr/lib/systemd/system/x.service", "/opt")]
+    {
+        let lines = run("debugfs", &["-R", &format!("cat {unit}"), &part]);
+        assert_eq!(lines, format!("[Service]\nExecStart={folder}/tool/bin/run --in={folder}/tool\n"), "{unit}");
+    }
+    for (link, target) in [
+        ("/usr/bin/run", "/opt-vm/tool/bin/run"),
+        ("/etc/alternatives/tool", "/opt-vm/tool"),
+        ("/usr/bin/tool", "/etc/alternatives/tool"),
+        ("/usr/bin/other", "/opt/other"),
+    ] {
+        let stat = run("debugfs", &["-R", &format!("stat {link}"), &part]);
+        assert!(stat.contains(&format!("Fast link dest: \"{target}\"")), "{stat}");
+    }
+    let once = fs::read(world.path(DECOY)).unwrap();
+    checked(&world, &["fix:all"]);
+    assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
+}
+
 #[test]
 fn the_check_as_a_document() {
     let world = fit_guest();
@@ -184,8 +230,15 @@ fn exit_status_and_usage() {
     decoy(&world, "rm /boot/grub/grub.cfg\n");
     let (table, status) = checked(&world, &["--ro"]);
     assert!(status == Some(3) && table.ends_with("overall: unknown\n"), "{table}");
+    // The table is the verdict; the line behind it says what ended the run, without places in the library.
+    decoy(&world, "rmdir /workspace\n");
+    let failed = world.imgsh(&["-a", DECOY, "vtorque-check"]);
+    assert_eq!(text(&failed.stderr), "*stdin*:0: libguestfs: error: vtorque_check: 1 of 38 checks failed: VT-WS\n");
+    assert!(failed.status.code() == Some(1) && text(&failed.stdout).ends_with("overall: fail\n"));
     // A wrong call is no answer about the guest.
-    for words in [&["fix:some"][..], &["frob:1"], &["x", "y"], &["profile:nope.rhai"], &["root:/dev/sdz"]] {
+    for words in
+        [&["fix:some"][..], &["frob:1"], &["x", "y"], &["profile:nope.rhai"], &["root:/dev/sdz"], &["root:sda2"]]
+    {
         let (table, status) = checked(&world, words);
         assert!(status == Some(2) && table.is_empty(), "{words:?}: {status:?} {table}");
     }
@@ -243,6 +296,8 @@ fn two_roots_need_a_word() {
     };
     let (table, status) = both(&[]);
     assert!(table.contains("fail    VT-ROOT        more than one operating system was found"), "{table}");
+    assert!(table.contains(" /dev/sdb2: Debian GNU/Linux 12 (bookworm)\n"), "{table}");
+    assert!(table.contains(" -> say which is meant: vtorque-check root:/dev/sda2\n"), "{table}");
     assert_eq!(status, Some(1));
     let (table, status) = both(&["root:/dev/sdb2"]);
     assert!(
