@@ -1,5 +1,7 @@
 //! What scripts can do beyond the commands, without any import: patterns on text, the clock, host files, the exit status.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -59,12 +61,37 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
     engine.register_fn("host_file", move |context: NativeCallContext, path: &str| {
         answer(&context, "host_file", host_file(&lent, path).map(Dynamic::from_blob))
     });
-    engine.register_fn("regex_matches", |context: NativeCallContext, text: &str, regex: &str| {
-        answer(&context, "regex_matches", compiled(regex).map(|regex| regex.is_match(text.as_bytes()).into()))
+    let patterns = Rc::new(Patterns::default());
+    let known = patterns.clone();
+    engine.register_fn("regex_matches", move |context: NativeCallContext, text: &str, regex: &str| {
+        answer(&context, "regex_matches", known.get(regex).map(|regex| regex.is_match(text.as_bytes()).into()))
     });
-    engine.register_fn("regex_replace", |context: NativeCallContext, text: &str, regex: &str, with: &str| {
-        answer(&context, "regex_replace", replaced(text, regex, with).map(convert::from_bytes))
+    engine.register_fn("regex_replace", move |context: NativeCallContext, text: &str, regex: &str, with: &str| {
+        let made = patterns.get(regex).and_then(|regex| replaced(text, &regex, with));
+        answer(&context, "regex_replace", made.map(convert::from_bytes))
     });
+}
+
+/// Expressions that are compiled already: scripts go over the lines of files with the same few.
+#[derive(Default)]
+struct Patterns(RefCell<HashMap<String, Regex>>);
+
+impl Patterns {
+    /// Each may take some MiB.
+    const MOST: usize = 16;
+
+    fn get(&self, regex: &str) -> Result<Regex> {
+        let mut known = self.0.borrow_mut();
+        if let Some(found) = known.get(regex) {
+            return Ok(found.clone());
+        }
+        let made = pattern::compile(regex.as_bytes(), Syntax::WholeText, false)?;
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(regex.to_string(), made.clone());
+        Ok(made)
+    }
 }
 
 /// An error is thrown as those of commands are.
@@ -72,12 +99,7 @@ fn answer(context: &NativeCallContext, name: &str, result: Result<Dynamic>) -> R
     result.map_err(|e| error::thrown(name, e, context.call_position()))
 }
 
-fn compiled(regex: &str) -> Result<Regex> {
-    pattern::compile(regex.as_bytes(), Syntax::WholeText, false)
-}
-
-fn replaced(text: &str, regex: &str, with: &str) -> Result<Vec<u8>> {
-    let regex = compiled(regex)?;
+fn replaced(text: &str, regex: &Regex, with: &str) -> Result<Vec<u8>> {
     // Matches do not overlap, so their groups together are no longer than the text, for each `$` that names one.
     let matches = regex.find_iter(text.as_bytes()).count();
     let groups = with.matches('$').count().saturating_mul(text.len());
