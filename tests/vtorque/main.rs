@@ -6,6 +6,7 @@ mod guests;
 mod images;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod presets;
 
 use std::fs;
 use std::process::Command;
