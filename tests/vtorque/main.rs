@@ -6,6 +6,7 @@ mod guests;
 mod images;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+mod presets;
 
 use std::fs;
 use std::process::Command;
@@ -151,6 +152,69 @@ fn fix_all_moves_applications() {
     assert!(modules.ends_with("\ncloud_config_modules: [ [ntp, always], x, runcmd ]\n"), "{modules}");
     let once = fs::read(world.path(DECOY)).unwrap();
     checked(&world, &["fix:all"]);
+    assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
+}
+
+/// An edit touches what it names and nothing else: other names of a file, what links lead to, lines, line ends and bytes that it does not know. One that
+/// cannot be made keeps none of the others from being made.
+#[test]
+fn fix_harms_nothing() {
+    let world = fit_guest();
+    fs::write(world.path("latin1"), b"# Datentr\xe4ger\n/dev/sda3 /data ext4 defaults 0 0\n").unwrap();
+    fs::write(world.path("passwd"), b"root:x:0:0:r\xe9:/root:/bin/sh\nu:x:1:1:\xe9\xe8:/srv:/bin/sh\n").unwrap();
+    decoy(
+        &world,
+        "write /etc/default/useradd \"SHELL=/bin/sh\\r\\nHOME=/srv\"\nln /etc/default/useradd /etc/other\n\
+         chmod 0640 /etc/default/useradd\nchown 5 6 /etc/default/useradd\nsetxattr user.a 1 1 /etc/default/useradd\n\
+         upload latin1 /etc/fstab\nupload passwd /etc/passwd\n\
+         write /etc/cloud/cloud.cfg.d/50.cfg \"datasource_list: [ Ec2,\\n  OpenStack ]\\n\"\n\
+         mkdir /dev\nmknod-c 0666 1 3 /dev/null\nln-sf /dev/null /etc/cloud/cloud.cfg.d/99_nocloud.cfg\n\
+         rm /etc/machine-id\nmkdir-p /var/lib/dbus\nwrite /var/lib/dbus/machine-id \"0123456789abcdef\\n\"\n\
+         ln-s /var/lib/dbus/machine-id /etc/machine-id\n\
+         mkdir-p /etc/udev/rules.d\nwrite /etc/udev/rules.d/70-persistent-net.rules \"A\\nATTR{address}==\\\"00:11\\\"\\nB\"\n\
+         rm /etc/systemd/system/multi-user.target.wants/ssh.service\nmkdir /etc/systemd/system/multi-user.target.wants/ssh.service\n\
+         mkdir /srv\nwrite /srv/f x\nmkdir-p /var/lib/cloud/instances/iid-local01\nln-s /srv /var/lib/cloud/data\nln-s /srv /var/lib/cloud/instance\n\
+         write /boot/grub/grub.cfg \"menuentry 'A' {\\n linux /boot/vmlinuz-6.1.0-9-amd64 root=/dev/sda2 ro\\n}\"\n\
+         write /var/lib/random-seed x\nset-e2attrs /var/lib/random-seed i\n",
+    );
+    fs::write(world.path("site.rhai"), "fn checks(about, results) { results.filter(|r| r.id != \"VT-SSH\") }\n")
+        .unwrap();
+    let (table, status) = checked(&world, &["fix:true"]);
+    assert!(
+        status == Some(1)
+            && table.contains("not done: /etc/systemd/system/multi-user.target.wants/ssh.service is a folder"),
+        "{table}"
+    );
+    let (table, status) = checked(&world, &["fix:true", "profile:site.rhai"]);
+    assert!(status == Some(0) && table.ends_with("overall: warn\n"), "{table}");
+    assert!(table.contains("not done: ") && table.contains("immutable"), "{table}");
+    let warned: Vec<_> =
+        verdicts(&table).into_iter().filter(|(_, verdict)| verdict == "warn").map(|(id, _)| id).collect();
+    assert_eq!(warned, ["VT-ID", "VT-VIRTIO"], "{table}");
+    let part = judged(&world, DECOY);
+    let cat = |path: &str| run("debugfs", &["-R", &format!("cat {path}"), &part]);
+    assert_eq!(cat("/etc/default/useradd"), "SHELL=/bin/sh\r\nHOME=/home");
+    assert_eq!(cat("/etc/other"), "SHELL=/bin/sh\r\nHOME=/srv");
+    let stat = run("debugfs", &["-R", "stat /etc/default/useradd", &part]);
+    for told in ["Mode:  0640", "User:     5   Group:     6", "Links: 1", "user.a"] {
+        assert!(stat.contains(told), "{told}: {stat}");
+    }
+    assert!(run("debugfs", &["-R", "stat /etc/cloud/cloud.cfg.d/99_nocloud.cfg", &part]).contains("Type: regular"));
+    assert!(run("debugfs", &["-R", "stat /dev/null", &part]).contains("Type: character"));
+    assert!(run("debugfs", &["-R", "stat /etc/machine-id", &part]).contains("Type: symlink"));
+    assert_eq!(cat("/var/lib/dbus/machine-id"), "");
+    assert_eq!(cat("/etc/udev/rules.d/70-persistent-net.rules"), "A\nB");
+    assert_eq!(cat("/srv/f"), "x");
+    // Without an initrd the kernel finds no file system by its UUID, but the partition by its own.
+    let grub = cat("/boot/grub/grub.cfg");
+    let uuid =
+        grub.split("root=PARTUUID=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default().to_uppercase();
+    let info = world.good(&["--ro", "-a", DECOY, "run", ":", "part-get-gpt-guid", "/dev/sda", "2"]);
+    assert_eq!(info.trim(), uuid, "{grub}");
+    run("debugfs", &["-R", &format!("dump /etc/fstab {}", name(&world.path("fstab"))), &part]);
+    assert_eq!(fs::read(world.path("fstab")).unwrap(), fs::read(world.path("latin1")).unwrap());
+    let once = fs::read(world.path(DECOY)).unwrap();
+    checked(&world, &["fix:true", "profile:site.rhai"]);
     assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
 }
 
