@@ -38,19 +38,18 @@ pub(super) fn refuse_write(image: &Image) -> Result<()> {
         .hint("if that is right, put a link to it beside the image: ln -s, then qemu-img amend -o data_file=LINK"))
 }
 
-/// Gives places to the clusters of `bytes` from `offset` that do not have all of theirs yet. `zeros`: only where something
-/// else than zeros is read.
+/// Gives places to the grains of `bytes` from `offset` that have none yet. `zeros`: only in clusters where something else than
+/// zeros is read.
 fn place(image: &Image, fresh: &mut Fresh, offset: u64, bytes: u64, zeros: bool) -> Result<()> {
-    let bits = image.header.cluster_bits;
+    let (bits, grain) = (image.header.cluster_bits, image.grain());
     let file = data(image)?;
+    let grains = offset / grain * grain..(offset + bytes).next_multiple_of(grain).min(image.header.size);
     for cluster in offset >> bits..(offset + bytes).div_ceil(1 << bits) {
-        if fresh.contains_key(&cluster) {
-            continue;
-        }
-        let range = cluster << bits..((cluster + 1) << bits).min(image.header.size);
+        let start = cluster << bits;
+        let range = start.max(grains.start)..(start + image.header.cluster_size()).min(grains.end);
         let mut missing = Vec::new();
         let mut reads_zero = true;
-        image.pieces(fresh, range, |part, source| {
+        image.pieces(fresh, range.clone(), |part, source| {
             reads_zero &= source == Source::Zero;
             if !matches!(source, Source::Data(_)) {
                 missing.push(part);
@@ -65,7 +64,11 @@ fn place(image: &Image, fresh: &mut Fresh, offset: u64, bytes: u64, zeros: bool)
             image.read(fresh, part.start, &mut old)?;
             file.write_fresh(part.start, &old)?;
         }
-        fresh.insert(cluster, cluster << bits);
+        let old = match fresh.get(&cluster) {
+            Some(entry) => *entry,
+            None => image.committed(cluster)?,
+        };
+        fresh.insert(cluster, image.with_data(old, start, range.start - start..range.end - start));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod create;
 mod data_file;
 mod deltas;
 mod described;
+mod draft;
 mod encryption;
 mod header;
 mod inflate;
@@ -29,6 +30,7 @@ mod staging;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
+mod window;
 mod write;
 
 use std::ops::Range;
