@@ -157,7 +157,6 @@ impl Writer {
     fn open(image: &mut Image, recount: bool, repair: bool) -> Result<Self> {
         image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
         if !repair {
-            bitmaps::refuse_write(image)?;
             data_file::refuse_write(image)?;
         }
         let storage: Arc<dyn Storage> = image.storage.writable()?;
