@@ -494,7 +494,7 @@ pub(super) fn open_image(cx: &Context, path: &Path, options: OpenOptions) -> Res
 }
 
 /// Opens what is encrypted of an image and its backing chain, with the keys that the host has.
-fn unlock(cx: &Context, path: &Path, disk: &dyn disk::Disk) -> Result<()> {
+pub(super) fn unlock(cx: &Context, path: &Path, disk: &dyn disk::Disk) -> Result<()> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let interrupt = || cx.session.guest.check_interrupt();
     while let Some(uuid) = disk.locked() {

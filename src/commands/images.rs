@@ -1,6 +1,6 @@
 //! Commands of our own on image files that are not attached: checks, copies, sizes, internal snapshots.
 
-use super::disks::{format, open, shape};
+use super::disks::{format, open, shape, unlock};
 use crate::base::{Error, Result, size};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::disk::{self, CreateOptions, Format, qcow2};
@@ -75,7 +75,8 @@ pub(super) const COMMANDS: &[Command] = &[
             let path = cx.host.absolute(args.host("filename"));
             let size = size::bytes(&args.text("size"))?;
             let whole = size.checked_next_multiple_of(512).ok_or(crate::base::Kind::FileTooBig)?;
-            disk::resize(&path, whole, args.bool("shrink")).map(|()| Value::Nothing)
+            let keys = |disk: &dyn disk::Disk| unlock(cx, &path, disk);
+            disk::resize(&path, whole, args.bool("shrink"), &keys).map(|()| Value::Nothing)
         },
     },
     Command {

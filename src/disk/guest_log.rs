@@ -1,6 +1,7 @@
 //! Commits through a log that a disk holds itself: the journal of a file system inside. Every program that knows the
 //! log can finish such a commit, and nothing lies beside the image.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Change, Changes};
@@ -63,6 +64,14 @@ impl Changes for Within<'_> {
             None => Ok(()),
         })
     }
+}
+
+/// The parts of a range between the ranges of `kept`, start to end, which do not overlap. Some can be empty.
+pub fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Range<u64>> {
+    let from = kept.range(..range.start).next_back().map_or(range.start, |(_, end)| (*end).max(range.start));
+    let (mut at, end) = (from, range.end);
+    let inside = kept.range(range).map(|(start, end)| *start..*end);
+    inside.chain(std::iter::once(end..end)).map(move |kept| std::mem::replace(&mut at, kept.end)..kept.start)
 }
 
 /// The part of a change inside a range, and where it begins.

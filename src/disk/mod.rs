@@ -191,6 +191,10 @@ pub trait Disk: Send + Sync {
         let _ = (range, each);
         Err(Error::unsupported(format!("where a {} disk keeps its bytes is not known", self.format())))
     }
+    /// Whether bytes may go ahead of a commit. Where not, [`Disk::write_fresh`] is refused, and everything comes with the commit.
+    fn writes_ahead(&self) -> bool {
+        true
+    }
     /// Writes bytes that the committed state does not use, ahead of the commit. After a crash or
     /// [`Disk::abandon`] the committed state is as it was, but for these unused bytes.
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
@@ -331,13 +335,15 @@ pub fn create(path: &Path, format: Format, options: &CreateOptions) -> Result<()
     }
 }
 
-/// Makes the disk in an image longer or shorter, at once or not at all. New bytes are zeros.
+/// Makes the disk in an image longer or shorter, at once or not at all. New bytes are zeros. `unlock` is asked for the keys of
+/// an encrypted image ([`Disk::locked`]) if guest data has to be written: a cluster at the old or new end that is cut through.
 ///
 /// # Errors
-/// A disk that would be shorter without `shrink`, a size that the format cannot have, an image in use or damaged.
-pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
+/// A disk that would be shorter without `shrink`, a size that the format cannot have, an image in use or damaged; what
+/// `unlock` says.
+pub fn resize(path: &Path, size: u64, shrink: bool, unlock: &dyn Fn(&dyn Disk) -> Result<()>) -> Result<()> {
     match raw::probe(path)? {
         Format::Raw => raw::resize(path, size, shrink),
-        Format::Qcow2 => qcow2::resize(path, size, shrink),
+        Format::Qcow2 => qcow2::resize(path, size, shrink, unlock),
     }
 }

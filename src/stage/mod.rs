@@ -514,7 +514,7 @@ impl BlockDevice for Stage {
         let mut direct: Option<Range<u64>> = None;
         {
             let mut state = self.write_state();
-            if self.options.dry_run {
+            if self.options.dry_run || !self.disk.writes_ahead() {
                 return self.write_locked(&mut state, offset, data);
             }
             let (head, body, tail) = self.split(&(offset..offset + data.len() as u64));

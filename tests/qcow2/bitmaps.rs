@@ -24,17 +24,19 @@ fn dirty(dir: &Path, image: &str, name: &str) -> Vec<Range<u64>> {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let start = Instant::now();
-    while !socket.exists() && start.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
     let options =
         format!("driver=nbd,server.type=unix,server.path={},x-dirty-bitmap=qemu:dirty-bitmap:{name}", socket.display());
-    let map = Command::new("qemu-img").args(["map", "--output=json", "--image-opts", &options]).output().unwrap();
+    // Until the server listens.
+    let map = (0..3000)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            Command::new("qemu-img").args(["map", "--output=json", "--image-opts", &options]).output().unwrap()
+        })
+        .find(|map| map.status.success());
     server.kill().unwrap();
     server.wait().unwrap();
+    let map = map.unwrap_or_else(|| panic!("{image} {name}: no map"));
     let text = String::from_utf8(map.stdout).unwrap();
-    assert!(map.status.success(), "{image} {name}: {}", String::from_utf8_lossy(&map.stderr));
     let number = |line: &str, key: &str| -> u64 {
         let rest = &line[line.find(key).unwrap() + key.len()..];
         rest[..rest.find(',').unwrap()].trim().parse().unwrap()
@@ -179,7 +181,7 @@ fn bitmaps_that_are_not_to_be_trusted_stay_so() {
         let path = dir.join("image.qcow2");
         forge(&path, at, value);
         change(&path, vec![(200_000, Edit::Data(vec![1; 10]))]).unwrap();
-        let resized = disk::resize(&path, 6 << 20, false).unwrap_err();
+        let resized = disk::resize(&path, 6 << 20, false, &no_keys).unwrap_err();
         assert!(resized.to_string().contains("bitmap first"), "{name}: {resized}");
         if at == 12 && value[2] == 0 {
             assert!(qemu(dir, "info image.qcow2").contains("in-use"), "{name}");
@@ -220,13 +222,13 @@ fn bitmaps_follow_the_size_of_the_disk() {
         run("qemu-io", &["-c", "write -P 5 1M 1M", "-c", "write -P 5 3M 2M", "image.qcow2"], dir);
         qemu(dir, "bitmap --merge on image.qcow2 off");
         let path = dir.join("image.qcow2");
-        disk::resize(&path, 8 << 20, false).unwrap();
+        disk::resize(&path, 8 << 20, false, &no_keys).unwrap();
         clean(dir, "image.qcow2");
         let both = [1 << 20..2 << 20, 3 << 20..5 << 20];
         assert_eq!((dirty(dir, "image.qcow2", "on"), dirty(dir, "image.qcow2", "off")), (both.to_vec(), both.to_vec()));
         change(&path, vec![(7 << 20, Edit::Data(vec![1; 65_536]))]).unwrap();
         assert_eq!(dirty(dir, "image.qcow2", "on").last(), Some(&(7 << 20..(7 << 20) + 65_536)));
-        disk::resize(&path, (4 << 20) + 1024, true).unwrap();
+        disk::resize(&path, (4 << 20) + 1024, true, &no_keys).unwrap();
         clean(dir, "image.qcow2");
         let cut = [1 << 20..2 << 20, 3 << 20..(4 << 20) + 1024];
         assert_eq!(dirty(dir, "image.qcow2", "off"), cut, "{cluster}");
@@ -263,18 +265,59 @@ fn snapshots_and_bitmaps() {
 }
 
 #[test]
-fn an_external_data_file_is_not_written_beside_a_bitmap() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path();
-    let path = dir.join("image.qcow2");
-    qemu(dir, &format!("create -q -f qcow2 -o data_file={} image.qcow2 5M", dir.join("data").display()));
-    qemu(dir, "bitmap --add -g 65536 image.qcow2 b");
-    let error = change(&path, vec![(0, Edit::Data(vec![1; 10]))]).unwrap_err();
-    assert!(error.kind() == Kind::Unsupported && error.hint_text().unwrap().contains("--disable"), "{error}");
-    qemu(dir, "bitmap --disable image.qcow2 b");
-    change(&path, vec![(0, Edit::Data(vec![1; 10]))]).unwrap();
-    clean(dir, "image.qcow2");
-    assert!(qemu(dir, "info image.qcow2").contains("name: b"));
+fn changes_of_an_external_data_file_are_noted() {
+    for (seed, options) in ["data_file_raw=on", "data_file_raw=off", "extended_l2=on"].into_iter().enumerate() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let path = dir.join("image.qcow2");
+        let data = dir.join("data");
+        qemu(dir, &format!("create -q -f qcow2 -o data_file={},{options} image.qcow2 5M", data.display()));
+        run("qemu-io", &["-c", "write -P 5 1M 2M", "image.qcow2"], dir);
+        for name in ["b", "fine -g 512", "stopped --disable"] {
+            qemu(dir, &format!("bitmap --add image.qcow2 {name}"));
+        }
+        let old = raw_of(dir, "image.qcow2");
+        let mut new = old.clone();
+        let disk = Qcow2::open(&path, false).unwrap();
+        // Bytes that go ahead would be there before they are noted.
+        assert!(!disk.writes_ahead());
+        let before = fs::read(&data).unwrap();
+        assert_eq!(disk.write_fresh(4 << 20, &[1; 4096]).unwrap_err().kind(), Kind::Internal);
+        assert!(fs::read(&data).unwrap() == before, "written ahead");
+        // A commit that comes no further than to its first step: no byte is another, and the bitmaps know what was to come.
+        disk.commit(&Edits(Vec::new())).unwrap();
+        let journal = dir.join("data.imgsh-journal");
+        fs::create_dir(&journal).unwrap();
+        disk.commit(&Edits(vec![(4 << 20, Edit::Data(vec![1; 10]))])).unwrap_err();
+        same("not committed", &everything(&disk), &old);
+        same("not committed", &raw_of(dir, "image.qcow2"), &old);
+        fs::remove_dir(&journal).unwrap();
+        let changes = edits(&mut Random(80 + seed as u64), &mut new);
+        disk.commit(&changes).unwrap();
+        drop(disk);
+        assert!(dirty(dir, "image.qcow2", "fine").iter().any(|range| range.contains(&(4 << 20))), "{options}");
+        // Where every cluster has its place already.
+        change(&path, vec![(1_500_000, Edit::Data(vec![9; 3]))]).unwrap();
+        new[1_500_000..1_500_003].fill(9);
+        clean(dir, "image.qcow2");
+        same(options, &raw_of(dir, "image.qcow2"), &new);
+        for name in ["b", "fine"] {
+            same(name, &incremental(&old, &new, &dirty(dir, "image.qcow2", name)), &new);
+        }
+        let mut touched = vec![1_500_000..1_500_003, 4 << 20..(4 << 20) + 10];
+        touched.extend(changes.0.iter().map(|(at, edit)| match edit {
+            Edit::Data(data) => *at..at + data.len() as u64,
+            Edit::Zero(len) => *at..at + len,
+        }));
+        let fine = dirty(dir, "image.qcow2", "fine");
+        assert!(is_touched(&fine, &touched, 512), "{options}: {fine:?} {touched:?}");
+        assert!(dirty(dir, "image.qcow2", "stopped").is_empty());
+        // Without an active bitmap bytes go ahead again.
+        for name in ["b", "fine"] {
+            qemu(dir, &format!("bitmap --disable image.qcow2 {name}"));
+        }
+        assert!(Qcow2::open(&path, false).unwrap().writes_ahead());
+    }
 }
 
 #[test]

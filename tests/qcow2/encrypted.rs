@@ -136,11 +136,62 @@ fn without_the_key() {
     drop(disk);
     // What needs no data needs no key.
     qcow2::create_snapshot(&path, "one", Timestamp::from_seconds(1)).unwrap();
-    disk::resize(&path, 8 << 20, false).unwrap();
+    disk::resize(&path, 8 << 20, false, &no_keys).unwrap();
     assert!(qcow2::check(&path, false).unwrap().is_clean());
     let mut all = vec![1; 100_000];
     all.resize(8 << 20, 0);
     same("after", &plain(dir, "driver=qcow2,file.filename=image.qcow2,encrypt.key-secret=s"), &all);
+}
+
+/// Ends inside of clusters with data: what is behind them has to be written, and that takes the key.
+#[test]
+fn resized_inside_a_cluster() {
+    for (number, more) in ["", ",extended_l2=on", ",backing_file=base.raw,backing_fmt=raw"].into_iter().enumerate() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let path = dir.join("image.qcow2");
+        let mut model = base(dir, "base.raw", 7 << 20, 90);
+        model.resize(5_000_192, 0);
+        if number < 2 {
+            model.fill(0);
+        }
+        create(dir, "image.qcow2", more, "5000192");
+        opened(&path, false).commit(&Edits(vec![(4_900_000, Edit::Data(vec![5; 100_192]))])).unwrap();
+        model[4_900_000..].fill(5);
+        let options = "driver=qcow2,file.filename=image.qcow2,encrypt.key-secret=s";
+        same("before", &plain(dir, options), &model);
+        for (size, shrink) in [(4_950_016, true), (8 << 20, false), (5_500_416, true), (6 << 20, false)] {
+            let before = fs::read(&path).unwrap();
+            let refused = |_: &dyn Disk| Err(imgsh::base::Error::usage("no key today"));
+            if disk::resize(&path, size, shrink, &refused).is_ok() {
+                // Nothing but zeros was there.
+                assert!(size as usize > model.len() || model[size as usize..].iter().all(|b| *b == 0), "{more} {size}");
+            } else {
+                assert!(fs::read(&path).unwrap() == before, "{more} {size}: touched");
+                let give = |disk: &dyn Disk| {
+                    while disk.locked().is_some() {
+                        disk.unlock(PASS.as_bytes(), &|| Ok(()))?;
+                    }
+                    Ok(())
+                };
+                disk::resize(&path, size, shrink, &give).unwrap();
+            }
+            model.resize(size as usize, 0);
+            same(more, &plain(dir, options), &model);
+            assert!(qcow2::check(&path, false).unwrap().is_clean());
+            let check = run("qemu-img", &[&["check"], &SECRET[..], &["--image-opts", options]].concat(), dir);
+            assert!(check.contains("No errors were found"), "{more} {size}: {check}");
+        }
+        opened(&path, false).commit(&Edits(vec![(4_900_000, Edit::Data(vec![5; 100_192]))])).unwrap();
+        model[4_900_000..5_000_192].fill(5);
+        fs::write(dir.join("key"), PASS).unwrap();
+        let (good, text) = imgsh(dir, &[], "disk-resize image.qcow2 4950016 shrink:true\n");
+        assert!(!good && text.contains("--key"), "{text}");
+        same("refused", &plain(dir, options), &model);
+        let (good, text) = imgsh(dir, &["--key", "all:file:key"], "disk-resize image.qcow2 4950016 shrink:true\n");
+        assert!(good, "{text}");
+        same("by the program", &plain(dir, options), &model[..4_950_016]);
+    }
 }
 
 /// The program with lines on its standard input; what it prints, and whether all went well.

@@ -54,8 +54,8 @@ fn everything_of(name: &str, path: &std::path::Path, bytes: &[u8]) {
     kept(name, path, bytes, || qcow2::create_snapshot(path, "new", now).is_ok());
     kept(name, path, bytes, || qcow2::apply_snapshot(path, "one").is_ok());
     kept(name, path, bytes, || qcow2::delete_snapshot(path, "one").is_ok());
-    kept(name, path, bytes, || disk::resize(path, 3 << 20, false).is_ok());
-    kept(name, path, bytes, || disk::resize(path, 1 << 20, true).is_ok());
+    kept(name, path, bytes, || disk::resize(path, 3 << 20, false, &no_keys).is_ok());
+    kept(name, path, bytes, || disk::resize(path, 1 << 20, true, &no_keys).is_ok());
 }
 
 fn with_snapshots(dir: &std::path::Path, options: &str) -> Vec<u8> {
@@ -116,7 +116,7 @@ fn tables_without_end_are_not_walked_for_ever() {
     for work in [
         (&|| qcow2::check(&path, false).err().map(|e| e.kind())) as &dyn Fn() -> Option<Kind>,
         &|| qcow2::create_snapshot(&path, "x", Timestamp::from_seconds(1)).err().map(|e| e.kind()),
-        &|| disk::resize(&path, 512, true).err().map(|e| e.kind()),
+        &|| disk::resize(&path, 512, true, &no_keys).err().map(|e| e.kind()),
     ] {
         assert_eq!(limited("tables without end", work), Some(Kind::Corrupt));
     }

@@ -99,18 +99,27 @@ fn described_backing_files() {
     let dir = temp.path();
     base(dir, "base.raw", SIZE, 61);
     qemu(dir, "convert -f raw -O qcow2 base.raw base.qcow2");
+    base(dir, "odd.raw", 1_234_567, 62);
+    let inside = fs::read(dir.join("base.qcow2")).unwrap();
+    fs::write(dir.join("archive"), [&[7; 1536], inside.as_slice(), &[7; 4096]].concat()).unwrap();
     for (seed, (format, backing)) in [
         ("raw", r#"json:{"driver":"raw","file":{"driver":"file","filename":"base.raw"}}"#),
         ("qcow2", r#"json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"}}"#),
         ("qcow2", r#"json:{"driver":"qcow2","file.driver":"file","file.filename":"base.qcow2"}"#),
         ("qcow2", r#"json:{"driver":"qcow2","file":{"driver":"raw","file":{"driver":"file","filename":"base.qcow2","locking":"off"}}}"#),
+        // Parts of files: not on a sector, one in the other, up to an end that is not on one, an image in an archive.
+        ("raw", r#"json:{"driver":"raw","offset":77777,"size":"3M","file.filename":"base.raw"}"#),
+        ("raw", r#"json:{"driver":"raw","offset":300,"file":{"driver":"raw","offset":1000,"size":2048000,"file.filename":"base.raw"}}"#),
+        ("raw", r#"json:{"driver":"raw","offset":99999,"file.filename":"odd.raw"}"#),
+        ("qcow2", r#"json:{"driver":"qcow2","file":{"driver":"raw","offset":1536,"size":INSIDE,"file.filename":"archive"}}"#),
     ]
     .into_iter()
     .enumerate()
     {
         qemu(dir, "create -q -f qcow2 image.qcow2 5M");
+        let backing = backing.replace("INSIDE", &inside.len().to_string());
         qemu(dir, &format!("rebase -u -F {format} -b {backing} image.qcow2"));
-        few(dir, "image.qcow2", &["base.raw", "base.qcow2"], 500 + seed as u64);
+        few(dir, "image.qcow2", &["base.raw", "base.qcow2", "odd.raw", "archive"], 500 + seed as u64);
     }
 }
 
@@ -146,6 +155,68 @@ fn subclusters() {
         run("qemu-io", &["-c", "write -P 3 1000k 77k", "-c", "write -z 64k 200k", "sub.qcow2"], dir);
         rounds(dir, "sub.qcow2", &["base.raw"], 50 + seed as u64);
         plain(&format!("extended_l2=on{comma}{options}"), "-c", 60 + seed as u64);
+    }
+}
+
+/// What is data, zero or not here in the image itself: start, length, whether it is data.
+fn own_parts(dir: &std::path::Path, image: &str) -> Vec<(u64, u64, bool)> {
+    let map = qemu(dir, &format!("map --output=json {image}"));
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("\"{name}\": ")).unwrap();
+        rest.split([',', '}']).next().unwrap().to_string()
+    };
+    let own = map.lines().filter(|line| field(line, "depth") == "0");
+    own.map(|line| {
+        let number = |name| field(line, name).parse().unwrap();
+        (number("start"), number("length"), field(line, "data") == "true")
+    })
+    .collect()
+}
+
+/// A small write leaves the other subclusters of its cluster where they were: in the base, as zeros, in the old cluster.
+#[test]
+fn only_subclusters_that_are_written_get_data() {
+    const M: u64 = 1 << 20;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let mut model = vec![5; 6 << 20];
+    fs::write(dir.join("base.raw"), &model).unwrap();
+    let external = format!(",data_file={}", dir.join("data").display());
+    for option in ["", &external] {
+        qemu(
+            dir,
+            &format!("create -q -f qcow2 -o extended_l2=on,cluster_size=128k{option} -F raw -b base.raw sub.qcow2"),
+        );
+        model.fill(5);
+        let mut lay = |at: u64, bytes: &[u8]| model[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        let disk = Qcow2::open(&dir.join("sub.qcow2"), false).unwrap();
+        // Parts of three subclusters of 4 KiB, written ahead, two of them in the cluster that is there already.
+        for at in [M + 5000, M + 20_000, M + 6000, 3 * M - 100] {
+            disk.write_fresh(at, &[7; 200]).unwrap();
+            lay(at, &[7; 200]);
+        }
+        let changes = [
+            (M + 5100, Edit::Data(vec![9; 20])),
+            (2 * M + 4096, Edit::Zero(8192)),
+            (4 * M + 10_000, Edit::Data(vec![8; 3000])),
+        ];
+        lay(M + 5100, &[9; 20]);
+        lay(2 * M + 4096, &[0; 8192]);
+        lay(4 * M + 10_000, &[8; 3000]);
+        disk.commit(&Edits(changes.into())).unwrap();
+        disk.commit(&Edits(vec![(2 * M, Edit::Data(vec![6; 100]))])).unwrap();
+        lay(2 * M, &[6; 100]);
+        drop(disk);
+        let own = own_parts(dir, "sub.qcow2");
+        let zeros = own.iter().filter(|(.., data)| !data).map(|(start, len, _)| (*start, *len)).collect::<Vec<_>>();
+        let data = own.iter().filter(|(.., data)| *data).map(|(start, len, _)| (*start, *len)).collect::<Vec<_>>();
+        let expected =
+            [(M + 4096, 4096), (M + 16_384, 4096), (2 * M, 4096), (3 * M - 4096, 8192), (4 * M + 8192, 8192)];
+        if option.is_empty() {
+            assert_eq!((data, zeros), (expected.to_vec(), vec![(2 * M + 4096, 8192)]));
+        }
+        assert!(qemu(dir, "check sub.qcow2").contains("No errors"));
+        same(option, &raw_of(dir, "sub.qcow2"), &model);
     }
 }
 

@@ -114,7 +114,7 @@ fn disks_grow_and_shrink() {
         let mut model = base(dir, "base.raw", SIZE, 200 + seed as u64);
         qemu(dir, &format!("convert -f raw -O qcow2 {kind} base.raw image.qcow2"));
         let mut step = |size: usize, shrink: bool| {
-            disk::resize(&path, size as u64, shrink).unwrap();
+            disk::resize(&path, size as u64, shrink, &no_keys).unwrap();
             model.resize(size, 0);
             clean(dir, "image.qcow2", &format!("{kind}: {size}"));
             same(kind, &raw_of(dir, "image.qcow2"), &model);
@@ -124,7 +124,7 @@ fn disks_grow_and_shrink() {
         step(SIZE + 512 * 7, true);
         step(SIZE - 300_032, true);
         step(SIZE, false);
-        let error = disk::resize(&path, 512, false).unwrap_err();
+        let error = disk::resize(&path, 512, false, &no_keys).unwrap_err();
         assert!(error.kind() == Kind::Usage && error.hint_text().unwrap().contains("shrink:true"));
         few(dir, "image.qcow2", &[], 210 + seed as u64);
     }
@@ -135,7 +135,7 @@ fn disks_grow_and_shrink() {
     for compat in ["0.10", "1.1"] {
         model.truncate(3_000_320);
         qemu(dir, &format!("create -q -f qcow2 -o compat={compat} -F raw -b base.raw image.qcow2 3000320"));
-        disk::resize(&dir.join("image.qcow2"), 6 << 20, false).unwrap();
+        disk::resize(&dir.join("image.qcow2"), 6 << 20, false, &no_keys).unwrap();
         model.resize(6 << 20, 0);
         clean(dir, "image.qcow2", "over a base");
         same("over a base", &raw_of(dir, "image.qcow2"), &model);
@@ -143,13 +143,13 @@ fn disks_grow_and_shrink() {
     // From nothing to much: the L1 table grows too.
     qcow2::create(&dir.join("image.qcow2"), &CreateOptions { size: Some(0), ..Default::default() }).unwrap();
     clean(dir, "image.qcow2", "empty");
-    disk::resize(&dir.join("image.qcow2"), 100 << 40, false).unwrap();
+    disk::resize(&dir.join("image.qcow2"), 100 << 40, false, &no_keys).unwrap();
     clean(dir, "image.qcow2", "100 TiB");
-    assert_eq!(disk::resize(&dir.join("image.qcow2"), 1 << 62, false).unwrap_err().kind(), Kind::FileTooBig);
+    assert_eq!(disk::resize(&dir.join("image.qcow2"), 1 << 62, false, &no_keys).unwrap_err().kind(), Kind::FileTooBig);
     let raw = dir.join("base.raw");
-    disk::resize(&raw, 7 << 20, false).unwrap();
+    disk::resize(&raw, 7 << 20, false, &no_keys).unwrap();
     assert_eq!(fs::metadata(&raw).unwrap().len(), 7 << 20);
-    assert_eq!(disk::resize(&raw, 1 << 20, false).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(disk::resize(&raw, 1 << 20, false, &no_keys).unwrap_err().kind(), Kind::Usage);
 }
 
 #[test]

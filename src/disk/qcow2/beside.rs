@@ -37,7 +37,7 @@ impl Image {
     pub fn unit(&self) -> u64 {
         let below = match &self.backing {
             Some(Node::Image(image)) => image.unit(),
-            Some(Node::Raw(_)) | None => 0,
+            Some(Node::Raw(..)) | None => 0,
         };
         below.max(self.header.cluster_size())
     }

@@ -67,19 +67,9 @@ pub(super) fn verify(image: &Image, counts: &Refcounts) -> Result<HashSet<u64>> 
     Ok(seen)
 }
 
-/// Refuses what cannot be done while bitmaps are kept right: changing guest data in a file of its own, since bytes that
-/// are written fresh are there before a commit could note them.
-pub(super) fn refuse_write(image: &Image) -> Result<()> {
-    let Some(directory) = read(image)? else { return Ok(()) };
-    match directory.bitmaps.iter().find(|bitmap| bitmap.flags() & (AUTO | IN_USE) == AUTO) {
-        Some(bitmap) if image.data.is_some() => Err(Error::unsupported(format!(
-            "qcow2: bitmap {}: the changes of an external data file cannot be noted in it",
-            bitmap.name()
-        ))
-        .at(image.path.display())
-        .hint("stop it first: qemu-img bitmap --disable IMAGE NAME")),
-        _ => Ok(()),
-    }
+/// Whether there are bitmaps that all changes are to be noted in.
+pub(super) fn has_active(image: &Image) -> Result<bool> {
+    Ok(read(image)?.is_some_and(|directory| directory.bitmaps.iter().any(Bitmap::is_active)))
 }
 
 /// Refuses to replace the disk by another state of it: as QEMU does while there are bitmaps.
@@ -176,6 +166,11 @@ impl Bitmap {
         be32(&self.entry, 12)
     }
 
+    /// Whether changes are to be noted in it.
+    fn is_active(&self) -> bool {
+        self.flags() & (AUTO | IN_USE) == AUTO
+    }
+
     /// A bit stands for `1 << granularity` bytes of the disk.
     fn granularity(&self) -> u32 {
         u8_at(&self.entry, 17).into()
@@ -212,7 +207,7 @@ pub(super) fn update(image: &Image, writer: &mut Writer, new: &mut Roots) -> Res
     let Some(mut directory) = read(image)? else { return Ok(()) };
     // What is on disk: in memory the size may have changed already.
     let before = be64(&image.header.sector, 24);
-    let active = directory.bitmaps.iter().any(|bitmap| bitmap.flags() & (AUTO | IN_USE) == AUTO);
+    let active = directory.bitmaps.iter().any(Bitmap::is_active);
     if before == new.header.size && (new.changed.is_empty() || !active) {
         return Ok(());
     }
@@ -269,7 +264,7 @@ impl Update<'_> {
         }
         if !known {
             // What has to be noted and cannot be is outdated, and marked so; otherwise it is nobody's but its maker's.
-            let outdated = flags & (AUTO | IN_USE) == AUTO && !self.new.changed.is_empty();
+            let outdated = self.bitmap.is_active() && !self.new.changed.is_empty();
             if outdated {
                 put_be32(&mut self.bitmap.entry, 12, flags | IN_USE);
             }

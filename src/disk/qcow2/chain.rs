@@ -6,21 +6,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::described;
+use super::described::{self, Described};
 use super::header::{DATA_FILE, shown};
 use super::map::{Fresh, Image};
 use super::storage::{FileId, HostFile};
+use super::window::{self, Window};
 use crate::base::{Error, Result};
 use crate::disk::raw::{self, Raw};
 use crate::disk::{Disk, Format, Kept, Located, Run};
+
+/// An image file that the chain has already: a file and where in it the image begins.
+pub(super) type Seen = (FileId, u64);
 
 /// Images deeper than this are refused.
 const DEPTH: usize = 64;
 
 /// A backing image.
 pub(super) enum Node {
-    /// The bytes of a file as they are.
-    Raw(Box<Raw>),
+    /// The bytes of a file as they are, or a part of them.
+    Raw(Box<Raw>, Range<u64>),
     /// Another qcow2 image.
     Image(Box<Image>),
 }
@@ -29,7 +33,7 @@ impl Node {
     /// Size of the virtual disk in bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Node::Raw(raw) => raw.len(),
+            Node::Raw(_, part) => part.end - part.start,
             Node::Image(image) => image.header.size,
         }
     }
@@ -41,7 +45,7 @@ impl Node {
         tail.fill(0);
         match self {
             _ if head.is_empty() => Ok(()),
-            Node::Raw(raw) => raw.read_at(offset, head),
+            Node::Raw(raw, part) => raw.read_at(part.start + offset, head),
             Node::Image(image) if beside => image.read_beside(&Fresh::new(), offset, head),
             Node::Image(image) => image.read(&Fresh::new(), offset, head),
         }
@@ -50,7 +54,11 @@ impl Node {
     /// Appends the runs of `range`, which lies inside this image.
     pub fn runs(&self, range: Range<u64>, runs: &mut Vec<Run>) -> Result<()> {
         match self {
-            Node::Raw(raw) => raw.runs(range)?.into_iter().for_each(|run| push(runs, run)),
+            Node::Raw(raw, part) => {
+                for Run { range, hole } in raw.runs(part.start + range.start..part.start + range.end)? {
+                    push(runs, Run { range: range.start - part.start..range.end - part.start, hole });
+                }
+            }
             Node::Image(image) => image.runs(&Fresh::new(), range, runs)?,
         }
         Ok(())
@@ -66,7 +74,12 @@ impl Node {
         let end = self.len().clamp(range.start, range.end);
         match self {
             _ if end == range.start => {}
-            Node::Raw(raw) => raw.locate(range.start..end, each)?,
+            Node::Raw(raw, part) => {
+                raw.locate(part.start + range.start..part.start + end, &mut |found| {
+                    let range = found.range.start - part.start..found.range.end - part.start;
+                    each(Located { range, ..found })
+                })?;
+            }
             Node::Image(image) => image.locate(&Fresh::new(), range.start..end, each)?,
         }
         match end < range.end {
@@ -86,14 +99,14 @@ pub(super) fn push(runs: &mut Vec<Run>, run: Run) {
 
 /// Opens an image and all below it. `read_only`: an interrupted commit to its data file is not finished now.
 pub(super) fn open(path: &Path, read_only: bool) -> Result<Image> {
-    open_in(path, read_only, &mut Vec::new())
+    open_in(path, read_only, &[], &mut Vec::new())
 }
 
-fn open_in(path: &Path, read_only: bool, seen: &mut Vec<FileId>) -> Result<Image> {
-    let file = HostFile::open(path)?;
+fn open_in(path: &Path, read_only: bool, windows: &[Window], seen: &mut Vec<Seen>) -> Result<Image> {
+    let file = HostFile::open_part(path, windows)?;
     let id = file.id()?;
+    seen.push((id, window::start(windows)));
     let mut image = Image::new(Arc::new(file))?;
-    seen.push(id);
     if image.header.incompatible & DATA_FILE != 0 {
         let name = image.header.data_file.clone().unwrap_or_default();
         let place = resolve(path, &name, "data file")?;
@@ -107,10 +120,10 @@ fn open_in(path: &Path, read_only: bool, seen: &mut Vec<FileId>) -> Result<Image
         }
         let format = image.header.backing_format.clone();
         let described = described::read(&name, format.as_deref()).map_err(|e| e.at(path.display()))?;
-        let (file, format) = described.unwrap_or_else(|| (name.clone(), format));
-        let place = resolve(path, &file, "backing file")?;
-        image.backing =
-            Some(open_backing(&place, format.as_deref(), seen).map_err(|e| named(e, path, &name, "backing file"))?);
+        let described = described.unwrap_or_else(|| Described { file: name.clone(), format, windows: Vec::new() });
+        let place = resolve(path, &described.file, "backing file")?;
+        let backing = open_backing(&place, described.format.as_deref(), &described.windows, seen);
+        image.backing = Some(backing.map_err(|e| named(e, path, &name, "backing file"))?);
     }
     Ok(image)
 }
@@ -141,8 +154,13 @@ pub(super) fn resolve(image: &Path, name: &[u8], what: &str) -> Result<PathBuf> 
 
 /// Without a format in the header a backing file is taken as qcow2 if it starts so, and refused else: a raw
 /// base cannot be told from something else, and QEMU no longer guesses when it makes an overlay.
-pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<FileId>) -> Result<Node> {
-    if seen.contains(&FileId::of(place)?) {
+pub(super) fn open_backing(
+    place: &Path,
+    format: Option<&[u8]>,
+    windows: &[Window],
+    seen: &mut Vec<Seen>,
+) -> Result<Node> {
+    if seen.contains(&(FileId::of(place)?, window::start(windows))) {
         return Err(Error::corrupt("qcow2: the backing chain loops").at(place.display()));
     }
     let format = match format {
@@ -151,7 +169,7 @@ pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<F
         Some(other) => {
             return Err(Error::unsupported(format!("qcow2: backing format {}", shown(other))).at(place.display()));
         }
-        None if raw::probe(place)? == Format::Qcow2 => Format::Qcow2,
+        None if windows.is_empty() && raw::probe(place)? == Format::Qcow2 => Format::Qcow2,
         None => {
             return Err(Error::unsupported("qcow2: the header does not say the format of this backing file")
                 .at(place.display())
@@ -159,7 +177,13 @@ pub(super) fn open_backing(place: &Path, format: Option<&[u8]>, seen: &mut Vec<F
         }
     };
     Ok(match format {
-        Format::Raw => Node::Raw(Box::new(Raw::open(place, true)?)),
-        Format::Qcow2 => Node::Image(Box::new(open_in(place, true, seen)?)),
+        Format::Raw => {
+            let raw = Raw::open(place, true)?;
+            let part = window::part(windows, raw.len()).map_err(|e| e.at(place.display()))?;
+            // What a window has behind the end of the file is zeros, as behind the end of any base.
+            let end = part.end.min(raw.len());
+            Node::Raw(Box::new(raw), part.start.min(end)..end)
+        }
+        Format::Qcow2 => Node::Image(Box::new(open_in(place, true, windows, seen)?)),
     })
 }

@@ -137,9 +137,7 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
             None => vec![0; per_table as usize * image.width()],
         };
         let span = index * per_table..(index + 1) * per_table;
-        let data = fresh.range(span.clone()).map(|(cluster, host)| (*cluster, image.data_entry(*host)));
-        let zeros = cleared.range(span.clone()).map(|(cluster, entry)| (*cluster, *entry));
-        for (cluster, entry) in data.chain(zeros) {
+        for (&cluster, &entry) in fresh.range(span.clone()).chain(cleared.range(span.clone())) {
             let slot = (cluster - span.start) as usize;
             let old = image.entry(&table, slot);
             image.put_entry(&mut table, slot, entry);

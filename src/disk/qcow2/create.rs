@@ -195,6 +195,6 @@ fn backing(path: &Path, options: &CreateOptions) -> Result<Option<(u64, Vec<u8>,
     if FileId::of(path).is_ok_and(|id| id == below) {
         return Err(Error::new(Kind::Invalid, "would be its own backing file").at(path.display()));
     }
-    let node: Node = open_backing(&place, Some(format.name().as_bytes()), &mut Vec::new())?;
+    let node: Node = open_backing(&place, Some(format.name().as_bytes()), &[], &mut Vec::new())?;
     Ok(Some((node.len(), name.as_os_str().as_bytes().to_vec(), format.name())))
 }

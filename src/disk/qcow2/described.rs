@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::header::shown;
+use super::window::Window;
 use crate::base::json::Json;
 use crate::base::{Error, Result};
 
@@ -21,15 +22,23 @@ const NO_CONTENT: &[&str] = &[
     "read-only",
 ];
 
-/// A name and the format of what it names, as a header has them.
-pub(super) type Named = (Vec<u8>, Option<Vec<u8>>);
+/// What a description means.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// The name of the file, as a header has it.
+    pub file: Vec<u8>,
+    /// The format of what is in it.
+    pub format: Option<Vec<u8>>,
+    /// The part of the file that counts, the outermost window first.
+    pub windows: Vec<Window>,
+}
 
-/// The file that a description means, with its format; `None` for a plain name. `format`: what the header says besides.
+/// The file that a description means; `None` for a plain name. `format`: what the header says besides.
 ///
 /// # Errors
 /// Text that is no JSON; drivers other than file, raw and qcow2; options that are not known, since they may be about
 /// what is in the file; a format that is not the header's.
-pub(super) fn read(name: &[u8], format: Option<&[u8]>) -> Result<Option<Named>> {
+pub(super) fn read(name: &[u8], format: Option<&[u8]>) -> Result<Option<Described>> {
     let Some(text) = name.strip_prefix(b"json:") else { return Ok(None) };
     let whose = "qcow2: the description of the backing file";
     let text = std::str::from_utf8(text).map_err(|_| Error::corrupt(format!("{whose} is no UTF-8")))?;
@@ -69,7 +78,8 @@ impl Options {
     }
 
     /// Goes down from driver to driver, to the one that names a file.
-    fn meaning(mut self, format: Option<&[u8]>) -> Result<Named> {
+    fn meaning(mut self, format: Option<&[u8]>) -> Result<Described> {
+        let mut windows = Vec::new();
         let outer = self.keys.remove("driver");
         let (mut layer, mut driver) = (String::new(), outer.clone());
         loop {
@@ -81,6 +91,9 @@ impl Options {
                 Some("qcow2") if layer.is_empty() => {}
                 Some(other) => return Err(self.refused(&format!("driver {}", shown(other.as_bytes())))),
             }
+            if driver.as_deref() == Some("raw") {
+                windows.extend(self.window(&layer)?);
+            }
             let is_file = matches!(driver.as_deref(), Some("file") | None);
             let file = if is_file { self.keys.remove(&format!("{layer}filename")) } else { None };
             layer.push_str("file.");
@@ -90,10 +103,22 @@ impl Options {
             }
             if is_end {
                 let file = file.ok_or_else(|| Error::corrupt(format!("{} names no file", self.whose)))?;
-                return Ok((file.into_bytes(), self.format(outer, format)?));
+                return Ok(Described { file: file.into_bytes(), format: self.format(outer, format)?, windows });
             }
             driver = self.keys.remove(&format!("{layer}driver"));
         }
+    }
+
+    /// The part that a layer of the raw driver leaves, if it says so.
+    fn window(&mut self, layer: &str) -> Result<Option<Window>> {
+        let mut bytes = |key: &str| {
+            let Some(text) = self.keys.remove(&format!("{layer}{key}")) else { return Ok(None) };
+            bytes_of(&text).map(Some).ok_or_else(|| {
+                Error::corrupt(format!("{}: {key} {}: not a count of bytes", self.whose, shown(text.as_bytes())))
+            })
+        };
+        let (offset, size) = (bytes("offset")?, bytes("size")?);
+        Ok((offset.is_some() || size.is_some()).then_some(Window { offset: offset.unwrap_or(0), size }))
     }
 
     /// What driver and header say, which must be the same. The driver for files gives them as they are.
@@ -110,6 +135,21 @@ impl Options {
     }
 }
 
+/// A count of bytes as QEMU's options have it: a number, of bytes or with a letter for a power of 1024.
+fn bytes_of(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match &text[digits.len()..] {
+        "" | "b" | "B" => 0,
+        "k" | "K" => 1,
+        "m" | "M" => 2,
+        "g" | "G" => 3,
+        "t" | "T" => 4,
+        _ => return None,
+    };
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(1024u64.pow(power))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +157,7 @@ mod tests {
 
     fn named(text: &str, format: Option<&str>) -> Result<(String, Option<String>)> {
         let string = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let (file, format) = read(text.as_bytes(), format.map(str::as_bytes))?.unwrap();
+        let Described { file, format, .. } = read(text.as_bytes(), format.map(str::as_bytes))?.unwrap();
         Ok((string(file), format.map(string)))
     }
 
@@ -143,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn windows() {
+        let windows = |text: &str| read(text.as_bytes(), None).unwrap().unwrap().windows;
+        assert_eq!(windows(r#"json:{"driver":"raw","file.filename":"x"}"#), []);
+        assert_eq!(
+            windows(
+                r#"json:{"driver":"raw","size":512,"file":{"driver":"raw","offset":"2k","size":"1024","file":{"filename":"x"}}}"#
+            ),
+            [Window { offset: 0, size: Some(512) }, Window { offset: 2048, size: Some(1024) }]
+        );
+    }
+
+    #[test]
     fn refused_by_name() {
         for (text, header, word, kind) in [
             (r#"json:{"driver":"nbd","host":"h"}"#, None, "driver nbd", Kind::Unsupported),
@@ -153,7 +205,10 @@ mod tests {
                 "blkdebug",
                 Kind::Unsupported,
             ),
-            (r#"json:{"driver":"raw","offset":512,"file.filename":"x"}"#, None, "option offset", Kind::Unsupported),
+            (r#"json:{"driver":"qcow2","offset":512,"file.filename":"x"}"#, None, "option offset", Kind::Unsupported),
+            (r#"json:{"driver":"raw","offset":-512,"file.filename":"x"}"#, None, "offset -512", Kind::Corrupt),
+            (r#"json:{"driver":"raw","size":"1.5k","file.filename":"x"}"#, None, "size 1.5k", Kind::Corrupt),
+            (r#"json:{"driver":"raw","size":"99999999T","file.filename":"x"}"#, None, "not a count", Kind::Corrupt),
             (r#"json:{"driver":"raw","file.offset":512,"file.filename":"x"}"#, None, "file.offset", Kind::Unsupported),
             (r#"json:{"driver":"qcow2","file":"node"}"#, None, "option file", Kind::Unsupported),
             (

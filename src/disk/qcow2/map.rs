@@ -26,7 +26,7 @@ pub(super) const PACKED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
 /// Subclusters: all are data.
-const ALL_DATA: u64 = 0xffff_ffff;
+pub(super) const ALL_DATA: u64 = 0xffff_ffff;
 /// Subclusters: all are zeros.
 const ALL_ZERO: u64 = ALL_DATA << 32;
 
@@ -41,8 +41,8 @@ pub(super) struct Entry {
     pub bitmap: u64,
 }
 
-/// Guest clusters written since the last commit, with their new host offsets.
-pub(super) type Fresh = BTreeMap<u64, u64>;
+/// Guest clusters written since the last commit, with the entries that they are to get: each has a place of its own.
+pub(super) type Fresh = BTreeMap<u64, Entry>;
 
 /// Where a run of guest bytes comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,9 +165,21 @@ impl Image {
         }
     }
 
-    /// The entry of a cluster that is data as a whole, at a host offset that nothing else uses.
-    pub fn data_entry(&self, host: u64) -> Entry {
-        Entry { word: host | COPIED, bitmap: if self.header.extended() { ALL_DATA } else { 0 } }
+    /// The entry of a cluster at a host offset that nothing else uses; `bitmap` counts with subclusters only.
+    pub fn entry_at(&self, host: u64, bitmap: u64) -> Entry {
+        Entry { word: host | COPIED, bitmap: if self.header.extended() { bitmap } else { 0 } }
+    }
+
+    /// Whether all of a cluster with a place is data.
+    pub fn is_full(&self, entry: Entry) -> bool {
+        !self.header.extended() || entry.bitmap == ALL_DATA
+    }
+
+    /// The committed entry of a guest cluster.
+    pub fn committed(&self, cluster: u64) -> Result<Entry> {
+        let per_table = self.header.l2_entries();
+        let table = self.table(cluster / per_table)?;
+        Ok(table.map_or(Entry::default(), |table| self.entry(&table, (cluster % per_table) as usize)))
     }
 
     /// The entry of a cluster of zeros without a place; not for version 2.
@@ -209,8 +221,8 @@ impl Image {
         let size = self.header.cluster_size();
         let cluster = offset >> self.header.cluster_bits;
         let within = offset & (size - 1);
-        if let Some(host) = fresh.get(&cluster) {
-            return Ok((Source::Data(host + within), size - within));
+        if let Some(entry) = fresh.get(&cluster) {
+            return self.answer(cluster, *entry, within);
         }
         let per_table = self.header.l2_entries();
         let (index, slot) = (cluster / per_table, cluster % per_table);
@@ -222,12 +234,16 @@ impl Image {
             let end = fresh.range(cluster..end).next().map_or(end, |(next, _)| *next);
             return Ok((self.hole(), (end - cluster) * size - within));
         };
-        let slot = slot as usize;
-        let Entry { word: entry, bitmap } = self.entry(table, slot);
+        self.answer(cluster, self.entry(table, slot as usize), within)
+    }
+
+    /// What an entry says of its cluster from byte `within` on, and for how many bytes.
+    fn answer(&self, cluster: u64, entry: Entry, within: u64) -> Result<(Source, u64)> {
+        let Entry { word: entry, bitmap } = entry;
         if self.header.extended() {
             return self.subcluster(cluster, entry, bitmap, within);
         }
-        let left = size - within;
+        let left = self.header.cluster_size() - within;
         if entry & PACKED != 0 {
             return Ok((Source::Packed(self.packed(entry)), left));
         }
@@ -383,7 +399,7 @@ impl Image {
         each: &mut dyn FnMut(Located<'_>) -> Result<()>,
     ) -> Result<()> {
         self.pieces(fresh, range, |part, source| {
-            let file = self.path.as_path();
+            let (file, start) = (self.path.as_path(), self.storage.start());
             match (source, &self.backing, &self.data) {
                 (Source::Backing, Some(node), _) => node.locate(part, file, each),
                 (Source::Zero | Source::Backing, ..) => each(Located { range: part, file, kept: Kept::Zero }),
@@ -394,9 +410,9 @@ impl Image {
                         each(Located { range: moved(found.range.start)..moved(found.range.end), ..found })
                     })
                 }
-                (Source::Data(host), _, None) => each(Located { range: part, file, kept: Kept::Data(host) }),
+                (Source::Data(host), _, None) => each(Located { range: part, file, kept: Kept::Data(start + host) }),
                 (Source::Packed(Packed { offset, len }), ..) => {
-                    each(Located { range: part, file, kept: Kept::Compressed { at: offset, len } })
+                    each(Located { range: part, file, kept: Kept::Compressed { at: start + offset, len } })
                 }
             }
         })
@@ -408,7 +424,7 @@ impl Image {
         list.extend(self.data.iter().flat_map(Disk::files));
         match &self.backing {
             Some(Node::Image(image)) => image.files(list),
-            Some(Node::Raw(raw)) => list.extend(raw.files()),
+            Some(Node::Raw(raw, _)) => list.extend(raw.files()),
             None => {}
         }
     }

@@ -17,6 +17,7 @@ mod create;
 mod data_file;
 mod deltas;
 mod described;
+mod draft;
 mod encryption;
 mod header;
 mod inflate;
@@ -29,6 +30,7 @@ mod staging;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
+mod window;
 mod write;
 
 use std::ops::Range;
@@ -51,6 +53,8 @@ use write::Writer;
 pub struct Qcow2 {
     size: u64,
     read_only: bool,
+    /// See [`Disk::writes_ahead`].
+    ahead: bool,
     state: RwLock<State>,
 }
 
@@ -80,7 +84,9 @@ impl Qcow2 {
     }
 
     fn over(image: Image, read_only: bool) -> Self {
-        Qcow2 { size: image.header.size, read_only, state: RwLock::new(State::new(image)) }
+        // Bytes in a data file are the guest's at once: a bitmap must have them before.
+        let ahead = image.data.is_none() || matches!(bitmaps::has_active(&image), Ok(false));
+        Qcow2 { size: image.header.size, read_only, ahead, state: RwLock::new(State::new(image)) }
     }
 
     /// The state for writing; the first time the image is locked and reopened.
@@ -166,9 +172,18 @@ impl Disk for Qcow2 {
         let state = self.state();
         state.image.locate(&state.fresh, range, each)
     }
+    fn writes_ahead(&self) -> bool {
+        self.ahead
+    }
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.inside(offset, data.len() as u64)?;
         let mut state = self.writing()?;
+        if !self.ahead {
+            return Err(Error::new(
+                Kind::Internal,
+                "qcow2: a bitmap has to know of a change to a data file before it is made",
+            ));
+        }
         let State { image, fresh, writer: Some(writer), .. } = &mut *state else { return Ok(()) };
         if image.data.is_some() {
             return data_file::write_fresh(image, fresh, offset, data);

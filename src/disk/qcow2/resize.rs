@@ -1,25 +1,40 @@
 //! Making the disk in an image longer or shorter.
 
 use std::path::Path;
+use std::sync::PoisonError;
 
-use super::State;
 use super::commit::{Roots, finish, settle, tables};
 use super::header::L1_LIMIT;
 use super::map::{Entry, Source};
-use super::snapshot::open;
+use super::snapshot::{open, writing};
 use super::staging::{Cleared, Stager};
 use super::write::Mark;
+use super::{Qcow2, State};
 use crate::base::{Error, Kind, Result};
-use crate::disk::Change;
+use crate::disk::{Change, Disk};
 
 /// Makes the disk `size` bytes long (a multiple of 512), in one commit. New bytes are zeros. A shorter disk loses what is
-/// behind its new end: only with `shrink`.
+/// behind its new end: only with `shrink`. `unlock`: see [`crate::disk::resize`].
 ///
 /// # Errors
 /// A disk that would be shorter without `shrink` or in spite of snapshots, a size that the clusters do not allow, an
-/// image in use or damaged.
-pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
-    let mut state = open(path)?;
+/// image in use or damaged; what `unlock` says.
+pub fn resize(path: &Path, size: u64, shrink: bool, unlock: &dyn Fn(&dyn Disk) -> Result<()>) -> Result<()> {
+    let state = open(path)?;
+    match resized(state, size, shrink) {
+        Err(error) if error.kind() == Kind::Denied => {
+            let disk = Qcow2::open(path, false)?;
+            if disk.locked().is_none() {
+                return Err(error);
+            }
+            unlock(&disk)?;
+            resized(writing(disk.state.into_inner().unwrap_or_else(PoisonError::into_inner))?, size, shrink)
+        }
+        done => done,
+    }
+}
+
+fn resized(mut state: State, size: u64, shrink: bool) -> Result<()> {
     let prepared = match size.cmp(&state.image.header.size) {
         std::cmp::Ordering::Equal => return Ok(()),
         std::cmp::Ordering::Greater => grow(&mut state, size),
@@ -28,7 +43,7 @@ pub fn resize(path: &Path, size: u64, shrink: bool) -> Result<()> {
             "the disk has {} bytes; {size} would cut off what is behind them",
             state.image.header.size
         ))
-        .at(path.display())
+        .at(state.image.path.display())
         .hint("make file systems and partitions shorter first, then give shrink:true")),
     };
     finish(&mut state, Mark::default(), prepared.map(Some))

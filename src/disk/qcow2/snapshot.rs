@@ -285,10 +285,14 @@ pub fn snapshots(path: &Path) -> Result<Vec<Snapshot>> {
 
 /// Opens an image for one change of the whole.
 pub(super) fn open(path: &Path) -> Result<State> {
-    let mut state = State::new(chain::open(path, false)?);
+    writing(State::new(chain::open(path, false)?))
+}
+
+/// Makes an image that is open for reading open for changes that are not of data.
+pub(super) fn writing(mut state: State) -> Result<State> {
     if state.image.data.is_some() {
         return Err(Error::unsupported("qcow2: sizes and snapshots of an image with an external data file")
-            .at(path.display())
+            .at(state.image.path.display())
             .hint("disk-convert makes a copy that is whole in itself"));
     }
     state.writer = Some(Writer::new(&mut state.image)?);

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::draft::Draft;
 use super::map::{Entry, Fresh, Image};
 use super::write::{BATCH, Writer};
-use crate::base::bytes::is_zero;
 use crate::base::{Error, Kind, Result};
 use crate::disk::Change;
 
@@ -20,7 +20,7 @@ pub(super) struct Stager<'a> {
     /// What is to read as zeros.
     pub cleared: Cleared,
     /// The cluster that is being put together.
-    open: Option<(u64, Vec<u8>)>,
+    open: Option<Draft>,
     batch: Batch,
 }
 
@@ -62,10 +62,10 @@ impl<'a> Stager<'a> {
                     at = (last << bits).min(end);
                     continue;
                 }
-                Change::Zero(_) => self.piece(cluster, at, &vec![0; (stop - at) as usize], whole)?,
+                Change::Zero(_) => self.piece(cluster, at, &vec![0; (stop - at) as usize])?,
                 Change::Data(data) => {
                     let part = data.get((at - offset) as usize..(stop - offset) as usize).unwrap_or_default();
-                    self.piece(cluster, at, part, whole)?;
+                    self.piece(cluster, at, part)?;
                 }
             }
             at = stop;
@@ -74,30 +74,47 @@ impl<'a> Stager<'a> {
     }
 
     /// Lays `data` over its place in one cluster.
-    fn piece(&mut self, cluster: u64, at: u64, data: &[u8], whole: bool) -> Result<()> {
-        let image = self.state.1;
-        let bits = image.header.cluster_bits;
-        let start = cluster << bits;
-        if self.open.as_ref().is_none_or(|(open, _)| *open != cluster) {
+    fn piece(&mut self, cluster: u64, at: u64, data: &[u8]) -> Result<()> {
+        if self.open.as_ref().is_none_or(|open| open.cluster != cluster) {
             self.close()?;
-            let mut bytes = vec![0; 1 << bits];
-            let inside = (image.header.size - start).min(1 << bits) as usize;
-            if !whole && let Some(old) = bytes.get_mut(..inside) {
-                image.read(self.state.0, start, old)?;
-            }
-            self.open = Some((cluster, bytes));
         }
-        if let Some((_, bytes)) = &mut self.open
-            && let Some(place) = bytes.get_mut((at - start) as usize..(at - start) as usize + data.len())
-        {
-            place.copy_from_slice(data);
+        let (fresh, image) = &self.state;
+        self.open.get_or_insert_with(|| Draft::new(image, cluster)).lay(image, fresh, at, data)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(mut draft) = self.open.take() else { return Ok(()) };
+        let (fresh, image) = &mut self.state;
+        draft.complete(image, fresh)?;
+        let has_data = draft.thin(image);
+        match draft.whole(image) {
+            Some(bytes) => self.push(draft.cluster, bytes),
+            None if has_data => self.writer.put(image, fresh, &draft),
+            None => {
+                let bitmap = draft.bitmap(image);
+                self.empty(draft.cluster, bitmap)
+            }
+        }
+    }
+
+    /// Leaves a cluster without data: what of it is not zeros stays with the backing file.
+    fn empty(&mut self, cluster: u64, bitmap: u64) -> Result<()> {
+        let entry = Entry { word: 0, bitmap };
+        let image = self.state.1;
+        if !image.header.extended() || entry == image.zero_entry() || cluster >= self.below() {
+            return self.clear(cluster..cluster + 1);
+        }
+        self.unfresh(cluster);
+        if image.committed(cluster)? != entry {
+            self.cleared.insert(cluster, entry);
         }
         Ok(())
     }
 
-    fn close(&mut self) -> Result<()> {
-        let Some((cluster, bytes)) = self.open.take() else { return Ok(()) };
-        if is_zero(&bytes) { self.clear(cluster..cluster + 1) } else { self.push(cluster, &bytes) }
+    /// The clusters that a backing file may say something about.
+    fn below(&self) -> u64 {
+        let image = self.state.1;
+        image.backing.as_ref().map_or(0, |node| node.len().div_ceil(image.header.cluster_size()))
     }
 
     fn push(&mut self, cluster: u64, bytes: &[u8]) -> Result<()> {
@@ -131,7 +148,7 @@ impl<'a> Stager<'a> {
         let image = self.state.1;
         let header = &image.header;
         let per_table = header.l2_entries();
-        let below = image.backing.as_ref().map_or(0, |node| node.len().div_ceil(header.cluster_size()));
+        let below = self.below();
         let mut cluster = clusters.start;
         while cluster < clusters.end {
             let Some(table) = image.table(cluster / per_table)? else {
@@ -170,9 +187,8 @@ impl<'a> Stager<'a> {
     }
 
     fn unfresh(&mut self, cluster: u64) {
-        if let Some(host) = self.state.0.remove(&cluster) {
-            let host = host >> self.state.1.header.cluster_bits;
-            self.writer.counts.release(host..host + 1);
+        if let Some(entry) = self.state.0.remove(&cluster) {
+            self.writer.release(self.state.1, entry);
         }
     }
 }

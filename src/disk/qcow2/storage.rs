@@ -1,13 +1,15 @@
 //! The host file below an image: the one seam between the format and the host.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::base::{Error, Result};
+use super::window::{self, Window};
+use crate::base::{Error, Kind, Result};
 use crate::disk::lock::ImageLock;
 use crate::disk::raw::{self, open_image};
 
@@ -17,6 +19,10 @@ pub(super) trait Storage: Send + Sync {
     fn path(&self) -> &Path;
     /// Length in bytes, now.
     fn len(&self) -> Result<u64>;
+    /// Where in the file byte 0 is: not 0 only for a backing image in a part of a file, which is never written.
+    fn start(&self) -> u64 {
+        0
+    }
     /// Whether writes past the end make the file longer: not so on a block device.
     fn grows(&self) -> bool;
     /// Reads up to the end of the file; gives the count of bytes read.
@@ -53,9 +59,11 @@ pub(super) fn read_data(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> R
     Ok(())
 }
 
-/// A regular file or block device.
+/// A regular file or block device, or a part of one.
 pub(super) struct HostFile {
     file: File,
+    /// `None`: all of it.
+    part: Option<Range<u64>>,
     path: PathBuf,
     lock: Mutex<Option<ImageLock>>,
 }
@@ -73,11 +81,15 @@ impl FileId {
 }
 
 impl HostFile {
-    /// Opens for reading, under a reader lock.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens for reading, under a reader lock: what `windows` leave of the file, the outermost first.
+    pub fn open_part(path: &Path, windows: &[Window]) -> Result<Self> {
         let file = open_image(path, false)?;
         let lock = ImageLock::read(&file, path)?;
-        Ok(HostFile { file, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) })
+        let mut opened = HostFile { file, part: None, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) };
+        if !windows.is_empty() {
+            opened.part = Some(window::part(windows, opened.len()?).map_err(|e| e.at(path.display()))?);
+        }
+        Ok(opened)
     }
 
     /// Device and inode of the open file.
@@ -96,7 +108,11 @@ impl Storage for HostFile {
         &self.path
     }
     fn len(&self) -> Result<u64> {
-        raw::size(&self.file).map_err(|e| self.io(e))
+        let len = raw::size(&self.file).map_err(|e| self.io(e))?;
+        Ok(self.part.as_ref().map_or(len, |part| part.end.min(len).saturating_sub(part.start)))
+    }
+    fn start(&self) -> u64 {
+        self.part.as_ref().map_or(0, |part| part.start)
     }
     fn grows(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.is_file())
@@ -104,9 +120,12 @@ impl Storage for HostFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         // No file is longer; the kernel would call it a wrong argument.
-        if i64::try_from(offset).is_err() {
+        let Some(offset) = offset.checked_add(self.start()).filter(|at| i64::try_from(*at).is_ok()) else {
             return Ok(0);
-        }
+        };
+        let end = self.part.as_ref().map_or(u64::MAX, |part| part.end);
+        let most = end.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let buf = buf.get_mut(..most).unwrap_or_default();
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset.saturating_add(done as u64)) {
                 Ok(0) => break,
@@ -135,7 +154,11 @@ impl Storage for HostFile {
         raw::still_at(&self.file, &self.path, &self.path)
     }
     fn writable(&self) -> Result<Arc<dyn Storage>> {
-        let again = HostFile { file: open_image(&self.path, true)?, path: self.path.clone(), lock: Mutex::default() };
+        if self.part.is_some() {
+            return Err(Error::from(Kind::ReadOnly).at(self.path.display()));
+        }
+        let file = open_image(&self.path, true)?;
+        let again = HostFile { file, part: None, path: self.path.clone(), lock: Mutex::default() };
         self.in_place()?;
         again.in_place()?;
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::bitmaps;
 use super::data_file;
+use super::draft::Draft;
 use super::header::DIRTY;
-use super::map::{Fresh, Image, OFFSET, Source};
+use super::map::{ALL_DATA, Entry, Fresh, Image, OFFSET, Source};
 use super::refcount::{Refcounts, Taken};
 use super::references::References;
 use super::snapshot;
@@ -156,7 +157,6 @@ impl Writer {
     fn open(image: &mut Image, recount: bool, repair: bool) -> Result<Self> {
         image.header.refuse_write(repair).map_err(|e| e.at(image.path.display()))?;
         if !repair {
-            bitmaps::refuse_write(image)?;
             data_file::refuse_write(image)?;
         }
         let storage: Arc<dyn Storage> = image.storage.writable()?;
@@ -184,8 +184,9 @@ impl Writer {
                 return Err(e);
             }
             for i in 0..count {
-                if let Some(old) = fresh.insert(cluster + i, (run.start + i) << bits) {
-                    self.counts.release(old >> bits..(old >> bits) + 1);
+                let entry = image.entry_at((run.start + i) << bits, ALL_DATA);
+                if let Some(old) = fresh.insert(cluster + i, entry) {
+                    self.release(image, old);
                 }
             }
             cluster += count;
@@ -194,39 +195,70 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a part of a cluster that is not fresh: the rest comes from where it was.
+    /// Gives back the place of a cluster that was fresh.
+    pub fn release(&mut self, image: &Image, entry: Entry) {
+        let host = (entry.word & OFFSET) >> image.header.cluster_bits;
+        self.counts.release(host..host + 1);
+    }
+
+    /// Gives a cluster a new place, which `write` fills; it answers which subclusters are there then. The place of one that is
+    /// fresh already is free then.
+    fn at_new_place(
+        &mut self,
+        image: &Image,
+        fresh: &mut Fresh,
+        cluster: u64,
+        write: impl FnOnce(&Fresh, u64) -> Result<u64>,
+    ) -> Result<()> {
+        let run = self.counts.take(1, true)?;
+        let host = run.start << image.header.cluster_bits;
+        match write(fresh, host) {
+            Ok(bitmap) => {
+                if let Some(old) = fresh.insert(cluster, image.entry_at(host, bitmap)) {
+                    self.release(image, old);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.counts.release(run);
+                Err(e)
+            }
+        }
+    }
+
+    /// Writes a cluster that was put together.
+    pub fn put(&mut self, image: &Image, fresh: &mut Fresh, draft: &Draft) -> Result<()> {
+        self.at_new_place(image, fresh, draft.cluster, |_, host| draft.write(image, host))
+    }
+
+    /// Writes a part of a cluster that is not fresh, or is not all data there: what else belongs to the place comes from
+    /// where it was.
     fn part(&mut self, image: &Image, fresh: &mut Fresh, at: u64, data: &[u8]) -> Result<()> {
         let bits = image.header.cluster_bits;
         let cluster = at >> bits;
-        let start = cluster << bits;
-        let end = (start + (1 << bits)).min(image.header.size);
-        let mut hole = true;
+        let (start, end) = (cluster << bits, ((cluster + 1) << bits).min(image.header.size));
+        let mut draft = Draft::new(image, cluster);
+        if let Some(entry) = fresh.get(&cluster).copied() {
+            let host = entry.word & OFFSET;
+            draft.lay(image, fresh, at, data)?;
+            draft.write(image, host)?;
+            fresh.insert(cluster, image.with_data(entry, host, at - start..at - start + data.len() as u64));
+            return Ok(());
+        }
+        // Past the end of the file there are only zeros: where all of the cluster is, nothing else has to be written.
+        let mut hole = image.storage.grows() && image.encryption.is_none() && !image.header.extended();
         image.pieces(fresh, start..end, |_, source| {
             hole &= source == Source::Zero;
             Ok(())
         })?;
-        let run = self.counts.take(1, true)?;
-        let host = run.start << bits;
-        let written = image.storage.len().and_then(|len| {
-            if hole && host >= len && image.storage.grows() && image.encryption.is_none() {
-                // Past the end of the file there are only zeros.
-                return image.storage.write_at(host + (at - start), data);
+        self.at_new_place(image, fresh, cluster, |fresh, host| {
+            if hole && host >= image.storage.len()? {
+                return image.storage.write_at(host + (at - start), data).map(|()| ALL_DATA);
             }
-            let mut whole = vec![0; 1 << bits];
-            if let Some(old) = whole.get_mut(..(end - start) as usize) {
-                image.read(fresh, start, old)?;
-            }
-            if let Some(new) = whole.get_mut((at - start) as usize..(at - start) as usize + data.len()) {
-                new.copy_from_slice(data);
-            }
-            image.write_data(host, &whole)
-        });
-        if let Err(e) = written {
-            self.counts.release(run);
-            return Err(e);
-        }
-        fresh.insert(cluster, host);
-        Ok(())
+            draft.lay(image, fresh, at, data)?;
+            draft.complete(image, fresh)?;
+            draft.write(image, host)
+        })
     }
 
     /// Writes anywhere: in place where a cluster is fresh, else into a new one.
@@ -246,16 +278,18 @@ impl Writer {
         let size = 1u64 << bits;
         let (cluster, within) = (at >> bits, at & (size - 1));
         let upto = |bytes: u64| data.get(..bytes.min(data.len() as u64) as usize).unwrap_or(data);
-        if let Some(&host) = fresh.get(&cluster) {
+        if let Some(&entry) = fresh.get(&cluster).filter(|entry| image.is_full(**entry)) {
+            let host = entry.word & OFFSET;
             let mut len = size - within;
-            while len < data.len() as u64 && fresh.get(&((at + len) >> bits)) == Some(&(host + within + len)) {
+            let next = |len: u64| image.entry_at(host + within + len, ALL_DATA);
+            while len < data.len() as u64 && fresh.get(&((at + len) >> bits)) == Some(&next(len)) {
                 len += size;
             }
             image.write_data(host + within, upto(len))?;
             return Ok(upto(len).len());
         }
         let whole = data.len() as u64 >> bits;
-        if within != 0 || whole == 0 {
+        if within != 0 || whole == 0 || fresh.contains_key(&cluster) {
             let head = upto(size - within);
             self.part(image, fresh, at, head)?;
             return Ok(head.len());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Storage;
 use super::journal::reserve;
 use crate::base::{Result, progress};
-use crate::disk::guest_log::{LogPlan, Put, Within, cut};
+use crate::disk::guest_log::{LogPlan, Put, Within, cut, gaps};
 use crate::disk::{Change, Changes};
 
 /// What is left to do after the commit point.
@@ -44,14 +44,6 @@ impl Reserved {
     fn give_back(&self, image: &dyn Storage) {
         self.changes.iter().chain(&self.log).for_each(|range| _ = image.zero(range.clone()).ok());
     }
-}
-
-/// The parts of a range between the ranges of `kept`, which do not overlap.
-fn gaps(range: Range<u64>, kept: &BTreeMap<u64, u64>) -> impl Iterator<Item = Range<u64>> {
-    let from = kept.range(..range.start).next_back().map_or(range.start, |(_, end)| (*end).max(range.start));
-    let (mut at, end) = (from, range.end);
-    let inside = kept.range(range).map(|(start, end)| *start..*end);
-    inside.chain(std::iter::once(end..end)).map(move |kept| std::mem::replace(&mut at, kept.end)..kept.start)
 }
 
 /// Reserves what the changes and the log need, writes the log, and makes it count: the commit point. On an error the

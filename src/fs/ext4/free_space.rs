@@ -14,22 +14,28 @@ impl Ext4 {
     pub(super) fn free_runs(&self) -> Result<Vec<Range<u64>>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for group in 0..self.geometry.groups {
-            let range = self.geometry.group_range(group);
-            let bits = self.geometry.group_bits(group);
             let usage = self.usage(group)?;
-            let word = |index: u32| le64(&usage, index as usize * 8);
-            let mut at = next_bit(&word, 0, bits, false);
-            while at < bits {
-                let end = next_bit(&word, at, bits, true);
-                let place = |bit: u32| self.geometry.bit_block(group, bit).min(range.end);
+            for run in self.free_in(group, &usage) {
                 match runs.last_mut() {
-                    Some(last) if last.end == place(at) => last.end = place(end),
-                    _ => runs.push(place(at)..place(end)),
+                    Some(last) if last.end == run.start => last.end = run.end,
+                    _ => runs.push(run),
                 }
-                at = next_bit(&word, end, bits, false);
             }
         }
         Ok(runs)
+    }
+
+    /// The runs of blocks of a group that a bitmap calls free.
+    pub(super) fn free_in<'a>(&'a self, group: u32, usage: &'a [u8]) -> impl Iterator<Item = Range<u64>> + 'a {
+        let (bits, end) = (self.geometry.group_bits(group), self.geometry.group_range(group).end);
+        let word = |index: u32| le64(usage, index as usize * 8);
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let first = next_bit(&word, from, bits, false);
+            from = next_bit(&word, first, bits, true);
+            let place = |bit: u32| self.geometry.bit_block(group, bit).min(end);
+            (first < bits).then(|| place(first)..place(from))
+        })
     }
 
     /// See [`crate::fs::Edit::zero_free`].

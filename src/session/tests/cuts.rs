@@ -422,3 +422,52 @@ fn what_does_not_fit_into_the_journal_goes_beside_the_image() {
         fs::remove_dir_all(folder.join("tree")).unwrap();
     }
 }
+
+/// Free space full of rubbish, more than the journal takes: it becomes zeros, with other changes or alone.
+#[test]
+fn zeros_of_free_space_need_no_log() {
+    for with_more in [true, false] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        let mut before = disk(folder);
+        fs::write(folder.join("ext4"), vec![9; EXT4.1]).unwrap();
+        let options = "-t ext4 -b 1024 -J size=1 -E root_owner=0:0,nodiscard,lazy_itable_init=0";
+        good(folder, &format!("mke2fs -q -d tree {options} ext4"));
+        before[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
+        let work = |disk: Box<dyn Disk>| -> Result<()> {
+            let mut s = Session::default();
+            s.attach(disk, AddDisk::default());
+            s.launch()?;
+            s.mount("/dev/sda2", &path("/"), false)?;
+            if with_more {
+                s.transact("rm", NOW, |s| s.guest.unlink(&path("/gone")))?;
+                write(&mut s, "/marker", b"new")?;
+            }
+            let zero = |s: &mut Session| s.file_system_mut("/dev/sda2")?.edit(NOW)?.zero_free(0..u64::MAX, 0);
+            s.transact("zero", NOW, zero)?;
+            s.commit()
+        };
+        let rubbish = |bytes: &[u8]| {
+            let ext4 = &bytes[EXT4.0..EXT4.0 + EXT4.1];
+            ext4.chunks(1024).filter(|block| block.iter().all(|b| *b == 9)).count()
+        };
+        let whole = power::Medium::over(before.clone(), usize::MAX);
+        work(Box::new(whole.disk())).unwrap();
+        assert!(rubbish(&before) > 4000 && rubbish(&whole.bytes()) == 0, "{with_more}: it is zeros");
+        let mut random = power::Random(17);
+        for cut in 1..=whole.operations() {
+            let what = format!("{with_more}: cut at {cut} of {}", whole.operations());
+            let broken = power::Medium::in_units(before.clone(), cut, 4096);
+            work(Box::new(broken.disk())).unwrap_err();
+            let survivor = power::after_cut(&broken, &mut random, usize::MAX);
+            assert!(!survivor.has_journal(), "{what}: a journal beside the image");
+            fs::write(folder.join("ext4"), &survivor.bytes()[EXT4.0..EXT4.0 + EXT4.1]).unwrap();
+            let (_, text) = tool(folder, "e2fsck -p ext4");
+            assert!(!text.contains("UNEXPECTED") && !text.contains("RUN fsck"), "{what}: {text}");
+            good(folder, "e2fsck -fn ext4");
+            fs::write(folder.join("look"), "cat /marker\nls /\n").unwrap();
+            let seen = good(folder, "debugfs -f look ext4");
+            assert_eq!(seen.contains("gone"), !seen.contains("new"), "{what}: {seen}");
+        }
+    }
+}

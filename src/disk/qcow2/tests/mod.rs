@@ -70,7 +70,10 @@ impl Recorder {
     pub(crate) fn disk_with(&self, data: Option<Raw>, backing: Option<Raw>) -> Result<Qcow2> {
         let mut image = Image::new(Arc::new(self.clone()))?;
         image.data = data;
-        image.backing = backing.map(|raw| Node::Raw(Box::new(raw)));
+        image.backing = backing.map(|raw| {
+            let len = raw.len();
+            Node::Raw(Box::new(raw), 0..len)
+        });
         Ok(Qcow2::over(image, false))
     }
 

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::idle::{Busy, Idle};
 use super::log::{COMMIT, DESCRIPTOR, ESCAPED, HEADER, LAST_TAG, Log, SAME_UUID};
 use super::superblock::{MAGIC, Sums};
 use super::{Ext4, Journal};
@@ -43,6 +44,10 @@ struct Transaction {
     /// What the sums of the log's blocks begin with.
     seed: u32,
     blocks: Vec<Logged>,
+    /// Zeros that need no log.
+    idle: Idle,
+    /// The superblock's block, where nothing else is to be logged.
+    same: Option<Vec<u8>>,
 }
 
 /// Takes a block's number, its bytes, and what they become.
@@ -149,12 +154,27 @@ impl Ext4 {
             superblock: (old.clone(), old),
             journal,
             blocks: Vec::new(),
+            idle: Idle::new(),
+            same: None,
         };
-        match self.collect(&mut transaction, changes) {
+        let idle = self.idle_zeros(changes)?;
+        match self.collect(&mut transaction, &Busy { changes, idle: &idle, same: None }) {
             Err(error) if error.kind() == Kind::NoSpace => Ok(None),
             Err(error) => Err(error),
-            Ok(()) if transaction.blocks.is_empty() => Ok(None),
-            Ok(()) => transaction.plan().map(Some),
+            Ok(()) if transaction.blocks.is_empty() && idle.is_empty() => Ok(None),
+            Ok(()) => {
+                transaction.idle = idle;
+                if transaction.blocks.is_empty() {
+                    let block = transaction.superblock_place().0;
+                    let same = self.block_now(block)?;
+                    let mut logged = same.clone();
+                    let escaped = transaction.as_logged(block, &mut logged);
+                    let sum = crc32c(transaction.data_seed(), &logged);
+                    transaction.blocks.push(Logged { block, sum, escaped });
+                    transaction.same = Some(same);
+                }
+                transaction.plan().map(Some)
+            }
         }
     }
 
@@ -163,7 +183,7 @@ impl Ext4 {
         let block_size = self.geometry.block_size;
         let frame = self.inode_slot(self.superblock.journal_inode())?;
         let (home, place) = transaction.superblock_place();
-        let data_seed = crc32c(transaction.seed, &transaction.sequence.to_be_bytes());
+        let data_seed = transaction.data_seed();
         each_block(self.device.as_ref(), block_size, Read::All, changes, &mut |block, old, new| {
             if old == new {
                 return Ok(());
@@ -193,6 +213,11 @@ impl Ext4 {
 impl Transaction {
     fn log(&self) -> Log<'_> {
         Log::new(self.device.as_ref(), &self.journal.superblock, &self.journal.runs, self.block_size)
+    }
+
+    /// What the sum of a block of data begins with.
+    fn data_seed(&self) -> u32 {
+        crc32c(self.seed, &self.sequence.to_be_bytes())
     }
 
     /// The block with the file system's superblock, and its bytes in there.
@@ -372,7 +397,10 @@ impl LogEntries for Transaction {
         let place = |block: u64| Ok::<u64, Error>(log.place(block as u32)? * self.block_size as u64);
         let mut out = Gather { each, start: 0, bytes: Vec::with_capacity(COPY) };
         let mut index = 0;
-        each_block(self.device.as_ref(), self.block_size, Read::Parts, changes, &mut |block, _, new| {
+        let same =
+            self.same.as_ref().map(|bytes| (self.superblock_place().0 * self.block_size as u64, bytes.as_slice()));
+        let busy = Busy { changes, idle: &self.idle, same };
+        each_block(self.device.as_ref(), self.block_size, Read::Parts, &busy, &mut |block, _, new| {
             if self.blocks.get(index).is_none_or(|logged| logged.block != block) {
                 return Ok(());
             }

@@ -4,6 +4,7 @@
 mod commit;
 mod fast;
 mod fast_replay;
+mod idle;
 mod log;
 mod superblock;
 mod view;
