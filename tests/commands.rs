@@ -161,11 +161,12 @@ fn run_script(folder: &Path, options: &[&str], script: &str, keys: &str) -> Resu
 /// What the checkers say of the disk that an example left.
 fn check(folder: &Path, world: &World) -> Result<(), String> {
     let image = folder.join("disk.img");
+    // A device that is a journal begins like a file system, with the feature 'journal_dev'.
     let is_ext = |at: u64| {
-        let mut magic = [0; 2];
+        let mut superblock = [0; 1024];
         let file = std::fs::File::open(&image).unwrap();
-        file.read_exact_at(&mut magic, at + 1024 + 56).unwrap();
-        magic == [0x53, 0xef]
+        file.read_exact_at(&mut superblock, at + 1024).unwrap();
+        superblock[56..58] == [0x53, 0xef] && superblock[0x60] & 8 == 0
     };
     let at = world.ext4.unwrap_or(0);
     if world.ext4.is_some() || is_ext(at) {

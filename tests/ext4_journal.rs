@@ -344,7 +344,7 @@ fn damage_is_found_and_named() {
     image[at + 0x18] ^= 1;
     assert!(refusal(&image).unwrap().contains("journal superblock: its checksum is wrong"));
     change_super(&mut image, |superblock| superblock[0xe4] = 9);
-    assert!(refusal(&image).unwrap().contains("its journal is on another device (s_journal_dev 0x9)"));
+    assert!(refusal(&image).unwrap().contains("its journal is both inode 8 and on another device (s_journal_dev 0x9)"));
     // Transactions without the flag: Linux drops them, e2fsck replays them.
     let mut image = good.clone();
     change_super(&mut image, |superblock| superblock[0x60] &= !4);

@@ -168,7 +168,7 @@ pub(super) fn identity(cx: &Context, device: &str) -> Result<Identity> {
     Ok(cx.session.identify(device)?.unwrap_or_default())
 }
 
-fn power_of_two(args: &Args, name: &str) -> Result<Option<u32>> {
+pub(super) fn power_of_two(args: &Args, name: &str) -> Result<Option<u32>> {
     let checked = |n: i64| {
         u32::try_from(n)
             .ok()

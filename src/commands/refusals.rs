@@ -146,11 +146,6 @@ const REFUSALS: &[Refusal] = &[
         "pictures are not looked for",
         "download the picture from the guest, for example /usr/share/pixmaps",
     ),
-    refuse(
-        &["mke2journal", "mke2journal-*", "mke2fs-j", "mke2fs-jl", "mke2fs-ju"],
-        "journals on devices of their own are not made",
-        "use mkfs ext4, whose journal is inside",
-    ),
 ];
 
 /// Why a command of guestfish's is refused; `None` for a name that guestfish does not have either.

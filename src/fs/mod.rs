@@ -531,7 +531,18 @@ pub fn identify(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 /// # Errors
 /// `Kind::Unsupported` names what was found when no driver opens it.
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
+    open_with_journal(device, None)
+}
+
+/// The same of a file system whose journal is on another device: that which [`ext4::wanted_journal`] asks for.
+///
+/// # Errors
+/// Those of [`open`]; a journal that cannot be replayed.
+pub fn open_with_journal(device: Device, journal: Option<ext4::JournalDevice>) -> Result<Box<dyn FileSystem>> {
     if foreign::probe_containers(device.as_ref())?.is_none() {
+        if journal.is_some() {
+            return Ok(Box::new(ext4::Ext4::open_with_journal(device, journal)?));
+        }
         for driver in DRIVERS {
             if (driver.probe)(device.as_ref())?.is_some() {
                 return (driver.open)(device);

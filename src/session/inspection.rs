@@ -37,7 +37,7 @@ impl Session {
     pub fn inspect(&mut self) -> Result<Vec<Root>> {
         let mut roots = Vec::new();
         for (device, fs_type) in self.file_systems()? {
-            if matches!(fs_type.as_str(), "unknown" | "swap") {
+            if matches!(fs_type.as_str(), "unknown" | "swap" | "jbd") {
                 continue;
             }
             let open = self.opener(&device)?;

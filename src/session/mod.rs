@@ -2,6 +2,7 @@
 
 mod committed;
 mod inspection;
+mod journals;
 mod located;
 mod logged;
 mod luks;

@@ -62,7 +62,7 @@ impl Session {
         self.close_lost_volumes();
         let open: Vec<String> = self.guest.open_devices().map(str::to_string).collect();
         for device in open.into_iter().filter(|device| !Session::is_memory_root(device)) {
-            let moved = match self.place(&device) {
+            let moved = match self.opened_place(&device) {
                 Ok(place) => self.opened.get(&device) != Some(&place),
                 Err(_) => true,
             };

@@ -196,8 +196,9 @@ impl Session {
     /// Opens the file system of a canonical name: of a device, or a subvolume of it.
     pub(super) fn opener(&self, name: &str) -> Result<impl Fn() -> Result<Box<dyn FileSystem>> + use<>> {
         let (device, subvolume) = (self.device(name)?, self.split_subvolume(name).map(|(_, path)| path));
+        let journal = self.journal_device(name)?;
         Ok(move || {
-            let mut fs = fs::open(device.clone())?;
+            let mut fs = fs::open_with_journal(device.clone(), journal.clone())?;
             if let Some(path) = &subvolume {
                 let btrfs = fs.as_btrfs().ok_or_else(|| Error::new(Kind::Invalid, "only btrfs has subvolumes"))?;
                 btrfs.show_volume(path.as_bytes())?;
@@ -446,7 +447,7 @@ impl Session {
 
     /// Closes what is open under a device's name if the name means other bytes by now.
     pub(super) fn close_moved(&mut self, name: &str) -> Result<()> {
-        let place = self.place(name)?;
+        let place = self.opened_place(name)?;
         if self.opened.get(name).is_some_and(|old| *old != place) {
             self.guest.close(name)?;
         }
@@ -455,7 +456,7 @@ impl Session {
 
     /// Keeps where the device of an open file system is.
     pub(super) fn note_opened(&mut self, name: &str) -> Result<()> {
-        let place = self.place(name)?;
+        let place = self.opened_place(name)?;
         self.opened.insert(name.to_string(), place);
         Ok(())
     }

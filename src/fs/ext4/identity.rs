@@ -40,6 +40,9 @@ impl Ext4 {
         if self.superblock.compat().has(Compat::STABLE_INODES) {
             return Err(Error::unsupported("ext4: feature 'stable_inodes' (compat 0x800) forbids another UUID"));
         }
+        if self.superblock.compat().has(Compat::HAS_JOURNAL) && self.superblock.journal_inode() == 0 {
+            return Err(Error::unsupported("ext4: its journal, which is on another device, knows it by its UUID"));
+        }
         self.sync()?;
         let mut superblock = self.superblock.clone();
         superblock.set_uuid(uuid);

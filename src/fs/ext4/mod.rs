@@ -54,6 +54,7 @@ use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
 use crate::disk::guest_log::LogPlan;
 use crate::disk::{BlockDevice, Changes, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId, Segment};
+pub use journal::{JournalDevice, wanted_journal};
 pub use make::make;
 pub use tune::Tuning;
 
@@ -74,6 +75,8 @@ pub struct Ext4 {
     base: Device,
     /// The same, or what it reads as after the replay of its journal.
     device: Device,
+    /// The device with its journal, where that is another one.
+    beside: Option<JournalDevice>,
     recovery: Option<journal::Recovery>,
     superblock: Superblock,
     geometry: Geometry,
@@ -156,11 +159,20 @@ impl Ext4 {
     /// # Errors
     /// Features that forbid reading, a damaged superblock or journal, a device that is too short.
     pub fn open(device: Device) -> Result<Self> {
+        Ext4::open_with_journal(device, None)
+    }
+
+    /// The same for a file system whose journal may be on another device: the one that [`wanted_journal`] names.
+    ///
+    /// # Errors
+    /// Those of [`Ext4::open`]; `Kind::Unsupported` if the journal must be replayed and is not here.
+    pub fn open_with_journal(device: Device, beside: Option<JournalDevice>) -> Result<Self> {
         let (superblock, geometry) = load(device.as_ref())?;
         let allocator = Allocator::new(device.pristine());
         let mut fs = Ext4 {
             base: device.clone(),
             device,
+            beside,
             recovery: None,
             superblock,
             geometry,

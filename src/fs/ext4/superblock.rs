@@ -52,6 +52,7 @@ pub(super) mod at {
     pub const UUID: usize = 0x68;
     pub const LABEL: usize = 0x78;
     pub const RESERVED_GDT: usize = 0xce;
+    pub const JOURNAL_UUID: usize = 0xd0;
     pub const JOURNAL_INODE: usize = 0xe0;
     pub const JOURNAL_DEVICE: usize = 0xe4;
     pub const LAST_ORPHAN: usize = 0xe8;
@@ -314,6 +315,17 @@ impl Superblock {
     /// The journal's inode, 0 without one.
     pub fn journal_inode(&self) -> u32 {
         le32(&self.0, at::JOURNAL_INODE)
+    }
+    /// The UUID of an external journal, nil without one.
+    pub fn journal_uuid(&self) -> Uuid {
+        Uuid(self.0[at::JOURNAL_UUID..at::JOURNAL_UUID + 16].try_into().unwrap_or_default())
+    }
+    /// Sets the journal to one on a device with this UUID and this number, as Linux packs it.
+    pub fn set_external_journal(&mut self, uuid: Uuid, device: u32) {
+        self.0[at::JOURNAL_UUID..at::JOURNAL_UUID + 16].copy_from_slice(&uuid.0);
+        put_le32(&mut self.0, at::JOURNAL_INODE, 0);
+        put_le32(&mut self.0, at::JOURNAL_DEVICE, device);
+        self.add_compat(Compat::HAS_JOURNAL);
     }
     /// The device number of an external journal, 0 without one.
     pub fn journal_device(&self) -> u32 {

@@ -135,6 +135,10 @@ impl Ext4 {
         if !compat.has(Compat::HAS_JOURNAL) || incompat.has(Incompat::RECOVER) || incompat.has(Incompat::MMP) {
             return Ok(None);
         }
+        // A journal on another device is not part of what one commit writes.
+        if self.superblock.journal_inode() == 0 {
+            return Ok(None);
+        }
         let journal = self.journal()?;
         let found = &journal.superblock;
         let usable =
@@ -314,7 +318,7 @@ impl Transaction {
             }
             at += journal.tag_size();
             if index == first {
-                block[at..at + UUID].copy_from_slice(&journal.uuid());
+                block[at..at + UUID].copy_from_slice(&journal.uuid().0);
                 at += UUID;
             }
         }

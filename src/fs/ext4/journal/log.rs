@@ -31,7 +31,7 @@ const MAX_BLOCKS: usize = 1 << 23;
 /// Where the last logged bytes of a block are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
-    /// Block on the device.
+    /// Block on the device with the journal.
     pub block: u64,
     /// The first word was [`MAGIC`] and is stored as 0.
     pub escaped: bool,
@@ -44,6 +44,27 @@ pub struct Outcome {
     pub blocks: BTreeMap<u64, Source>,
     /// Sequence number of the transaction that the log ends before.
     pub end: u32,
+}
+
+impl Outcome {
+    /// Refuses blocks that no transaction can have changed: outside a file system of `end` blocks, or of the journal itself,
+    /// whose blocks in the file system are `own`.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` with the block.
+    pub fn check(&self, end: u64, own: &[Run]) -> Result<()> {
+        if let Some((block, _)) = self.blocks.range(end..).next() {
+            return Err(Error::corrupt(format!(
+                "ext4: journal: it changes block {block}, and the device has {end} blocks"
+            )));
+        }
+        for run in own {
+            if let Some((block, _)) = self.blocks.range(run.physical..run.physical + u64::from(run.len)).next() {
+                return Err(Error::corrupt(format!("ext4: journal: it changes block {block}, which is its own")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A tag of a descriptor block.
@@ -141,9 +162,7 @@ impl<'a> Log<'a> {
             (at, sequence, count) = (next, sequence.wrapping_add(1), count + 1);
         }
         let live = written.into_iter().filter(|(block, (by, _))| revoked.get(block).is_none_or(|r| r < by));
-        let blocks: BTreeMap<u64, Source> = live.map(|(block, (_, source))| (block, source)).collect();
-        self.check_targets(&blocks)?;
-        Ok(Outcome { blocks, end: sequence })
+        Ok(Outcome { blocks: live.map(|(block, (_, source))| (block, source)).collect(), end: sequence })
     }
 
     /// Reads one transaction; answers its commit time and where the next one begins. `None` at the log's end.
@@ -285,21 +304,5 @@ impl<'a> Log<'a> {
             tag.block, tag.at
         ))
         .hint("run e2fsck -f; nothing was changed"))
-    }
-
-    /// Refuses blocks that no transaction can have changed: outside the device, or of the journal itself.
-    fn check_targets(&self, blocks: &BTreeMap<u64, Source>) -> Result<()> {
-        let end = self.device.len() / self.block_size as u64;
-        if let Some((block, _)) = blocks.range(end..).next() {
-            return Err(Error::corrupt(format!(
-                "ext4: journal: it changes block {block}, and the device has {end} blocks"
-            )));
-        }
-        for run in self.runs {
-            if let Some((block, _)) = blocks.range(run.physical..run.physical + u64::from(run.len)).next() {
-                return Err(Error::corrupt(format!("ext4: journal: it changes block {block}, which is its own")));
-            }
-        }
-        Ok(())
     }
 }

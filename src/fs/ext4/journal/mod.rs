@@ -2,6 +2,7 @@
 //! device for reading, and written to it before the first write.
 
 mod commit;
+mod external;
 mod fast;
 mod fast_replay;
 mod idle;
@@ -11,8 +12,9 @@ mod view;
 
 use std::sync::Arc;
 
+pub use self::external::{JournalDevice, lay_out, wanted_journal};
 use self::log::Log;
-use self::superblock::JournalSuper;
+pub use self::superblock::JournalSuper;
 use self::view::Replayed;
 use super::Ext4;
 use super::extent::Run;
@@ -20,7 +22,7 @@ use super::features::{Compat, Incompat};
 use super::group::Group;
 use super::state::MEND;
 use crate::base::{Error, Kind, Result};
-use crate::disk::BlockDevice;
+use crate::disk::{BlockDevice, Device};
 use crate::fs::FileType;
 
 /// Blocks that a replay copies at once, in bytes.
@@ -32,31 +34,37 @@ const BY_KERNEL: &str = "boot or mount it once, or run e2fsck";
 pub(super) struct Recovery {
     view: Arc<Replayed>,
     superblock: JournalSuper,
-    /// The device's block with the journal's superblock.
-    home: u64,
+    /// The device with the journal, and the block of it with the journal's superblock.
+    home: (Device, u64),
+    /// Why the log is not written back, if it is not.
+    apart: Option<String>,
     /// Sequence number of the transaction that the log ends before.
     end: u32,
     /// Why the fast commits that follow the log are not replayed, if they are not.
     trouble: Option<Error>,
 }
 
-/// A journal of the file system's own: its superblock and the map of its blocks.
+/// A journal: its superblock, its device, the map of its blocks there, and which of them has the superblock.
 struct Journal {
     superblock: JournalSuper,
+    device: Device,
     runs: Vec<Run>,
+    home: u64,
 }
 
 impl Ext4 {
-    /// Finds the journal inside the file system.
+    /// Finds the journal, inside the file system or on the device that was given for it.
     ///
     /// # Errors
     /// `Kind::Unsupported` for one on another device; whatever is wrong with its inode or superblock.
     fn journal(&self) -> Result<Journal> {
-        let number = self.superblock.journal_inode();
-        if number == 0 || self.superblock.journal_device() != 0 {
-            let device = self.superblock.journal_device();
-            return Err(Error::unsupported(format!(
-                "ext4: its journal is on another device (s_journal_dev {device:#x})"
+        let (number, device) = (self.superblock.journal_inode(), self.superblock.journal_device());
+        if number == 0 {
+            return self.external_journal();
+        }
+        if device != 0 {
+            return Err(Error::corrupt(format!(
+                "ext4: its journal is both inode {number} and on another device (s_journal_dev {device:#x})"
             )));
         }
         let inode = self.inode(number)?;
@@ -71,7 +79,8 @@ impl Ext4 {
         };
         let mut block = vec![0; self.geometry.block_size];
         self.device.read_at(first.physical * self.geometry.bs(), &mut block)?;
-        Ok(Journal { superblock: JournalSuper::new(&block, blocks)?, runs })
+        let (superblock, home) = (JournalSuper::new(&block, blocks)?, first.physical);
+        Ok(Journal { superblock, device: self.device.clone(), runs, home })
     }
 
     /// If the file system says that its journal must be replayed, makes it read as after that.
@@ -86,14 +95,15 @@ impl Ext4 {
         if !self.superblock.compat().has(Compat::HAS_JOURNAL) {
             return Err(Error::corrupt("ext4: superblock: 'needs_recovery' (incompat 0x4) without 'has_journal'"));
         }
-        let Journal { superblock, runs } = self.journal().map_err(|e| e.hint(BY_KERNEL))?;
+        let Journal { superblock, device, runs, home } = self.journal().map_err(|e| e.hint(BY_KERNEL))?;
         let block_size = self.geometry.block_size;
-        let log = Log::new(self.base.as_ref(), &superblock, &runs, block_size);
+        let log = Log::new(device.as_ref(), &superblock, &runs, block_size);
         let outcome = log.scan()?;
+        let outside = self.superblock.journal_inode() == 0;
+        outcome.check(self.base.len() / block_size as u64, if outside { &[] } else { &runs })?;
         let fast = if superblock.start == 0 { Ok(Vec::new()) } else { log.fast_commits(outcome.end) };
-        let home = log.place(0)?;
         let end = outcome.end;
-        let mut view = Arc::new(Replayed::new(self.base.clone(), block_size, outcome.blocks));
+        let mut view = Arc::new(Replayed::new(self.base.clone(), device.clone(), block_size, outcome.blocks));
         self.look_through(&view, block_size)?;
         let replayed = fast.and_then(|records| self.replay_fast(&view, records, block_size));
         let trouble = replayed.err();
@@ -101,7 +111,8 @@ impl Ext4 {
             view = Arc::new(view.without_changes());
             self.look_through(&view, block_size)?;
         }
-        self.recovery = Some(Recovery { view, superblock, home, end, trouble });
+        self.recovery =
+            Some(Recovery { view, superblock, home: (device, home), apart: self.why_apart(), end, trouble });
         Ok(())
     }
 
@@ -161,6 +172,9 @@ impl Ext4 {
 
     /// Why the journal forbids writing, if it does.
     pub(super) fn journal_trouble(&self) -> Result<Option<String>> {
+        if let Some(apart) = self.recovery.as_ref().and_then(|recovery| recovery.apart.clone()) {
+            return Ok(Some(apart));
+        }
         if self.recovery.is_some() || !self.superblock.compat().has(Compat::HAS_JOURNAL) {
             return Ok(self.missing_commits());
         }
@@ -188,10 +202,11 @@ impl Ext4 {
 
     /// Forgets the error that the journal recorded; answers whether there was one. Nothing is left to replay.
     pub(super) fn clear_journal_error(&mut self) -> Result<bool> {
-        let Journal { superblock, runs } = self.journal()?;
-        let Some(first) = runs.first().filter(|_| superblock.errno != 0) else { return Ok(false) };
-        self.device.write_at(first.physical * self.geometry.bs(), &superblock.without_error())?;
-        Ok(true)
+        let Journal { superblock, device, home, .. } = self.journal()?;
+        if superblock.errno != 0 {
+            device.write_at(home * self.geometry.bs(), &superblock.without_error())?;
+        }
+        Ok(superblock.errno != 0)
     }
 
     /// Writes what the journal holds to the device, and marks the journal as empty.
@@ -210,7 +225,8 @@ impl Ext4 {
             self.base.write_at(first * bs, &buffer)?;
         }
         let empty = recovery.superblock.emptied(recovery.end.wrapping_add(1));
-        self.base.write_at(recovery.home * bs, &empty)?;
+        let (device, home) = recovery.home;
+        device.write_at(home * bs, &empty)?;
         self.device = self.base.clone();
         self.read_replayed(block_size)?;
         self.recount()?;

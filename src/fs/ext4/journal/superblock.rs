@@ -3,7 +3,7 @@
 //! Offsets and bits: kernel documentation, "Journal (jbd2)". A journal of version 1 has no feature words.
 
 use crate::base::bytes::{be32, put_be32, u8_at};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Uuid};
 use crate::fs::ext4::checksum::crc32c;
 
 /// First word of every block of the log that is no data.
@@ -14,8 +14,10 @@ const SIZE: usize = 1024;
 const CRC32C: u8 = 4;
 /// Blocks kept for fast commits where `s_num_fc_blks` is 0.
 const FAST_BLOCKS: u32 = 256;
-/// Fewest blocks of a log.
-const MIN_BLOCKS: u32 = 1024;
+/// `s_nr_users`, the list `s_users` of UUIDs, and how many it takes.
+const NR_USERS: usize = 0x40;
+const USERS: usize = 0x100;
+const MAX_USERS: u32 = 48;
 
 /// `s_feature_compat`: commit blocks hold a crc32 of their transaction.
 const CHECKSUM: u32 = 0x1;
@@ -77,6 +79,9 @@ fn bad(field: &str, value: impl std::fmt::Display, why: &str) -> Error {
 }
 
 impl JournalSuper {
+    /// Fewest blocks of a log.
+    pub const MIN_BLOCKS: u32 = 1024;
+
     /// Takes the first block of a journal that has `blocks` blocks.
     ///
     /// # Errors
@@ -118,7 +123,7 @@ impl JournalSuper {
         let mut last = len;
         if incompat & FAST_COMMIT != 0 {
             let fast = if word(0x54) == 0 { FAST_BLOCKS } else { word(0x54) };
-            last = len.checked_sub(fast).filter(|log| *log >= MIN_BLOCKS).unwrap_or(len);
+            last = len.checked_sub(fast).filter(|log| *log >= Self::MIN_BLOCKS).unwrap_or(len);
         }
         let (start, sequence) = (word(0x1c), word(0x18));
         if first == 0 || first >= last {
@@ -151,6 +156,37 @@ impl JournalSuper {
         (self.last + 1).min(self.len)..self.len
     }
 
+    /// The file systems that an external journal is for; `None` if the superblock cannot say.
+    pub fn users(&self) -> Option<Vec<Uuid>> {
+        let count = be32(&self.bytes, NR_USERS);
+        let listed = self.bytes.get(USERS..)?.chunks_exact(16).take(MAX_USERS as usize);
+        let uuids = listed.take(count as usize).map(|uuid| Uuid(uuid.try_into().unwrap_or_default()));
+        (be32(&self.bytes, 4) == 4 && count <= MAX_USERS).then(|| uuids.collect())
+    }
+
+    /// The bytes of the superblock of the same external journal with this file system as its only user.
+    pub fn with_user(&self, uuid: Uuid) -> Vec<u8> {
+        self.changed(|bytes| {
+            put_be32(bytes, NR_USERS, 1);
+            bytes[USERS..USERS + 16].copy_from_slice(&uuid.0);
+        })
+    }
+
+    /// The bytes of the superblock of an empty journal of `blocks` blocks whose log begins at block `first`. `users` counts
+    /// file systems: 1 inside of one, which is not listed.
+    pub fn empty(block_size: u32, blocks: u32, first: u32, uuid: Uuid, users: u32) -> Vec<u8> {
+        let mut bytes = vec![0; SIZE];
+        put_be32(&mut bytes, 0x00, MAGIC);
+        put_be32(&mut bytes, 0x04, 4); // Superblock, version 2.
+        put_be32(&mut bytes, 0x0c, block_size);
+        put_be32(&mut bytes, 0x10, blocks);
+        put_be32(&mut bytes, 0x14, first);
+        put_be32(&mut bytes, 0x18, 1); // First sequence number.
+        bytes[0x30..0x40].copy_from_slice(&uuid.0);
+        put_be32(&mut bytes, NR_USERS, users);
+        bytes
+    }
+
     /// What the checksums of the log's blocks begin with.
     pub fn seed(&self) -> u32 {
         crc32c(!0, self.bytes.get(0x30..0x40).unwrap_or_default())
@@ -163,8 +199,8 @@ impl JournalSuper {
     }
 
     /// The journal's UUID.
-    pub fn uuid(&self) -> [u8; 16] {
-        self.bytes.get(0x30..0x40).and_then(|uuid| uuid.try_into().ok()).unwrap_or_default()
+    pub fn uuid(&self) -> Uuid {
+        Uuid(self.bytes.get(0x30..0x40).and_then(|uuid| uuid.try_into().ok()).unwrap_or_default())
     }
 
     /// Bytes of a tag in a descriptor block, without the UUID that may follow.

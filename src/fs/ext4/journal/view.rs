@@ -12,6 +12,8 @@ use crate::disk::{BlockDevice, Device, check_bounds};
 /// Logged blocks over a device, and over both what the replay of fast commits changed.
 pub struct Replayed {
     base: Device,
+    /// The device with the journal, mostly the same.
+    log: Device,
     block_size: u64,
     blocks: BTreeMap<u64, Source>,
     changed: RwLock<Changed>,
@@ -26,9 +28,9 @@ struct Changed {
 }
 
 impl Replayed {
-    /// `blocks` of `block_size` bytes over `base`.
-    pub fn new(base: Device, block_size: usize, blocks: BTreeMap<u64, Source>) -> Self {
-        Replayed { base, block_size: block_size as u64, blocks, changed: RwLock::default() }
+    /// `blocks` of `block_size` bytes, kept on `log`, over `base`.
+    pub fn new(base: Device, log: Device, block_size: usize, blocks: BTreeMap<u64, Source>) -> Self {
+        Replayed { base, log, block_size: block_size as u64, blocks, changed: RwLock::default() }
     }
 
     /// Whether writes are taken, into memory.
@@ -40,6 +42,7 @@ impl Replayed {
     pub fn without_changes(&self) -> Self {
         Replayed {
             base: self.base.clone(),
+            log: self.log.clone(),
             block_size: self.block_size,
             blocks: self.blocks.clone(),
             changed: RwLock::default(),
@@ -77,7 +80,7 @@ impl Replayed {
                 Some((number, source)) if *number == block => {
                     let (skip, stop) = (at % self.block_size, ((block + 1) * self.block_size).min(end));
                     let bytes = &mut buf[(at - offset) as usize..(stop - offset) as usize];
-                    self.base.read_at(source.block * self.block_size + skip, bytes)?;
+                    self.log.read_at(source.block * self.block_size + skip, bytes)?;
                     if source.escaped {
                         let magic = MAGIC.to_be_bytes();
                         let magic = magic.get(skip as usize..).unwrap_or_default();

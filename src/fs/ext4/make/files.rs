@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::layout::FIRST_INODE;
+use super::layout::{FIRST_INODE, extra_size};
 use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
-use crate::base::bytes::{put_be32, put_le32};
+use crate::base::bytes::put_le32;
 use crate::base::{Error, Kind, Result};
 use crate::fs::FileType;
 use crate::fs::ext4::inode::{FLAG_EXTENTS, Inode, ROOT, Time};
+use crate::fs::ext4::journal::JournalSuper;
 use crate::fs::ext4::{checksum, dirent, extent};
 
 /// The inode that holds the blocks reserved for growth.
@@ -44,7 +45,7 @@ impl Builder<'_> {
 
     /// An inode with the times, size and space of a file of whole blocks.
     fn inode(&mut self, number: u32, mode: u16, links: u16, size: u64) -> &mut Inode {
-        let (now, extra) = (self.options.now, self.extra_size());
+        let (now, extra) = (self.options.now, extra_size(self.layout.inode_size));
         let inode = &mut self.inodes[number as usize - 1];
         inode.set_extra_size(extra);
         inode.set_mode(mode);
@@ -246,7 +247,7 @@ impl Builder<'_> {
         self.set_block_map(RESIZE_INODE, &root, 1 + layout.reserved_gdt * (1 + copies.len() as u64))
     }
 
-    /// An empty journal: its superblock (kernel documentation, "Journal (jbd2)"; big-endian), then zeros.
+    /// An empty journal: its superblock, then zeros.
     fn journal(&mut self, blocks: u64) -> Result<()> {
         let block_size = self.layout.block_size;
         let extents = self.features.has("extent");
@@ -256,15 +257,7 @@ impl Builder<'_> {
         for run in &runs {
             self.device.zero(run.start * block_size..run.end * block_size)?;
         }
-        let mut head = vec![0; 1024];
-        put_be32(&mut head, 0x00, 0xc03b_3998);
-        put_be32(&mut head, 0x04, 4); // Superblock, version 2.
-        put_be32(&mut head, 0x0c, block_size as u32);
-        put_be32(&mut head, 0x10, blocks as u32);
-        put_be32(&mut head, 0x14, 1); // First block of the log.
-        put_be32(&mut head, 0x18, 1); // First sequence number.
-        head[0x30..0x40].copy_from_slice(&self.options.uuid.0);
-        put_be32(&mut head, 0x40, 1); // Number of users.
+        let head = JournalSuper::empty(block_size as u32, blocks as u32, 1, self.options.uuid, 1);
         match runs.first() {
             Some(run) => self.device.write_at(run.start * block_size, &head),
             None => Ok(()),
@@ -332,11 +325,6 @@ impl Builder<'_> {
             table.extend_from_slice(inode.bytes());
         }
         table
-    }
-
-    /// Bytes that new inodes use behind the first 128.
-    pub fn extra_size(&self) -> u16 {
-        if self.layout.inode_size > 128 { 32 } else { 0 }
     }
 
     /// What the superblock remembers of the journal's inode: its map and its size.

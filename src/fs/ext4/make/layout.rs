@@ -15,6 +15,8 @@ const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 /// Groups whose metadata lies together under flex_bg, log2.
 pub const LOG_FLEX: u8 = 4;
+/// Bytes of an inode where nobody asks for others.
+pub const INODE_SIZE: u64 = 256;
 /// Inodes that are not for files: 1 to 10; 11 is `lost+found`.
 pub const FIRST_INODE: u32 = 11;
 /// Blocks that must be left in the last group, or it is not made.
@@ -78,38 +80,61 @@ fn too_small(bytes: u64) -> Error {
         .hint("make the partition larger, or choose a smaller block size")
 }
 
+/// Size and number of the blocks for a device of `bytes` bytes in sectors of `sector` bytes: Linux mounts no smaller blocks.
+///
+/// # Errors
+/// `Kind::Invalid` for blocks smaller than a sector, `Kind::Unsupported` for sizes that are not handled.
+pub fn blocks(bytes: u64, sector: u32, options: &MakeOptions) -> Result<(u64, u64)> {
+    let block_size = options.block_size.map_or(usage(bytes).0.max(sector.into()), u64::from);
+    if !matches!(block_size, 1024 | 2048 | 4096) {
+        return Err(Error::unsupported(format!("block size {block_size}: it must be 1024, 2048 or 4096")));
+    }
+    if block_size < sector.into() {
+        let detail = format!("block size {block_size} is smaller than the device's sectors of {sector} bytes");
+        return Err(Error::new(Kind::Invalid, detail).hint(format!("choose the block size {sector}")));
+    }
+    let blocks = (bytes / PAGE * PAGE / block_size).max(1);
+    if blocks > u64::from(u32::MAX) {
+        let detail = format!("{blocks} blocks of {block_size} bytes: more than 2^32 blocks cannot be laid out");
+        return Err(Error::unsupported(detail).hint("choose a larger block size or a smaller device"));
+    }
+    Ok((block_size, blocks))
+}
+
+/// The block that group 0 begins with.
+pub fn first_block(block_size: u64) -> u64 {
+    u64::from(block_size == 1024)
+}
+
+/// Blocks of a group: one block of its bitmap tells of them.
+pub fn blocks_per_group(block_size: u64) -> u64 {
+    block_size * 8
+}
+
+/// Bytes that new inodes use behind the first 128.
+pub fn extra_size(inode_size: u64) -> u16 {
+    if inode_size > 128 { 32 } else { 0 }
+}
+
 impl Layout {
-    /// The layout for a device of `bytes` bytes in sectors of `sector` bytes: Linux mounts no smaller blocks.
+    /// The layout for a device of `bytes` bytes in sectors of `sector` bytes.
     ///
     /// # Errors
     /// `Kind::NoSpace` if it is too small, `Kind::Invalid` for impossible sizes in the options,
     /// `Kind::Unsupported` for sizes that are not handled.
     pub fn new(bytes: u64, sector: u32, options: &MakeOptions, features: &Features) -> Result<Self> {
-        let (usual, ratio) = usage(bytes);
-        let block_size = options.block_size.map_or(usual.max(sector.into()), u64::from);
-        if !matches!(block_size, 1024 | 2048 | 4096) {
-            return Err(Error::unsupported(format!("block size {block_size}: it must be 1024, 2048 or 4096")));
-        }
-        if block_size < sector.into() {
-            let detail = format!("block size {block_size} is smaller than the device's sectors of {sector} bytes");
-            return Err(Error::new(Kind::Invalid, detail).hint(format!("choose the block size {sector}")));
-        }
-        let inode_size = options.inode_size.map_or(256, u64::from);
+        let (_, ratio) = usage(bytes);
+        let (block_size, blocks) = blocks(bytes, sector, options)?;
+        let inode_size = options.inode_size.map_or(INODE_SIZE, u64::from);
         if !inode_size.is_power_of_two() || inode_size < 128 || inode_size > block_size {
             let detail = format!("inode size {inode_size} is no power of two from 128 to the block size {block_size}");
             return Err(Error::new(Kind::Invalid, detail));
         }
-        let first = u64::from(block_size == 1024);
-        let blocks_per_group = block_size * 8;
-        let blocks = (bytes / PAGE * PAGE / block_size).max(1);
-        if blocks > u64::from(u32::MAX) {
-            let detail = format!("{blocks} blocks of {block_size} bytes: more than 2^32 blocks cannot be laid out");
-            return Err(Error::unsupported(detail).hint("choose a larger block size or a smaller device"));
-        }
+        let blocks_per_group = blocks_per_group(block_size);
         let mut layout = Layout {
             block_size,
             blocks,
-            first,
+            first: first_block(block_size),
             blocks_per_group,
             groups: 0,
             inode_size,

@@ -16,7 +16,7 @@ use self::layout::{FIRST_INODE, Layout, Places};
 pub(super) use self::space::Space;
 use self::words::Features;
 use super::inode::{Inode, Time};
-use super::{checksum, group};
+use super::{checksum, group, journal};
 use crate::base::{Error, Kind, Result};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::MakeOptions;
@@ -48,7 +48,7 @@ struct Builder<'a> {
     inodes: Vec<Inode>,
 }
 
-/// Makes an ext2, ext3 or ext4 file system; see [`crate::fs::Driver::make`].
+/// Makes an ext2, ext3 or ext4 file system, or with the feature `journal_dev` a journal for others; see [`crate::fs::Driver::make`].
 ///
 /// # Errors
 /// `Kind::NoSpace` if the device is too small; `Kind::Unsupported` names an option or feature that is not handled.
@@ -61,6 +61,9 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         return Err(Error::new(Kind::Invalid, detail));
     }
     let mut features = Features::new(&options.fs_type, options.features.as_deref())?;
+    if features.has("journal_dev") {
+        return journal::lay_out(device.as_ref(), &superblock::of_journal(device.as_ref(), options)?);
+    }
     let layout = Layout::new(device.len(), device.sector(), options, &features)?;
     let journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
     if journal.is_none() {

@@ -1,9 +1,13 @@
 //! The superblock of a new file system and its copies.
 
-use super::layout::{FIRST_INODE, LOG_FLEX};
+use super::layout::{self, FIRST_INODE, INODE_SIZE, LOG_FLEX};
 use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
 use crate::base::bytes::{put_le16, put_le32};
-use crate::base::{Error, Result};
+use crate::base::{Error, Kind, Result};
+use crate::disk::BlockDevice;
+use crate::fs::MakeOptions;
+use crate::fs::ext4::features::Incompat;
+use crate::fs::ext4::journal::JournalSuper;
 use crate::fs::ext4::superblock::{MAGIC, STATE_VALID, SUPERBLOCK_SIZE, Superblock, at};
 
 /// Fields that only a maker writes.
@@ -36,56 +40,85 @@ const CRC32C: u8 = 1;
 /// Blocks kept for root: one of 20.
 const RESERVED_PART: u64 = 20;
 
+/// The superblock of a device that is a journal: sizes, names and times; it has no groups and no inodes.
+///
+/// # Errors
+/// As [`layout::Layout::new`]; `Kind::NoSpace` for fewer blocks than Linux takes for a journal.
+pub fn of_journal(device: &dyn BlockDevice, options: &MakeOptions) -> Result<Superblock> {
+    let (block_size, blocks) = layout::blocks(device.len(), device.sector(), options)?;
+    const MIN_BLOCKS: u32 = JournalSuper::MIN_BLOCKS;
+    if blocks < u64::from(MIN_BLOCKS) {
+        let detail =
+            format!("a journal of {blocks} blocks of {block_size} bytes is too small, {MIN_BLOCKS} are needed");
+        return Err(Error::new(Kind::NoSpace, detail).hint("make the partition larger, or choose a smaller block size"));
+    }
+    let mut b = common(options, block_size, blocks, INODE_SIZE);
+    put_le32(&mut b, at::INCOMPAT, Incompat::JOURNAL_DEV);
+    view(&b)
+}
+
+fn view(bytes: &[u8]) -> Result<Superblock> {
+    Superblock::from_bytes(bytes)
+        .ok_or_else(|| Error::corrupt("ext4: the superblock that was made has no magic number"))
+}
+
+fn put_wide(b: &mut [u8], lo: usize, hi: usize, value: u64) {
+    put_le32(b, lo, value as u32);
+    put_le32(b, hi, (value >> 32) as u32);
+}
+
+/// What all superblocks have: the size of blocks and their number, names, times and how to behave.
+fn common(options: &MakeOptions, block_size: u64, blocks: u64, inode_size: u64) -> Vec<u8> {
+    let mut b = vec![0; SUPERBLOCK_SIZE];
+    put_wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, blocks);
+    put_le32(&mut b, at::FIRST_DATA_BLOCK, layout::first_block(block_size) as u32);
+    let log = block_size.trailing_zeros() - 10;
+    put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
+    put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
+    put_le32(&mut b, at::BLOCKS_PER_GROUP, layout::blocks_per_group(block_size) as u32);
+    put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout::blocks_per_group(block_size) as u32);
+    put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
+    put_le16(&mut b, at::MAGIC, MAGIC);
+    put_le16(&mut b, at::STATE, STATE_VALID);
+    put_le16(&mut b, also::ERRORS, ERRORS_CONTINUE);
+    let times = [
+        (also::LAST_WRITE, also::LAST_WRITE_HIGH),
+        (also::LAST_CHECK, also::LAST_CHECK_HIGH),
+        (also::CREATED, also::CREATED_HIGH),
+    ];
+    for (low, high) in times {
+        put_le32(&mut b, low, options.now.seconds as u32);
+        b[high] = (options.now.seconds >> 32) as u8;
+    }
+    put_le32(&mut b, at::REVISION, 1);
+    put_le32(&mut b, at::FIRST_INODE, FIRST_INODE);
+    put_le16(&mut b, at::INODE_SIZE, inode_size as u16);
+    b[at::UUID..at::UUID + 16].copy_from_slice(&options.uuid.0);
+    let label = options.label.as_deref().unwrap_or_default().as_bytes();
+    b[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
+    b[at::HASH_SEED..at::HASH_SEED + 16].copy_from_slice(&options.seed);
+    b[at::HASH_VERSION] = HALF_MD4;
+    put_le32(&mut b, also::MOUNT_OPTIONS, MOUNT_OPTIONS);
+    put_le16(&mut b, also::MIN_EXTRA_ISIZE, layout::extra_size(inode_size));
+    put_le16(&mut b, at::WANT_EXTRA_ISIZE, layout::extra_size(inode_size));
+    b
+}
+
 impl Builder<'_> {
     /// The superblock of group 0, its checksum still to be made.
     pub fn superblock(&self, free_blocks: u64) -> Result<Superblock> {
-        let (layout, options, features) = (&self.layout, self.options, &self.features);
-        let mut b = vec![0; SUPERBLOCK_SIZE];
-        let wide = |b: &mut [u8], lo: usize, hi: usize, value: u64| {
-            put_le32(b, lo, value as u32);
-            put_le32(b, hi, (value >> 32) as u32);
-        };
+        let (layout, features) = (&self.layout, &self.features);
+        let mut b = common(self.options, layout.block_size, layout.blocks, layout.inode_size);
         put_le32(&mut b, at::INODES, layout.inodes());
-        wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, layout.blocks);
-        wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
-        wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
+        put_wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
+        put_wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
         put_le32(&mut b, at::FREE_INODES, layout.inodes() - self.inodes.len() as u32);
-        put_le32(&mut b, at::FIRST_DATA_BLOCK, layout.first as u32);
-        let log = layout.block_size.trailing_zeros() - 10;
-        put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
-        put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
-        put_le32(&mut b, at::BLOCKS_PER_GROUP, layout.blocks_per_group as u32);
-        put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout.blocks_per_group as u32);
         put_le32(&mut b, at::INODES_PER_GROUP, layout.inodes_per_group);
-        put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
-        put_le16(&mut b, at::MAGIC, MAGIC);
-        put_le16(&mut b, at::STATE, STATE_VALID);
-        put_le16(&mut b, also::ERRORS, ERRORS_CONTINUE);
-        let times = [
-            (also::LAST_WRITE, also::LAST_WRITE_HIGH),
-            (also::LAST_CHECK, also::LAST_CHECK_HIGH),
-            (also::CREATED, also::CREATED_HIGH),
-        ];
-        for (low, high) in times {
-            put_le32(&mut b, low, options.now.seconds as u32);
-            b[high] = (options.now.seconds >> 32) as u8;
-        }
-        put_le32(&mut b, at::REVISION, 1);
-        put_le32(&mut b, at::FIRST_INODE, FIRST_INODE);
-        put_le16(&mut b, at::INODE_SIZE, layout.inode_size as u16);
         put_le32(&mut b, at::COMPAT, features.compat.0);
         put_le32(&mut b, at::INCOMPAT, features.incompat.0);
         put_le32(&mut b, at::RO_COMPAT, features.ro_compat.0);
-        b[at::UUID..at::UUID + 16].copy_from_slice(&options.uuid.0);
-        let label = options.label.as_deref().unwrap_or_default().as_bytes();
-        b[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
         put_le16(&mut b, at::RESERVED_GDT, layout.reserved_gdt as u16);
-        b[at::HASH_SEED..at::HASH_SEED + 16].copy_from_slice(&options.seed);
-        b[at::HASH_VERSION] = HALF_MD4;
-        put_le32(&mut b, also::MOUNT_OPTIONS, MOUNT_OPTIONS);
         put_le32(&mut b, at::FLAGS, SIGNED_HASH);
-        put_le16(&mut b, also::MIN_EXTRA_ISIZE, self.extra_size());
-        put_le16(&mut b, at::WANT_EXTRA_ISIZE, self.extra_size());
         if features.has("64bit") {
             put_le16(&mut b, at::DESC_SIZE, layout.desc_size as u16);
         }
@@ -109,8 +142,7 @@ impl Builder<'_> {
         if features.has("orphan_file") {
             put_le32(&mut b, at::ORPHAN_FILE, ORPHAN_INODE);
         }
-        Superblock::from_bytes(&b)
-            .ok_or_else(|| Error::corrupt("ext4: the superblock that was made has no magic number"))
+        view(&b)
     }
 
     /// The superblock as it stands in a group: its own number, and only the first one says that all is well.

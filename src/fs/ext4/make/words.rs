@@ -32,6 +32,7 @@ const WORDS: &[(&str, Bit, &[&str])] = &[
     ("resize_inode", C(Compat::RESIZE_INODE), ALL),
     ("dir_index", C(Compat::DIR_INDEX), ALL),
     ("orphan_file", C(Compat::ORPHAN_FILE), &[]),
+    ("journal_dev", I(Incompat::JOURNAL_DEV), &[]),
     ("filetype", I(Incompat::FILETYPE), ALL),
     ("extent", I(Incompat::EXTENTS), &["ext4"]),
     ("extents", I(Incompat::EXTENTS), &["ext4"]),
