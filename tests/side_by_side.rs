@@ -2,6 +2,7 @@
 //! answers. The host files and the masks are those of the judge.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -127,14 +128,22 @@ fn answers(script: &str, folder: &Path) -> Vec<String> {
 fn imgsh_answers_as_guestfish_did() {
     let cases = cases();
     assert!(cases.len() > 9, "{cases:?}");
+    let mut different = Vec::new();
     for case in cases {
         let temp = tempfile::tempdir().unwrap();
+        // Some scripts show the owners of host files, or give files away.
+        let script = fs::read_to_string(&case).unwrap();
+        if script.lines().next().unwrap().ends_with("(As root.)") && fs::metadata(temp.path()).unwrap().uid() != 0 {
+            continue;
+        }
         prepare(temp.path());
-        let ours = answers(&fs::read_to_string(&case).unwrap(), temp.path());
+        let ours = answers(&script, temp.path());
         let theirs = text(&fs::read(case.with_extension("answers")).unwrap());
         let at = ours.iter().zip(&theirs).take_while(|(ours, theirs)| ours == theirs).count();
         let near = |lines: &[String]| lines[at.saturating_sub(3)..lines.len().min(at + 4)].join("\n");
-        assert!(ours == theirs, "{case:?}\nguestfish:\n{}\n\nimgsh:\n{}", near(&theirs), near(&ours));
+        if ours != theirs {
+            different.push(format!("{case:?}\nguestfish:\n{}\n\nimgsh:\n{}", near(&theirs), near(&ours)));
+        }
         for name in ["a.img", "b.img"] {
             // What is left of the disk, if it is one ext file system.
             let disk = temp.path().join(name);
@@ -147,4 +156,5 @@ fn imgsh_answers_as_guestfish_did() {
             }
         }
     }
+    assert!(different.is_empty(), "{}", different.join("\n\n"));
 }
