@@ -16,5 +16,5 @@ mod uuid;
 
 pub use error::{Error, Kind, Result};
 pub use path::{GuestPathBuf, Name, in_quotes, printable, quoted, without_secret};
-pub use time::Timestamp;
+pub use time::{MONTHS, Timestamp};
 pub use uuid::Uuid;

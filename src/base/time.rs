@@ -9,6 +9,9 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+/// Names of the months, January first.
+pub const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 impl Timestamp {
     /// A moment without a fraction.
     pub const fn from_seconds(seconds: i64) -> Self {
@@ -27,6 +30,15 @@ impl Timestamp {
         let month = if mp < 10 { mp + 3 } else { mp - 9 };
         let year = yoe + era * 400 + i64::from(month <= 2);
         (year, month as u32, (doy - (153 * mp + 2) / 5 + 1) as u32, rest / 3_600, rest / 60 % 60, rest % 60)
+    }
+
+    /// In UTC as ctime(3) writes it, without a line end: `Tue Feb 29 12:34:56 2000`.
+    pub fn ctime(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        let (year, month, day, hour, minute, second) = self.to_civil();
+        let name = DAYS[self.seconds.div_euclid(86_400).rem_euclid(7) as usize];
+        let month = MONTHS[(month as usize - 1) % 12];
+        format!("{name} {month} {day:2} {hour:02}:{minute:02}:{second:02} {year}")
     }
 
     /// The moment of a civil date in UTC; the inverse of [`Timestamp::to_civil`].
@@ -49,6 +61,7 @@ mod tests {
     fn civil_dates() {
         assert_eq!(Timestamp::from_seconds(0).to_civil(), (1970, 1, 1, 0, 0, 0));
         assert_eq!(Timestamp::from_seconds(951_827_696).to_civil(), (2000, 2, 29, 12, 34, 56));
+        assert_eq!(Timestamp::from_seconds(951_827_696).ctime(), "Tue Feb 29 12:34:56 2000");
         assert_eq!(Timestamp::from_seconds(-1).to_civil(), (1969, 12, 31, 23, 59, 59));
         for seconds in (-4_000_000_000..9_000_000_000).step_by(86_399 * 37) {
             let t = Timestamp::from_seconds(seconds);

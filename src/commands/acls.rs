@@ -35,7 +35,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "acl-delete-def-file",
         aliases: &[],
         summary: "remove the default ACL of a directory",
-        help: "A directory without one stays as it is.",
+        help: "What has none stays as it is.",
         params: &[DIR],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -47,7 +47,9 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let path = args.path("dir");
-            directory(&cx.session.guest.stat(&path)?, &path)?;
+            if cx.session.guest.stat(&path)?.file_type != FileType::Directory {
+                return Ok(Value::Nothing);
+            }
             match cx.session.guest.set_xattr(&path, true, DEFAULT, None) {
                 Err(e) if e.kind() == ErrorKind::NoData => Ok(Value::Nothing),
                 other => done(other),
@@ -59,7 +61,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "the ACL of a path as text",
         help: "ACLTYPE is `access` or `default`. A path without an access ACL shows its permission bits; one without a \
-               default ACL an empty line. Owners are numbers.",
+               default ACL an empty line. Owners are numbers. Entries that the mask limits say what is left of them.",
         params: &[PATH, ACLTYPE],
         returns: Returns::Text,
         effect: Effect::Reads,
@@ -70,6 +72,9 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let (path, attribute) = (args.path("path"), attribute(args)?);
+            if attribute == DEFAULT {
+                directory(&cx.session.guest.stat(&path)?, &path)?;
+            }
             let found = cx.session.guest.xattrs(&path, true)?.into_iter().find(|(name, _)| **name == *attribute);
             let entries = match found {
                 Some((_, stored)) => decode(&stored).map_err(|e| e.at(&path))?,
@@ -111,7 +116,7 @@ fn attribute(args: &Args) -> Result<&'static [u8]> {
 fn directory(found: &Metadata, path: &GuestPathBuf) -> Result<()> {
     match found.file_type {
         FileType::Directory => Ok(()),
-        _ => Err(Error::new(ErrorKind::NotADirectory, "only directories have a default ACL").at(path)),
+        _ => Err(Error::new(ErrorKind::Denied, "only directories have a default ACL").at(path)),
     }
 }
 
@@ -159,6 +164,10 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 }
 
 fn text(entries: &[Entry]) -> String {
+    let mask = entries.iter().find(|e| e.0 == MASK).map_or(7, |e| e.2);
+    let letters = |permissions: u16| -> String {
+        [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if permissions & bit != 0 { *c } else { '-' }).collect()
+    };
     let mut out = String::new();
     for (tag, id, permissions) in entries {
         let word = match *tag {
@@ -168,11 +177,12 @@ fn text(entries: &[Entry]) -> String {
             _ => "other",
         };
         let name = if matches!(*tag, USER | GROUP) { id.to_string() } else { String::new() };
-        let bits: String = [(4, 'r'), (2, 'w'), (1, 'x')]
-            .map(|(bit, c)| if permissions & bit != 0 { c } else { '-' })
-            .iter()
-            .collect();
-        out.push_str(&format!("{word}:{name}:{bits}\n"));
+        out.push_str(&format!("{word}:{name}:{}", letters(*permissions)));
+        // What the mask takes away is told, as acl_to_any_text(3) does.
+        if matches!(*tag, USER | GROUP | GROUP_OBJ) && permissions & !mask & 7 != 0 {
+            out.push_str(&format!("\t#effective:{}", letters(permissions & mask)));
+        }
+        out.push('\n');
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use super::modes;
 use super::owners::id_of;
-use super::writing::{done, permission_bits};
+use super::writing::{done, unsigned_mode};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, Timestamp};
 use crate::command::{Arg, Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::fs::{FileType, Metadata, SetAttributes};
@@ -43,7 +43,7 @@ pub(super) const COMMANDS: &[Command] = &[
                     let directory = old.file_type == FileType::Directory;
                     modes::changed(old.mode, directory, umask, &String::from_utf8_lossy(change))?
                 }
-                _ => permission_bits(args.int("mode"))?,
+                _ => unsigned_mode(args, &path)? & 0o7777,
             };
             let set = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
             done(cx.session.guest.set_attributes(&path, true, &set))
@@ -54,7 +54,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "set owner and group of a path",
         help: "Both are numbers, or names from the guest's /etc/passwd and /etc/group; -1 leaves one as it is. Links are \
-               followed.",
+               followed. A file loses its set-id bits and capabilities, as on Linux.",
         params: &[OWNER, GROUP, PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -191,8 +191,10 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "022\nmode: 16832\n",
         }],
         run: |cx, args| {
-            let mask = u32::try_from(args.int("mask")).ok().filter(|m| *m <= 0o777);
-            let mask = mask.ok_or_else(|| Error::usage("mask negative or out of range"))?;
+            let mask = args.int("mask") as u32;
+            if mask > 0o777 {
+                return Err(Error::usage("mask negative or out of range").at(format_args!("0{mask:o}")));
+            }
             Ok(Value::Octal(i64::from(cx.launched()?.guest.set_umask(mask))))
         },
     },
@@ -252,8 +254,19 @@ fn owner(cx: &Context, args: &Args, name: &str, file: &str) -> Result<Option<u32
 fn chown(cx: &mut Context, args: &Args, follow: bool) -> Result<Value> {
     let uid = owner(cx, args, "owner", "/etc/passwd")?;
     let gid = owner(cx, args, "group", "/etc/group")?;
-    let set = SetAttributes { uid, gid, ..SetAttributes::default() };
-    done(cx.session.guest.set_attributes(&args.path("path"), follow, &set))
+    let path = args.path("path");
+    let (guest, capability) = (&mut cx.session.guest, b"security.capability");
+    let found = if follow { guest.stat(&path)? } else { guest.lstat(&path)? };
+    let mut set = SetAttributes { uid, gid, ..SetAttributes::default() };
+    // As Linux does (fs/open.c, chown_common): what a file may do for its owner goes with the owner.
+    if found.file_type == FileType::Regular {
+        let special = if found.mode & 0o010 != 0 { 0o6000 } else { 0o4000 };
+        set.mode = (found.mode & special != 0).then_some(found.mode & !special);
+        if guest.xattrs(&path, follow)?.iter().any(|(name, _)| **name == *capability) {
+            guest.set_xattr(&path, follow, capability, None)?;
+        }
+    }
+    done(guest.set_attributes(&path, follow, &set))
 }
 
 fn one(cx: &mut Context, args: &Args, follow: bool, shape: Shape) -> Result<Value> {

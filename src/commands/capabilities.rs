@@ -108,8 +108,7 @@ fn encode(set: Capabilities) -> Result<Vec<u8>> {
 fn parse(text: &str) -> Result<Capabilities> {
     let bad = || Error::usage(format!("'{text}' is not a text of capabilities")).hint("write it like cap_net_raw=ep");
     let mut set = Capabilities::default();
-    let mut clauses = text.split_whitespace().peekable();
-    clauses.peek().ok_or_else(bad)?;
+    let clauses = text.split_whitespace();
     for clause in clauses {
         let at = clause.find(['=', '+', '-']).ok_or_else(bad)?;
         let (names, mut rest) = clause.split_at(at);
@@ -148,23 +147,44 @@ fn parse(text: &str) -> Result<Capabilities> {
 }
 
 impl Capabilities {
-    /// Those with the same letters together, most letters first.
+    /// As cap_to_text(3) of libcap 2.66: the letters that most have, then those that have other ones, most letters first.
     fn text(self) -> String {
+        // The letters of a capability: 1 is e, 2 is p, 4 is i.
+        let of = |n: u32| {
+            [self.effective, self.permitted, self.inheritable].iter().rev().fold(0, |all, set| all << 1 | set >> n & 1)
+        };
+        let written = |letters: u64| {
+            [(1, 'e'), (4, 'i'), (2, 'p')]
+                .iter()
+                .filter(|(bit, _)| letters & bit != 0)
+                .map(|(_, c)| c)
+                .collect::<String>()
+        };
+        let known = NAMES.len() as u32;
+        let usual = (0..8).rev().max_by_key(|letters| (0..known).filter(|n| of(*n) == *letters).count()).unwrap_or(0);
         let mut groups = Vec::new();
-        for letters in (1..8).rev() {
-            let [e, p, i] = [1, 2, 4].map(|bit| letters & bit != 0);
-            let has = |set: u64, bit: u32| set >> bit & 1 != 0;
+        if usual != 0 || [self.effective, self.permitted, self.inheritable] == [0; 3] {
+            groups.push(format!("={}", written(usual)));
+        }
+        for letters in (0..8).rev().filter(|letters| *letters != usual) {
             let names: Vec<String> = (0..64)
-                .filter(|n| {
-                    has(self.effective, *n) == e && has(self.permitted, *n) == p && has(self.inheritable, *n) == i
-                })
+                .filter(|n| of(*n) == letters && (*n < known || letters != 0))
                 .map(|n| NAMES.get(n as usize).map_or_else(|| n.to_string(), |name| format!("cap_{name}")))
                 .collect();
-            if !names.is_empty() {
-                let flags: String =
-                    [(e, 'e'), (i, 'i'), (p, 'p')].iter().filter(|(on, _)| *on).map(|(_, c)| c).collect();
-                groups.push(format!("{}={flags}", names.join(",")));
+            if names.is_empty() {
+                continue;
             }
+            let mut group = names.join(",");
+            // The first clause of all is said with `=`, which is the same.
+            for (operator, changed) in
+                [(if groups.is_empty() { '=' } else { '+' }, letters & !usual), ('-', usual & !letters)]
+            {
+                if changed != 0 {
+                    group.push(operator);
+                    group.push_str(&written(changed));
+                }
+            }
+            groups.push(group);
         }
         groups.join(" ")
     }
@@ -181,13 +201,17 @@ mod tests {
             ("cap_net_raw,CAP_NET_ADMIN+ep", "cap_net_admin,cap_net_raw=ep"),
             ("cap_bpf=eip", "cap_bpf=eip"),
             ("cap_chown=ip cap_chown-i", "cap_chown=p"),
-            ("=", ""),
+            ("=", "="),
+            ("", "="),
+            ("cap_net_raw,cap_chown=p cap_kill+i", "cap_kill=i cap_chown,cap_net_raw+p"),
+            ("=ep", "=ep"),
+            ("all=p cap_chown-p", "=p cap_chown-p"),
         ] {
             let set = parse(text).unwrap();
             assert_eq!(decode(&encode(set).unwrap()).unwrap(), set, "{text}");
             assert_eq!(set.text(), shown, "{text}");
         }
-        for wrong in ["", "cap_chown", "cap_nope=ep", "cap_chown=x", "+ep"] {
+        for wrong in ["cap_chown", "cap_nope=ep", "cap_chown=x", "+ep"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(encode(parse("cap_chown=ep cap_kill=p").unwrap()).is_err());

@@ -175,7 +175,7 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Int,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::Ext4, lines: "write /f hello\nwc-c /f\n", output: "5\n" }],
-        run: |cx, args| count(cx, args, |_, _| 1),
+        run: |cx, args| count(cx, args, |_| 1),
     },
     Command {
         name: "wc-l",
@@ -186,18 +186,18 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Int,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::Ext4, lines: "write /f \"a\\nb\\nc\"\nwc-l /f\n", output: "2\n" }],
-        run: |cx, args| count(cx, args, |_, byte| i64::from(byte == b'\n')),
+        run: |cx, args| count(cx, args, |byte| i64::from(byte == b'\n')),
     },
     Command {
         name: "wc-w",
         aliases: &[],
         summary: "number of words in a file",
-        help: "",
+        help: "As wc counts them in the C locale: words are between blanks, and one without a printable ASCII character is none.",
         params: &[PATH],
         returns: Returns::Int,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::Ext4, lines: "write /f \" one  two\\n\"\nwc-w /f\n", output: "2\n" }],
-        run: |cx, args| count(cx, args, |before, byte| i64::from(is_space(before) && !is_space(byte))),
+        run: |cx, args| count_words(cx, args),
     },
     Command {
         name: "zfile",
@@ -224,23 +224,29 @@ fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// Sums up what `of` says of every byte and the one before it (a blank before the first).
-fn count(cx: &mut Context, args: &Args, of: fn(u8, u8) -> i64) -> Result<Value> {
+/// Sums up what `of` says of every byte.
+fn count(cx: &mut Context, args: &Args, mut of: impl FnMut(u8) -> i64) -> Result<Value> {
     let path = args.path("path");
     let mut reader = BufReader::with_capacity(1 << 18, cx.session.guest.reader(&path)?);
-    let (mut sum, mut before) = (0, b' ');
+    let mut sum = 0;
     loop {
         let data = reader.fill_buf().map_err(|e| Error::from(e).at(&path))?;
         if data.is_empty() {
             return Ok(Value::Int(sum));
         }
-        for byte in data {
-            sum += of(before, *byte);
-            before = *byte;
-        }
+        sum += data.iter().map(|byte| of(*byte)).sum::<i64>();
         let length = data.len();
         reader.consume(length);
     }
+}
+
+fn count_words(cx: &mut Context, args: &Args) -> Result<Value> {
+    let mut in_word = false;
+    count(cx, args, |byte| {
+        let begins = byte.is_ascii_graphic() && !in_word;
+        in_word = begins || in_word && !is_space(byte);
+        i64::from(begins)
+    })
 }
 
 fn equal(cx: &mut Context, args: &Args) -> Result<Value> {

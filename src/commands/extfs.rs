@@ -266,7 +266,11 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let (fs, node) = cx.session.guest.ext4_node(&args.path("file"), true)?;
-            done(fs.change_flags(node, &args.text("attrs"), !args.bool("clear")))
+            let letters = args.text("attrs");
+            if let Some((_, twice)) = letters.char_indices().find(|(at, c)| letters[..*at].contains(*c)) {
+                return Err(Error::usage(format!("duplicate file attribute '{twice}'")));
+            }
+            done(fs.change_flags(node, &letters, !args.bool("clear")))
         },
     },
     Command {
@@ -567,9 +571,6 @@ fn fsck(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn fill_dir(cx: &mut Context, args: &Args) -> Result<Value> {
     let (dir, count) = (args.path("dir"), args.int("nr"));
-    if count < 0 {
-        return Err(Error::usage(format!("nr {count} is negative")));
-    }
     for number in 0..count {
         cx.session.guest.make_file(&dir.join(format!("{number:08}").as_bytes()), NEW_FILE)?;
     }

@@ -12,6 +12,9 @@ const PATH: Param = Param::required("path", Kind::Path);
 const REGEX: Param = Param::required("regex", Kind::Bytes);
 const PATTERN: Param = Param::required("pattern", Kind::Bytes);
 
+/// Bytes that grep looks at together: a NUL among them makes the file a binary one from there on.
+const PIECE: usize = 96 << 10;
+
 /// One of grep's old names: what it stands for in terms of `grep`'s options.
 macro_rules! old {
     ($name:literal, $summary:literal, $pattern:expr, $syntax:expr, $ignore_case:literal, $packed:literal, $lines:literal) => {
@@ -72,7 +75,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "lines of a file that match a regular expression",
         help: "The expression is a basic one as grep(1) reads it; an extended one with `extended:true`, a plain text with \
                `fixed:true`. `insensitive:true` ignores case, `compressed:true` looks into a gzip file. No match is no \
-               error. Back references are refused.",
+               error. From the first NUL byte on a file is binary, and no lines are answered. Back references are refused.",
         params: &[
             REGEX,
             PATH,
@@ -173,15 +176,20 @@ fn grep(
 ) -> Result<Value> {
     let regex = pattern::compile(args.bytes(pattern), syntax, ignore_case)?;
     let path = args.path("path");
+    let failed = |e| Error::from(e).at(&path);
     let reader = cx.session.guest.reader(&path)?;
     let reader = if packed { unpacked(reader).map_err(|e| e.at(&path))? } else { reader };
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let mut reader = BufReader::with_capacity(PIECE, reader);
     let mut found = Vec::new();
     let mut room = MEMORY_LIMIT;
     loop {
+        // Of a binary file grep tells only that it matches, and guestfish not even that.
+        if reader.buffer().is_empty() && reader.fill_buf().map_err(failed)?.contains(&0) {
+            return Ok(Value::List(found));
+        }
         let mut line = Vec::new();
         let read = reader.by_ref().take(MEMORY_LIMIT).read_until(b'\n', &mut line);
-        if read.map_err(|e| Error::from(e).at(&path))? == 0 {
+        if read.map_err(failed)? == 0 || line.contains(&0) {
             return Ok(Value::List(found));
         }
         if line.last() == Some(&b'\n') {

@@ -96,7 +96,7 @@ pub(super) const COMMANDS: &[Command] = &[
 /// Takes away what stands where a link is to be made, as `ln -f` does. Not directories.
 fn make_room(cx: &mut Context, at: &GuestPathBuf) -> Result<()> {
     match look(cx, at, false)? {
-        Some(found) if found.file_type == FileType::Directory => Err(Error::from(ErrorKind::IsADirectory).at(at)),
+        Some(found) if found.file_type == FileType::Directory => Err(Error::from(ErrorKind::Exists).at(at)),
         Some(_) => cx.session.guest.unlink(at),
         None => Ok(()),
     }
@@ -107,9 +107,8 @@ fn hard_link(cx: &mut Context, args: &Args, force: bool) -> Result<Value> {
     if !target.is_absolute() {
         return Err(Error::usage("the target of a hard link must begin with /").at(&target));
     }
-    let mut at = args.path("linkname");
+    let at = args.path("linkname");
     if force {
-        at = landing(cx, &target, &at)?;
         // The same file under both names: `ln -f` leaves it, and removing it first could lose it.
         if cx.session.guest.exists(&at)?
             && cx.session.guest.resolve_link(&at)? == cx.session.guest.resolve_link(&target)?

@@ -1,6 +1,6 @@
-//! The text of `ll`: a directory as coreutils' `ls -la` prints it in the C locale, owners as numbers, times in UTC.
+//! The text of `ll`, and of `llz`: a directory as coreutils' `ls -la` prints it in the C locale, owners as numbers, times in UTC.
 
-use crate::base::{GuestPathBuf, Result, Timestamp};
+use crate::base::{GuestPathBuf, MONTHS, Result, Timestamp};
 use crate::fs::{FileType, Metadata};
 use crate::guest::Guest;
 
@@ -13,52 +13,44 @@ struct Line {
     metadata: Metadata,
     /// The SELinux label, where labels are shown.
     label: Option<Vec<u8>>,
+    /// Behind the permissions: `+` with an ACL, `.` with only a label, else a blank.
+    mark: char,
 }
 
-/// The listing of a directory, or the one line of anything else.
-pub(super) fn long_listing(guest: &Guest, path: &GuestPathBuf, now: Timestamp) -> Result<Vec<u8>> {
-    listing(guest, path, now, &|_| Ok(None))
-}
-
-/// The same with SELinux labels, as `ls -laZ` has it.
-pub(super) fn labelled(guest: &Guest, path: &GuestPathBuf, now: Timestamp) -> Result<Vec<u8>> {
-    listing(guest, path, now, &|path| {
-        let found = guest.xattrs(path, false)?.into_iter().find(|(name, _)| **name == *b"security.selinux");
-        let label = found.map_or_else(|| b"?".to_vec(), |(_, value)| value.trim_ascii_end().to_vec());
-        Ok(Some(label.strip_suffix(b"\0").map_or(label.clone(), <[u8]>::to_vec)))
-    })
-}
-
-type LabelOf<'a> = &'a dyn Fn(&GuestPathBuf) -> Result<Option<Vec<u8>>>;
-
-fn listing(guest: &Guest, path: &GuestPathBuf, now: Timestamp, label_of: LabelOf<'_>) -> Result<Vec<u8>> {
+/// The listing of a directory, or the one line of anything else; with `labels` their SELinux labels, as `ls -laZ` has it.
+pub(super) fn long_listing(guest: &Guest, path: &GuestPathBuf, now: Timestamp, labels: bool) -> Result<Vec<u8>> {
     let real = guest.realpath(path)?;
-    let metadata = guest.lstat(&real)?;
-    if metadata.file_type != FileType::Directory {
-        let label = label_of(&real)?;
-        return Ok(render(&[Line { name: path.0.clone(), target: None, metadata, label }], now));
+    if guest.lstat(&real)?.file_type != FileType::Directory {
+        return Ok(render(&[line(guest, path.0.clone(), &real, labels)?], now));
     }
-    let mut lines = vec![
-        Line {
-            name: b"..".to_vec(),
-            target: None,
-            metadata: guest.lstat(&real.parent())?,
-            label: label_of(&real.parent())?,
-        },
-        Line { name: b".".to_vec(), target: None, metadata, label: label_of(&real)? },
-    ];
+    let mut lines =
+        vec![line(guest, b"..".to_vec(), &real.parent(), labels)?, line(guest, b".".to_vec(), &real, labels)?];
     for name in guest.list(&real)? {
         let at = real.join(&name);
-        let metadata = guest.lstat(&at)?;
-        let target = if metadata.file_type == FileType::Symlink { Some(guest.read_link(&at)?) } else { None };
-        let label = label_of(&at)?;
-        lines.push(Line { name: name.0, target, metadata, label });
+        lines.push(line(guest, name.0, &at, labels)?);
     }
     lines.sort_by(|a, b| a.name.cmp(&b.name));
     let sectors = lines.iter().fold(0_u64, |sum, l| sum.saturating_add(l.metadata.blocks));
     let mut out = format!("total {}\n", sectors.div_ceil(2)).into_bytes();
     out.extend(render(&lines, now));
     Ok(out)
+}
+
+fn line(guest: &Guest, name: Vec<u8>, at: &GuestPathBuf, labels: bool) -> Result<Line> {
+    let metadata = guest.lstat(at)?;
+    let target = if metadata.file_type == FileType::Symlink { Some(guest.read_link(at)?) } else { None };
+    let attributes = guest.xattrs(at, false)?;
+    let label = attributes.iter().find(|(name, _)| **name == *b"security.selinux").map(|(_, value)| {
+        let label = value.trim_ascii_end();
+        label.strip_suffix(b"\0").unwrap_or(label).to_vec()
+    });
+    let mark = match &label {
+        _ if attributes.iter().any(|(name, _)| name.starts_with(b"system.posix_acl_")) => '+',
+        Some(_) => '.',
+        None => ' ',
+    };
+    let label = labels.then(|| label.unwrap_or_else(|| b"?".to_vec()));
+    Ok(Line { name, target, metadata, label, mark })
 }
 
 fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
@@ -72,6 +64,7 @@ fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
     // A device's two numbers share the size's column: "major, minor".
     let device = if major == 0 { 0 } else { major + 2 + minor };
     let size = width(&|m| if is_device(m) { String::new() } else { m.size.to_string() }).max(device);
+    let marked = lines.iter().any(|line| line.mark != ' ');
     let label = lines.iter().filter_map(|l| l.label.as_ref()).map(Vec::len).max().unwrap_or(0);
     let mut out = Vec::new();
     for line in lines {
@@ -83,7 +76,9 @@ fn render(lines: &[Line], now: Timestamp) -> Vec<u8> {
         };
         let (uid, gid, count) = (m.uid, m.gid, m.links);
         let when = moment(m.modified, now);
-        out.extend_from_slice(format!("{} {count:>links$} {uid:>owner$} {gid:>group$} ", permissions(m)).as_bytes());
+        let mark = if marked { line.mark.to_string() } else { String::new() };
+        out.extend_from_slice(permissions(m).as_bytes());
+        out.extend_from_slice(format!("{mark} {count:>links$} {uid:>owner$} {gid:>group$} ").as_bytes());
         if let Some(text) = &line.label {
             out.extend_from_slice(text);
             out.resize(out.len() + label - text.len() + 1, b' ');
@@ -126,9 +121,8 @@ fn permissions(m: &Metadata) -> String {
 }
 
 fn moment(t: Timestamp, now: Timestamp) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (year, month, day, hour, minute, _) = t.to_civil();
-    let month = MONTHS.get(month as usize - 1).copied().unwrap_or("???");
+    let month = MONTHS[(month as usize - 1) % 12];
     let age = now.seconds.saturating_sub(t.seconds);
     if (0..RECENT_SECONDS).contains(&age) {
         format!("{month} {day:>2} {hour:02}:{minute:02}")
@@ -160,7 +154,7 @@ mod tests {
             created: None,
         };
         let target = (file_type == FileType::Symlink).then(|| GuestPathBuf::from("f"));
-        Line { name: name.into(), target, metadata, label: None }
+        Line { name: name.into(), target, metadata, label: None, mark: ' ' }
     }
 
     #[test]

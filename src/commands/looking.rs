@@ -46,23 +46,19 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "exists",
         aliases: &[],
         summary: "whether a path exists",
-        help: "Links are followed: one that leads nowhere does not exist. `false` is no error.",
-        params: &[PATH],
+        help: "A symbolic link at the end of the path exists wherever it leads; with `followsymlinks:true`, which guestfish \
+               does not have, only if what it leads to does. `false` is no error.",
+        params: &[PATH, FOLLOW],
         returns: Returns::Bool,
         effect: Effect::Reads,
         examples: &[Example {
             setup: Setup::Ext4,
-            lines: "ln-s /nope /link\nexists /lost+found\nexists /nope\nexists /link\n",
-            output: "true\nfalse\nfalse\n",
+            lines: "ln-s /nope /link\nexists /nope\nexists /link\nexists /link followsymlinks:true\n",
+            output: "false\ntrue\nfalse\n",
         }],
-        run: |cx, args| match cx.session.guest.stat(&args.path("path")) {
-            Ok(_) => Ok(Value::Bool(true)),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::TooManyLinks) =>
-            {
-                Ok(Value::Bool(false))
-            }
-            Err(error) => Err(error),
+        run: |cx, args| {
+            let found = look(cx, &args.path("path"), args.bool("followsymlinks"))?;
+            Ok(Value::Bool(found.is_some()))
         },
     },
     Command {
@@ -177,7 +173,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "ll",
         aliases: &[],
         summary: "long listing of a directory",
-        help: "As `ls -la` prints it, with numeric owners and times in UTC. For people: scripts use `ls` and `lstatns`.",
+        help: "As `ls -la` prints it, with numeric owners and times in UTC; `+` behind the permissions is an ACL, `.` an SELinux label alone. For people: scripts use `ls` and `lstatns`.",
         params: &[DIRECTORY],
         returns: Returns::Text,
         effect: Effect::Reads,
@@ -188,7 +184,7 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let now = cx.host.now();
-            Ok(Value::Text(long_listing::long_listing(&cx.session.guest, &args.path("directory"), now)?))
+            Ok(Value::Text(long_listing::long_listing(&cx.session.guest, &args.path("directory"), now, false)?))
         },
     },
     Command {

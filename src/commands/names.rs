@@ -87,11 +87,11 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example {
             setup: Setup::Ext4,
             lines: "touch /f\nutimens /f 0 0 1000000000 0\nsetxattr security.selinux \"a:b:c:s0\" 8 /f\nllz /f\n",
-            output: "-rw-r--r-- 1 0 0 a:b:c:s0 0 Sep  9  2001 /f\n\n",
+            output: "-rw-r--r--. 1 0 0 a:b:c:s0 0 Sep  9  2001 /f\n\n",
         }],
         run: |cx, args| {
             let now = cx.host.now();
-            Ok(Value::Text(long_listing::labelled(&cx.session.guest, &args.path("directory"), now)?))
+            Ok(Value::Text(long_listing::long_listing(&cx.session.guest, &args.path("directory"), now, true)?))
         },
     },
     Command {

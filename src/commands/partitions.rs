@@ -201,19 +201,15 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "part-get-mbr-part-type",
         aliases: &[],
         summary: "whether an MBR partition is primary, logical or extended",
-        help: "",
+        help: "Those of a GPT are all primary.",
         params: &[DEVICE, PARTNUM],
         returns: Returns::Text,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::Ext4, lines: "part-get-mbr-part-type /dev/sda 1\n", output: "primary\n" }],
-        run: |cx, args| {
-            let found = partition(cx, args)?;
-            match (found.kind, found.role) {
-                (PartitionType::Gpt(_), _) => Err(not_mbr(args)),
-                (_, Role::Primary) => Ok(Value::text("primary")),
-                (_, Role::Logical) => Ok(Value::text("logical")),
-                (_, Role::Extended) => Ok(Value::text("extended")),
-            }
+        run: |cx, args| match partition(cx, args)?.role {
+            Role::Primary => Ok(Value::text("primary")),
+            Role::Logical => Ok(Value::text("logical")),
+            Role::Extended => Ok(Value::text("extended")),
         },
     },
     Command {
@@ -271,7 +267,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "part-list",
         aliases: &[],
         summary: "partitions of a disk with their places in bytes",
-        help: "`part_end` is the last byte of the partition.",
+        help: "In the order in which they lie on the disk. `part_end` is the last byte of the partition.",
         params: &[DEVICE],
         returns: Returns::Structs,
         effect: Effect::Reads,
@@ -281,7 +277,9 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "[0] = {\n  part_num: 1\n  part_start: 65536\n  part_end: 67043839\n  part_size: 66978304\n}\n",
         }],
         run: |cx, args| {
-            let records = table(cx.session, &args.text("device"))?.partitions.into_iter().map(|p| {
+            let mut partitions = table(cx.session, &args.text("device"))?.partitions;
+            partitions.sort_by_key(|p| p.start);
+            let records = partitions.into_iter().map(|p| {
                 let last = i128::from(p.start) + i128::from(p.len) - 1;
                 Record(vec![
                     ("part_num", Field::Int(p.number.into())),
@@ -390,18 +388,19 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "part-set-name",
         aliases: &[],
         summary: "name a GPT partition",
-        help: "",
+        help: "Names are cut after 36 UTF-16 units.",
         params: &[DEVICE, PARTNUM, Param::required("name", Kind::Text)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: &[Example {
             setup: Setup::EspAndExt4,
-            lines: "part-set-name /dev/sda 1 esp\npart-get-name /dev/sda 1\n",
-            output: "esp\n",
+            lines: "part-set-name /dev/sda 1 esp\npart-get-name /dev/sda 1\n\
+                    part-set-name /dev/sda 1 0123456789012345678901234567890123456789\npart-get-name /dev/sda 1\n",
+            output: "esp\n012345678901234567890123456789012345\n",
         }],
         run: |cx, args| {
             let number = gpt_partition(cx, args)?.number;
-            edit(cx, args, TableEdit::SetName { number, name: args.text("name") })
+            edit(cx, args, TableEdit::SetName { number, name: gpt_name(&args.text("name")) })
         },
     },
     Command {
@@ -456,6 +455,16 @@ fn partition(cx: &Context, args: &Args) -> Result<Partition> {
     let (device, number) = (args.text("device"), args.int("partnum"));
     let found = table(cx.session, &device)?.partitions.into_iter().find(|p| i64::from(p.number) == number);
     found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no partition {number}")).at(device))
+}
+
+/// What a GPT keeps of a name: 36 UTF-16 units, as parted cuts it.
+fn gpt_name(text: &str) -> String {
+    let mut units = 0;
+    let fits = |c: &char| {
+        units += c.len_utf16();
+        units <= 36
+    };
+    text.chars().take_while(fits).collect()
 }
 
 fn not_gpt(args: &Args) -> Error {

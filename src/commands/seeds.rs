@@ -125,7 +125,8 @@ fn make_fat(cx: &Context, target: &Path, files: &[(&str, Vec<u8>)]) -> Result<()
     let device = session.devices().remove(0);
     let options = MakeOptions {
         fs_type: "vfat".into(),
-        label: Some(LABEL.into()),
+        // As mkfs.vfat -n CIDATA, which the documentation of cloud-init names.
+        label: Some(LABEL.to_uppercase()),
         uuid: crate::base::Uuid::from_random(cx.host.random()),
         seed: cx.host.random(),
         now: cx.host.now(),

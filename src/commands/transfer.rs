@@ -18,8 +18,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "copy-in",
         aliases: &[],
         summary: "copy host files and trees into a guest directory",
-        help: "Each one arrives below REMOTEDIR under its own name, with mode, numeric owner, times and links. Files that \
-               are there are replaced, directories are filled.",
+        help: "Each one arrives below REMOTEDIR under its own name, with mode, numeric owner and times; a link stays a link. \
+               `FOLDER/.` is what is in a folder, through a link too. Files that are there are replaced, directories are filled.",
         params: &[Param::many("local", Kind::HostPath), Param::required("remotedir", Kind::Path)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -34,7 +34,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "copy-out",
         aliases: &[],
         summary: "copy guest files and trees to a host folder",
-        help: "Trees come with mode, times and links; with owners only for root. Holes of files stay holes. Names that would leave the folder are \
+        help: "Trees come with mode, times and links; with owners only for root. `FOLDER/.` is what is in a folder. Holes of files stay holes. Names that would leave the folder are \
                refused and links are never followed on the host.",
         params: &[Param::many("remote", Kind::Path), Param::required("localdir", Kind::HostPath)],
         returns: Returns::Nothing,
@@ -199,6 +199,8 @@ fn copy_out(cx: &mut Context, args: &Args) -> Result<Value> {
         let path = GuestPathBuf(remote.clone());
         let name = match path.file_name() {
             Some(b"..") => cx.session.guest.realpath(&path)?.file_name().map(<[u8]>::to_vec),
+            // What is in a folder comes out, as tar has it.
+            _ if path.ends_with(b"/.") => None,
             name => name.map(<[u8]>::to_vec),
         };
         // The root has no name of its own: what is in it comes out into the folder itself.

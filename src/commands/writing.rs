@@ -4,9 +4,9 @@ use std::io::Read;
 
 use super::looking::look;
 use super::rename;
-use crate::base::{Error, Kind as ErrorKind, Result};
+use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
-use crate::fs::{FileType, NewKind, NewNode, SetAttributes};
+use crate::fs::{FileType, NewKind, SetAttributes};
 
 /// Permission bits of a new file before the umask takes its part, as open(2) is usually asked.
 pub(super) const NEW_FILE: u32 = 0o666;
@@ -78,7 +78,7 @@ pub(super) const COMMANDS: &[Command] = &[
         examples: &[Example { setup: Setup::Ext4, lines: "fill 0x61 3 /f\ncat /f\n", output: "aaa\n" }],
         run: |cx, args| match u8::try_from(args.int("c")) {
             Ok(byte) => fill(cx, args, vec![byte]),
-            Err(_) => Err(Error::usage(format!("{}: byte must be in the range 0..255", args.int("c")))),
+            Err(_) => Err(Error::usage("byte number must be in range 0..255").at(args.int("c"))),
         },
     },
     Command {
@@ -91,7 +91,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "fill-pattern abc 7 /f\ncat /f\n", output: "abcabca\n" }],
         run: |cx, args| match args.bytes("pattern") {
-            [] => Err(Error::usage("the pattern must have at least one byte")),
+            [] => Err(Error::usage("pattern string must be non-empty")),
             pattern => fill(cx, args, pattern.to_vec()),
         },
     },
@@ -110,7 +110,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "mkdir-mode",
         aliases: &[],
         summary: "make a directory with a mode",
-        help: "The umask takes its part from the mode. Write modes with a leading 0: `0755`.",
+        help: "The umask takes its part from the mode. Write modes with a leading 0: `0755`. Set-id bits are left out, as Linux \
+               does; `chmod` sets them.",
         params: &[PATH, MODE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -120,8 +121,10 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "mode: 16832\n",
         }],
         run: |cx, args| {
-            let mode = permission_bits(args.int("mode"))?;
-            done(cx.session.guest.mkdir(&args.path("path"), mode))
+            let path = args.path("path");
+            // What Linux keeps of the mode of a new directory (fs/namei.c, vfs_mkdir).
+            let mode = unsigned_mode(args, &path)? & 0o1777;
+            done(cx.session.guest.mkdir(&path, mode))
         },
     },
     Command {
@@ -144,7 +147,7 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "mkfifo 0600 /p\nis-fifo /p\n", output: "true\n" }],
-        run: |cx, args| make_node(cx, args, NewKind::Fifo),
+        run: |cx, args| make_node(cx, args, |_| Ok(NewKind::Fifo)),
     },
     Command {
         name: "mknod",
@@ -161,14 +164,20 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "rdev: 2049\n",
         }],
         run: |cx, args| {
-            let mode = u32::try_from(args.int("mode")).map_err(|_| Error::usage("mode is negative"))?;
-            let kind = match (FileType::from_mode(mode), mode & !0o7777) {
+            let path = args.path("path");
+            let mode = unsigned_mode(args, &path)?;
+            let kind = match (FileType::from_mode(mode), mode & 0o170000) {
                 (Some(FileType::CharDevice), _) => char_device(args)?,
                 (Some(FileType::BlockDevice), _) => block_device(args)?,
                 (Some(FileType::Fifo), _) => NewKind::Fifo,
                 (Some(FileType::Socket), _) => NewKind::Socket,
                 (Some(FileType::Regular), _) | (None, 0) => NewKind::Regular,
-                _ => return Err(Error::from(ErrorKind::Invalid).at(args.path("path"))),
+                (Some(FileType::Directory), _) => {
+                    return Err(Error::new(ErrorKind::Denied, "Operation not permitted")
+                        .at(path)
+                        .hint("mkdir makes directories"));
+                }
+                _ => return Err(Error::from(ErrorKind::Invalid).at(path)),
             };
             make(cx, args, kind, mode & 0o7777)
         },
@@ -186,7 +195,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mknod-b 0660 8 0 /sda\nis-blockdev /sda\n",
             output: "true\n",
         }],
-        run: |cx, args| make_node(cx, args, block_device(args)?),
+        run: |cx, args| make_node(cx, args, block_device),
     },
     Command {
         name: "mknod-c",
@@ -201,7 +210,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "mknod-c 0666 1 3 /null\nis-chardev /null\n",
             output: "true\n",
         }],
-        run: |cx, args| make_node(cx, args, char_device(args)?),
+        run: |cx, args| make_node(cx, args, char_device),
     },
     Command {
         name: "mv",
@@ -272,7 +281,10 @@ pub(super) const COMMANDS: &[Command] = &[
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "mkdir-p /d/e\nrm-rf /d\nls /\n", output: "lost+found\n" }],
-        run: |cx, args| done(cx.session.guest.remove_tree(&args.path("path"))),
+        run: |cx, args| match args.path("path") {
+            path if *path == *b"/" => Err(Error::usage("cannot remove root directory")),
+            path => done(cx.session.guest.remove_tree(&path)),
+        },
     },
     Command {
         name: "rmdir",
@@ -365,11 +377,9 @@ pub(super) fn done(result: Result<()>) -> Result<Value> {
     result.map(|()| Value::Nothing)
 }
 
-/// Checks that a mode is permission bits only.
-pub(super) fn permission_bits(mode: i64) -> Result<u32> {
-    u32::try_from(mode).ok().filter(|m| *m <= 0o7777).ok_or_else(|| {
-        Error::usage(format!("mode {mode} is negative or over 07777")).hint("write modes in octal, like 0644")
-    })
+/// A mode that is not negative. What is over the permission bits is for the caller to mask.
+pub(super) fn unsigned_mode(args: &Args, path: &GuestPathBuf) -> Result<u32> {
+    u32::try_from(args.int("mode")).map_err(|_| Error::usage("mode is negative").at(path))
 }
 
 fn copy(cx: &mut Context, args: &Args, keep_attributes: bool, recursive: bool) -> Result<Value> {
@@ -390,7 +400,7 @@ fn touch(cx: &mut Context, args: &Args) -> Result<Value> {
             let set = SetAttributes { accessed: now, modified: now, ..SetAttributes::default() };
             done(cx.session.guest.set_attributes(&path, false, &set))
         }
-        Some(_) => Err(Error::new(ErrorKind::Invalid, "touch works on regular files only").at(&path)),
+        Some(_) => Err(Error::usage("touch can only be used on a regular files").at(&path)),
     }
 }
 
@@ -411,28 +421,35 @@ impl Read for Repeat {
 }
 
 fn fill(cx: &mut Context, args: &Args, pattern: Vec<u8>) -> Result<Value> {
-    let len = u64::try_from(args.int("len")).map_err(|_| Error::usage("len is negative"))?;
+    let len = u64::try_from(args.int("len")).map_err(|_| Error::usage("length is < 0").at(args.int("len")))?;
     done(cx.session.guest.write_from(&args.path("path"), len, &mut Repeat { pattern, at: 0 }, NEW_FILE))
 }
 
-fn number(args: &Args, name: &str) -> Result<u32> {
-    u32::try_from(args.int(name)).map_err(|_| Error::usage(format!("{name} is negative")))
+/// A device number, which Linux keeps in 12 bits and 20 (include/linux/kdev_t.h).
+fn device(args: &Args) -> Result<(u32, u32)> {
+    let number = |name, max| u32::try_from(args.int(name)).ok().filter(|number| *number <= max);
+    let pair = number("devmajor", (1 << 12) - 1).zip(number("devminor", (1 << 20) - 1));
+    pair.ok_or_else(|| Error::from(ErrorKind::Invalid).at(args.path("path")))
 }
 
 fn block_device(args: &Args) -> Result<NewKind> {
-    Ok(NewKind::BlockDevice(number(args, "devmajor")?, number(args, "devminor")?))
+    device(args).map(|(major, minor)| NewKind::BlockDevice(major, minor))
 }
 
 fn char_device(args: &Args) -> Result<NewKind> {
-    Ok(NewKind::CharDevice(number(args, "devmajor")?, number(args, "devminor")?))
+    device(args).map(|(major, minor)| NewKind::CharDevice(major, minor))
 }
 
-fn make_node(cx: &mut Context, args: &Args, kind: NewKind) -> Result<Value> {
-    let mode = permission_bits(args.int("mode"))?;
+/// Makes a node of a kind, with a mode that holds permission bits only.
+fn make_node(cx: &mut Context, args: &Args, kind: impl FnOnce(&Args) -> Result<NewKind>) -> Result<Value> {
+    let mode = args.int("mode") as u32;
+    if mode > 0o7777 {
+        return Err(Error::usage("mode must specify only file permission bits").at(format_args!("{mode:o}")));
+    }
+    let kind = kind(args)?;
     make(cx, args, kind, mode)
 }
 
 fn make(cx: &mut Context, args: &Args, kind: NewKind, mode: u32) -> Result<Value> {
-    let mode = mode & !cx.session.guest.umask();
-    done(cx.session.guest.make(&args.path("path"), &NewNode { kind, mode, uid: 0, gid: 0 }))
+    done(cx.session.guest.make_masked(&args.path("path"), &kind, mode))
 }

@@ -26,11 +26,12 @@ struct Copy {
 impl Guest {
     /// Copies inside the guest, across mounts: `cp`, with `recursive` `cp -r`, with `keep_attributes` too `cp -a`
     /// (owner, mode, times, extended attributes, hard links). Into `to` if that is a directory. A plain `cp`
-    /// follows a link at `from`, the others copy links as links. An existing file is overwritten in place.
+    /// follows a link at `from`, the others copy links as links. An existing file is overwritten in place, through a link
+    /// that leads to it; what is no file takes the place of a link.
     ///
     /// # Errors
-    /// `Kind::IsADirectory` for a directory without `recursive`, `Kind::Invalid` for a copy into or onto itself,
-    /// those of reading and writing.
+    /// `Kind::IsADirectory` for a directory without `recursive`, `Kind::Invalid` for a copy into or onto itself, or through a
+    /// link that leads nowhere; those of reading and writing.
     pub fn copy(
         &mut self,
         from: &GuestPathBuf,
@@ -45,7 +46,7 @@ impl Guest {
                 .at(from)
                 .hint("cp-r copies a tree, cp-a keeps its attributes"));
         }
-        let (parent, folder, name) = self.copy_target(from, to).map_err(|e| e.at(to))?;
+        let (parent, folder, name) = self.copy_target(from, (start, metadata.file_type), to).map_err(|e| e.at(to))?;
         self.expect_tree(start);
         let mut copy = Copy {
             keep: keep_attributes,
@@ -62,19 +63,52 @@ impl Guest {
     }
 
     /// Where the copy goes: a directory with its path, and the name in it.
-    fn copy_target(&self, from: &GuestPathBuf, to: &GuestPathBuf) -> Result<(At, GuestPathBuf, Name)> {
+    fn copy_target(
+        &self,
+        from: &GuestPathBuf,
+        (start, kind): (At, FileType),
+        to: &GuestPathBuf,
+    ) -> Result<(At, GuestPathBuf, Name)> {
+        let mut path = to.clone();
         let walked = self.walk_path(to, true)?;
         if let Ok(at) = walked.found()
             && self.type_of(at)? == FileType::Directory
         {
-            return match from.file_name() {
-                Some(name) if name != b".." => Ok((at, walked.path(), Name::from(name))),
-                _ => Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
-            };
+            match from.file_name() {
+                // What is in a directory named so goes into the target itself.
+                Some(b"..") => {}
+                _ if from.ends_with(b"/.") => {}
+                Some(name) => path = walked.path().join(name),
+                None => return Err(Error::new(Kind::Invalid, "the source has no name; give the target's")),
+            }
         }
+        if kind != FileType::Directory && self.is_onto_itself(from, start, &path)? {
+            return Err(Error::new(Kind::Invalid, "source and target are the same file"));
+        }
+        // Only a file's content goes through a link.
+        let through = matches!(kind, FileType::Regular | FileType::Directory) || path.ends_with(b"/");
+        let walked = self.walk_path(&path, through)?;
         match walked.named() {
+            Some(named) if named.directory && kind != FileType::Directory => Err(Kind::NotADirectory.into()),
+            Some(named) if named.node.is_none() && self.exists(&path)? => Err(Error::new(
+                Kind::Invalid,
+                "the target is a link that leads nowhere, and nothing is written through it",
+            )),
             Some(named) => Ok((named.parent, named.folder, named.name)),
             None => Err(Kind::Busy.into()),
+        }
+    }
+
+    /// Whether `cp` takes source and target for one file: they are, or one is a link that leads to the other.
+    fn is_onto_itself(&self, from: &GuestPathBuf, start: At, to: &GuestPathBuf) -> Result<bool> {
+        let Ok(old) = self.at(to, false) else { return Ok(false) };
+        if self.place(old)? == self.place(start)? {
+            return Ok(true);
+        }
+        let links = self.type_of(old)? == FileType::Symlink && self.type_of(start)? == FileType::Symlink;
+        match (self.at(from, true), self.at(to, true)) {
+            (Ok(one), Ok(other)) if !links => Ok(self.place(one)? == self.place(other)?),
+            _ => Ok(false),
         }
     }
 }
@@ -152,7 +186,9 @@ impl Copy {
                 let kind = self.kind(guest, from, metadata)?;
                 let new = match (self.keep, guest.keeps_owners(parent)?) {
                     (true, true) => NewNode { kind, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid },
-                    _ => NewNode { kind, mode: metadata.mode & 0o777 & !guest.umask, uid: 0, gid: 0 },
+                    // The umask is not for links.
+                    _ if metadata.file_type == FileType::Symlink => NewNode { kind, mode: 0o777, uid: 0, gid: 0 },
+                    _ => NewNode { kind, mode: guest.masked(parent, metadata.mode & 0o777)?, uid: 0, gid: 0 },
                 };
                 let folder = || below(&self.folder);
                 guest.create_at(&mut self.labels, parent, &folder, name, &new)?
@@ -322,6 +358,19 @@ mod tests {
         assert_eq!(g.read_link(&path("/l2")).unwrap(), path("f"));
         assert_eq!(kind(g.copy(&path("/f"), &path("/f"), false, false)), Kind::Invalid);
         assert_eq!(kind(g.copy(&path("/f"), &path("/link"), false, false)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/link"), &path("/f"), true, true)), Kind::Invalid);
+        assert_eq!(kind(g.copy(&path("/f"), &path("/new/"), false, false)), Kind::NotADirectory);
+        g.symlink(&path("nowhere"), &path("/dangling")).unwrap();
+        assert_eq!(kind(g.copy(&path("/f"), &path("/dangling"), true, true)), Kind::Invalid);
+        // A link takes the place of a link, and is copied with all bits whatever the umask.
+        g.copy(&path("/link"), &path("/dangling"), false, true).unwrap();
+        let made = g.lstat(&path("/dangling")).unwrap();
+        assert_eq!((g.read_link(&path("/dangling")).unwrap(), made.mode), (path("f"), 0o777));
+        assert!(g.lstat(&path("/nowhere")).is_err());
+        // What is in a directory.
+        g.mkdir(&path("/in"), 0o755).unwrap();
+        g.copy(&path("/d/."), &path("/in"), false, true).unwrap();
+        assert_eq!(g.list(&path("/in")).unwrap(), [Name::from(&b"f"[..])]);
         assert_eq!(kind(g.copy(&path("/f"), &path("/d"), false, false)), Kind::IsADirectory);
         assert_eq!(kind(g.copy(&path("/d"), &path("/x"), false, false)), Kind::IsADirectory);
         assert_eq!(kind(g.copy(&path("/d"), &path("/f"), false, true)), Kind::NotADirectory);

@@ -43,12 +43,27 @@ impl Guest {
 
     /// A name that must exist and be no mount point; its node.
     fn old_name(&self, path: &GuestPathBuf) -> Result<(Named, At)> {
+        // A link is not followed for the sake of a slash behind it: no other name is meant than the one that stands there.
+        if path.len() > 1 && path.ends_with(b"/") {
+            let bare = path.file_name().map(|name| path.parent().join(name));
+            if bare.is_some_and(|bare| self.lstat(&bare).is_ok_and(|m| m.file_type == FileType::Symlink)) {
+                return Err(Kind::NotADirectory.into());
+            }
+        }
         let named = self.name_at(path, false)?;
         match named.node {
             Some(node) if node.mount == named.parent.mount => Ok((named, node)),
             Some(_) => Err(Kind::Busy.into()),
             None => Err(Kind::NotFound.into()),
         }
+    }
+
+    /// The mode of a new node in a directory: less the umask, unless a default list of the directory stands in its place
+    /// (Linux, fs/posix_acl.c, posix_acl_create).
+    pub(super) fn masked(&self, parent: At, mode: u32) -> Result<u32> {
+        let attributes = self.fs_of(parent)?.xattrs(parent.node)?;
+        let listed = attributes.iter().any(|(name, _)| **name == *b"system.posix_acl_default");
+        Ok(mode & 0o7777 & if listed { 0o7777 } else { !self.umask })
     }
 
     /// Makes a node in a directory, whose path `folder` answers. It gets the SELinux label that the guest's policy says.
@@ -84,7 +99,7 @@ impl Guest {
         match walked.named() {
             Some(Named { directory: true, .. }) | None => Err(Kind::IsADirectory.into()),
             Some(named) => {
-                let mode = mode & !self.umask & 0o7777;
+                let mode = self.masked(named.parent, mode)?;
                 let new = NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 };
                 self.create_named(&named, &new)
             }
@@ -133,28 +148,47 @@ impl Guest {
     /// # Errors
     /// `Kind::Exists`, `Kind::IsADirectory` for a path with a slash at its end, those of [`Guest::write_from`].
     pub fn make_file(&mut self, path: &GuestPathBuf, mode: u32) -> Result<()> {
-        let new = NewNode { kind: NewKind::Regular, mode: mode & !self.umask & 0o7777, uid: 0, gid: 0 };
         self.on(path, |guest| match guest.new_name(path)? {
             Named { directory: true, .. } => Err(Kind::IsADirectory.into()),
-            named => guest.create_named(&named, &new).map(|_| ()),
+            named => {
+                let mode = guest.masked(named.parent, mode)?;
+                guest.create_named(&named, &NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 }).map(|_| ())
+            }
         })
     }
 
     /// Makes any node; `new.mode` is used as it is.
     pub fn make(&mut self, path: &GuestPathBuf, new: &NewNode) -> Result<()> {
+        self.make_with(path, &new.kind, |_, _| Ok(new.clone()))
+    }
+
+    /// Makes a node of root's with `mode` less the umask.
+    pub fn make_masked(&mut self, path: &GuestPathBuf, kind: &NewKind, mode: u32) -> Result<()> {
+        self.make_with(path, kind, |guest, parent| {
+            Ok(NewNode { kind: kind.clone(), mode: guest.masked(parent, mode)?, uid: 0, gid: 0 })
+        })
+    }
+
+    /// Makes what `new` says of the directory that it comes into.
+    fn make_with(
+        &mut self,
+        path: &GuestPathBuf,
+        kind: &NewKind,
+        new: impl FnOnce(&Self, At) -> Result<NewNode>,
+    ) -> Result<()> {
         self.on(path, |guest| {
             let named = guest.new_name(path)?;
-            if named.directory && new.kind != NewKind::Directory {
+            if named.directory && *kind != NewKind::Directory {
                 return Err(Kind::NotFound.into());
             }
-            guest.create_named(&named, new).map(|_| ())
+            let new = new(guest, named.parent)?;
+            guest.create_named(&named, &new).map(|_| ())
         })
     }
 
     /// Makes a directory with `mode` less the umask.
     pub fn mkdir(&mut self, path: &GuestPathBuf, mode: u32) -> Result<()> {
-        let mode = mode & !self.umask & 0o7777;
-        self.make(path, &NewNode { kind: NewKind::Directory, mode, uid: 0, gid: 0 })
+        self.make_masked(path, &NewKind::Directory, mode)
     }
 
     /// Makes a directory and those above it; one that is there is no error.
@@ -191,7 +225,7 @@ impl Guest {
                 return Err(Kind::NotFound.into());
             }
             if guest.type_of(node)? == FileType::Directory {
-                return Err(crate::base::Error::from(Kind::Denied).at(target));
+                return Err(crate::base::Error::new(Kind::Denied, "Operation not permitted").at(target));
             }
             if node.mount != named.parent.mount {
                 return Err(Kind::CrossDevice.into());

@@ -1,4 +1,4 @@
-//! A host file or folder as entries (copy-in): sorted, links as links but for the top, hard links found.
+//! A host file or folder as entries (copy-in): sorted, links as links, hard links found.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -34,17 +34,24 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// A link is given as a link, whatever slashes stand after its name; `FOLDER/.` is what is in a folder, which has no name then.
+    ///
     /// # Errors
-    /// A path that does not exist or cannot be read.
+    /// A path that leads nowhere or cannot be read.
     pub(super) fn new(path: &Path) -> Result<Self> {
         fs::metadata(path).map_err(|e| Error::io(path.display(), e))?;
-        let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-        Ok(Tree { top: Some((path.to_path_buf(), GuestPathBuf(name))), levels: Vec::new(), linked: HashMap::new() })
+        let top = if path.as_os_str().as_bytes().ends_with(b"/.") {
+            (path.to_path_buf(), GuestPathBuf::default())
+        } else {
+            let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+            (path.components().as_path().to_path_buf(), GuestPathBuf(name))
+        };
+        Ok(Tree { top: Some(top), levels: Vec::new(), linked: HashMap::new() })
     }
 
-    fn next_path(&mut self) -> Option<(PathBuf, GuestPathBuf, bool)> {
-        if let Some((host, entry)) = self.top.take() {
-            return Some((host, entry, true));
+    fn next_path(&mut self) -> Option<(PathBuf, GuestPathBuf)> {
+        if let Some(top) = self.top.take() {
+            return Some(top);
         }
         loop {
             let level = self.levels.last_mut()?;
@@ -53,7 +60,7 @@ impl Tree {
                     true => GuestPathBuf(name.as_bytes().to_vec()),
                     false => level.entry.join(name.as_bytes()),
                 };
-                return Some((level.host.join(&name), entry, false));
+                return Some((level.host.join(&name), entry));
             }
             self.levels.pop();
         }
@@ -101,9 +108,8 @@ impl Tree {
 /// Looks ahead how many bytes of files a tree holds. What cannot be read is told when its turn comes.
 pub(super) fn expect(path: &Path) {
     let Ok(mut tree) = Tree::new(path) else { return };
-    while let Some((host, entry, top)) = tree.next_path() {
-        let found = if top { fs::metadata(&host) } else { fs::symlink_metadata(&host) };
-        let Ok(found) = found else { continue };
+    while let Some((host, entry)) = tree.next_path() {
+        let Ok(found) = fs::symlink_metadata(&host) else { continue };
         match tree.kind(&host, &entry, &found) {
             Ok(EntryKind::Regular(size)) => progress::expect(size),
             Ok(EntryKind::Directory) => drop(tree.descend(&host, &entry)),
@@ -126,10 +132,8 @@ fn number(value: u64) -> u32 {
 
 impl Source for Tree {
     fn next(&mut self) -> Result<Option<Entry<'_>>> {
-        let Some((host, path, top)) = self.next_path() else { return Ok(None) };
-        // Only the link that the user named is followed.
-        let found = if top { fs::metadata(&host) } else { fs::symlink_metadata(&host) };
-        let found = found.map_err(|e| Error::io(host.display(), e))?;
+        let Some((host, path)) = self.next_path() else { return Ok(None) };
+        let found = fs::symlink_metadata(&host).map_err(|e| Error::io(host.display(), e))?;
         let kind = self.kind(&host, &path, &found)?;
         let mut content: Option<Box<dyn Read>> = None;
         let mut pieces = None;

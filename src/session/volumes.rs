@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    fn table_of(&self, index: usize) -> Result<Option<Table>> {
+    pub(super) fn table_of(&self, index: usize) -> Result<Option<Table>> {
         let read = || volume::read(&self.disk(index)?).map_err(|e| e.at(disk_name(index)));
         // A command may be changing the table right now.
         if self.inside {
@@ -240,14 +240,16 @@ impl Session {
     pub(super) fn partition_uuid(&self, disk: usize, partition: &Partition) -> Result<Option<String>> {
         match self.table_of(disk)?.map(|table| table.kind) {
             Some(TableKind::Gpt) => Ok(partition.guid.map(|guid| guid.to_string())),
-            Some(TableKind::Mbr) => {
-                // The signature stands at byte 440 of the first sector (UEFI 2.10, section 5.2.1).
-                let mut signature = [0; 4];
-                self.disk(disk)?.read_at(440, &mut signature)?;
-                Ok(Some(format!("{:08x}-{:02x}", le32(&signature, 0), partition.number)))
-            }
+            Some(TableKind::Mbr) => Ok(Some(format!("{}-{:02x}", self.disk_signature(disk)?, partition.number))),
             None => Ok(None),
         }
+    }
+
+    /// The signature of an MBR in hex: byte 440 of the first sector (UEFI 2.10, section 5.2.1).
+    pub(super) fn disk_signature(&self, disk: usize) -> Result<String> {
+        let mut signature = [0; 4];
+        self.disk(disk)?.read_at(440, &mut signature)?;
+        Ok(format!("{:08x}", le32(&signature, 0)))
     }
 
     /// What can hold a file system: disks without partitions, then partitions without the extended ones, then opened

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::base::{Error, Kind, Result};
 use crate::fs::FileSystem;
-use crate::volume::PartitionType;
+use crate::volume::{PartitionType, TableKind};
 
 impl Session {
     /// The file system of a device to look at.
@@ -49,9 +49,9 @@ impl Session {
         }
     }
 
-    /// What blkid says of a partition, in sectors of 512 bytes; nothing for a whole disk.
+    /// What blkid says of a partition, in sectors of 512 bytes, and of the table of a whole disk.
     pub fn partition_tags(&self, device: &str) -> Result<Vec<(&'static str, String)>> {
-        let Some((disk, partition)) = self.partition(device)? else { return Ok(Vec::new()) };
+        let Some((disk, partition)) = self.partition(device)? else { return self.table_tags(device) };
         let (scheme, kind) = match partition.kind {
             PartitionType::Mbr(byte) => ("dos", format!("{byte:#x}")),
             PartitionType::Gpt(guid) => ("gpt", guid.to_string()),
@@ -73,5 +73,16 @@ impl Session {
         // Linux gives each SCSI disk sixteen minor numbers.
         tags.push(("PART_ENTRY_DISK", format!("8:{}", disk * 16)));
         Ok(tags)
+    }
+
+    fn table_tags(&self, device: &str) -> Result<Vec<(&'static str, String)>> {
+        let Some(disk) = self.devices().iter().position(|disk| disk == device) else { return Ok(Vec::new()) };
+        let Some(table) = self.table_of(disk)? else { return Ok(Vec::new()) };
+        let scheme = if table.kind == TableKind::Gpt { "gpt" } else { "dos" };
+        let uuid = match table.disk_guid {
+            Some(guid) => guid.to_string(),
+            None => self.disk_signature(disk)?,
+        };
+        Ok(vec![("PTUUID", uuid), ("PTTYPE", scheme.to_string())])
     }
 }

@@ -32,7 +32,12 @@ impl Failure {
 
     /// A command's failure.
     pub fn command(command: &Command, error: Error) -> Self {
-        Failure::Command { prefix: wording::prefix(command, &error), error }
+        match (command.name, error.kind()) {
+            // guestfish says these itself: they are not the library's.
+            ("lcd", _) => Failure::Plain(error.to_string()),
+            ("edit" | "emacs" | "vi", Kind::Io) if error.subject().is_none() => Failure::Plain(error.to_string()),
+            _ => Failure::Command { prefix: wording::prefix(command, &error), error },
+        }
     }
 }
 
@@ -83,6 +88,7 @@ fn words(prefix: &str, error: &Error) -> String {
     let text = error.to_string();
     match error.kind() {
         Kind::IsADirectory if prefix == "download: " => text.replace("Is a directory", "is a directory"),
+        Kind::NotMounted => error.detail().to_string(),
         // The path itself is not repeated.
         Kind::Usage if prefix.contains("_stub: ") => "path must start with a / character".to_string(),
         _ => text,

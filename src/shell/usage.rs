@@ -5,7 +5,7 @@ use crate::command::Command;
 /// By command.
 const USAGE: &[(&str, &str)] = &[
     ("alloc", "use 'alloc file size' to create an image"),
-    ("copy-in", "use 'copy-in <local> [<local>..] <remotedir>' to copy files into the image"),
+    ("copy-in", "use 'copy-in <local> [<local>...] <remotedir>' to copy files into the image"),
     ("copy-out", "use 'copy-out <remote> [<remote>..] <localdir>' to copy files out of the image"),
     ("delete-event", "use 'delete-event <name>' to delete an event handler"),
     ("display", "use 'display filename' to view an image"),
@@ -14,7 +14,7 @@ const USAGE: &[(&str, &str)] = &[
     ("event", "use 'event <name> <eventset> <script>' to register an event handler"),
     ("glob", "use 'glob command [args...]'"),
     ("help", "use 'help', 'help <cmd>' or 'help -l|--list' to list all commands"),
-    ("hexedit", "hexedit (filename|device) [max | start max]"),
+    ("hexedit", "hexedit (device|filename) [max | start max]"),
     ("lcd", "use 'lcd directory' to change local directory"),
     ("less", "use 'less filename' to page a file"),
     ("list-events", "use 'list-events' to list event handlers"),

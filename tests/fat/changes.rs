@@ -223,12 +223,16 @@ fn attributes_as_linux_has_them() {
     assert_eq!((linked.file_type, linked.links), (FileType::Directory, 3));
     let mode = |mode| SetAttributes { mode: Some(mode), ..SetAttributes::default() };
     let edit = fs.edit(NOW).unwrap();
-    for refused in [mode(0o644), mode(0o700), mode(0o4755), SetAttributes { uid: Some(1), ..SetAttributes::default() }]
-    {
+    for refused in [mode(0o4755), SetAttributes { uid: Some(1), ..SetAttributes::default() }] {
         assert_eq!(edit.set_attributes(node, &refused).unwrap_err().kind(), Kind::Denied);
     }
-    assert_eq!(edit.set_attributes(dir, &mode(0o555)).unwrap_err().kind(), Kind::Denied);
-    edit.set_attributes(dir, &mode(0o755)).unwrap();
+    // Other modes than 0755 and 0555 are ignored.
+    for ignored in [0o644, 0o700, 0o444] {
+        edit.set_attributes(node, &mode(ignored)).unwrap();
+    }
+    edit.set_attributes(dir, &mode(0o555)).unwrap();
+    assert_eq!((fs.metadata(node).unwrap().mode, fs.metadata(dir).unwrap().mode), (0o755, 0o755));
+    let edit = fs.edit(NOW).unwrap();
     let owner = SetAttributes {
         uid: Some(0),
         gid: Some(0),

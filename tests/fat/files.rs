@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imgsh::base::Uuid;
+use imgsh::base::{Kind, Uuid};
 use imgsh::fs::{self, FileSystem, FileType, MakeOptions, NodeId};
 
 use crate::tools::*;
@@ -72,11 +72,22 @@ fn made_volumes_are_clean_in_every_size() {
         scratch.check();
         let mut fs = scratch.open();
         let info = fs.info().unwrap();
-        assert_eq!(info.label, options.label.clone().unwrap_or_default().to_uppercase(), "{kib}");
+        assert_eq!(info.label, options.label.clone().unwrap_or_default(), "{kib}");
         assert_eq!((info.uuid.as_str(), info.read_only.clone()), ("CAFE-1234", None));
         assert!(block_size.is_none_or(|size| u64::from(size) == info.block_size));
         let found = fs::identify(scratch.memory.as_ref()).unwrap().unwrap();
         assert_eq!((found.fs_type, found.label, found.uuid), ("vfat".to_string(), info.label, info.uuid));
+        for wrong in [&b""[..], b"twelve bytes", b" x", b"a.b", "\u{fc}".as_bytes()] {
+            assert_eq!(fs.edit(NOW).unwrap().set_label(wrong).unwrap_err().kind(), Kind::Invalid, "{wrong:?}");
+        }
+        for label in [&b"a Label"[..], b"elevenchars", b"L"] {
+            let edit = fs.edit(NOW).unwrap();
+            edit.set_label(label).unwrap();
+            edit.sync().unwrap();
+            // fsck.fat compares the label of the boot sector with the root directory's, and with the copy's.
+            scratch.check();
+            assert_eq!(scratch.label().as_bytes(), label, "{kib}");
+        }
         let root = fs.root();
         let node = put(fs.as_mut(), root, "Some Long Name.txt", &pattern(20_000, 1));
         fs.edit(NOW).unwrap().sync().unwrap();

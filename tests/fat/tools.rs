@@ -79,6 +79,11 @@ impl Scratch {
         assert_eq!(text.lines().count(), 2, "fsck.fat has remarks:\n{text}");
     }
 
+    /// The label as fatlabel reads it.
+    pub fn label(&self) -> String {
+        String::from_utf8(run("fatlabel", &[&self.file()]).stdout).unwrap().trim_end().to_string()
+    }
+
     /// What one of the mtools says of a path.
     pub fn tool(&self, name: &str, path: &str) -> Vec<u8> {
         run(name, &["-i", &self.file(), &format!("::{path}")]).stdout

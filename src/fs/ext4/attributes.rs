@@ -26,6 +26,10 @@ impl Ext4 {
                 "Operation not permitted (system.data is the content of small files)",
             ));
         }
+        // 7 is `system.` and 8 the rich lists: Linux has no handler for other names with it than those of access control lists.
+        if matches!(index, 7 | 8) && value.is_some() {
+            return Err(Kind::Unsupported.into());
+        }
         if name.len() > NAME_MAX {
             return Err(Error::new(Kind::Invalid, "the name of the attribute is too long"));
         }

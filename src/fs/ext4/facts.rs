@@ -19,16 +19,6 @@ const MOUNT_OPTIONS: &[(u32, &str)] = &[
     (0x800, "nodelalloc"),
 ];
 
-/// A moment as ctime(3) writes it, in UTC.
-fn moment(time: Timestamp) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (year, month, day, hour, minute, second) = time.to_civil();
-    let name = DAYS[time.seconds.div_euclid(86_400).rem_euclid(7) as usize];
-    let month = MONTHS[(month as usize - 1) % 12];
-    format!("{name} {month} {day:2} {hour:02}:{minute:02}:{second:02} {year}")
-}
-
 /// A number of kilobytes in the unit that fits.
 fn kilobytes(count: u64) -> String {
     match count {
@@ -152,20 +142,20 @@ impl Ext4 {
         if sb.log_groups_per_flex() != 0 {
             add("Flex block group size", geometry.groups_per_flex(sb.log_groups_per_flex()).to_string());
         }
-        let when = |time: Timestamp| if time.seconds == 0 { "n/a".to_string() } else { moment(time) };
+        let when = |time: Timestamp| if time.seconds == 0 { "n/a".to_string() } else { time.ctime() };
         if sb.time(2).seconds != 0 {
-            add("Filesystem created", moment(sb.time(2)));
+            add("Filesystem created", sb.time(2).ctime());
         }
         add("Last mount time", when(sb.time(0)));
-        add("Last write time", moment(sb.time(1)));
+        add("Last write time", sb.time(1).ctime());
         add("Mount count", le16(bytes, 0x34).to_string());
         add("Maximum mount count", (le16(bytes, 0x36) as i16).to_string());
         let checked = i64::from(le32(bytes, 0x40)) | i64::from(u8_at(bytes, 0x277)) << 32;
-        add("Last checked", moment(Timestamp::from_seconds(checked)));
+        add("Last checked", Timestamp::from_seconds(checked).ctime());
         let every = le32(bytes, 0x44);
         add("Check interval", interval(every));
         if every != 0 {
-            add("Next check after", moment(Timestamp::from_seconds(checked + i64::from(every))));
+            add("Next check after", Timestamp::from_seconds(checked + i64::from(every)).ctime());
         }
         let written = u64::from(le32(bytes, 0x178)) | u64::from(le32(bytes, 0x17c)) << 32;
         if written != 0 {

@@ -74,6 +74,10 @@ pub struct Boot {
     pub clusters: u32,
     /// FAT32: byte of the FSInfo sector.
     pub info_at: Option<u64>,
+    /// Byte of the label in the boot sector, when it has one.
+    pub label_at: Option<u64>,
+    /// FAT32: byte of the boot sector's copy.
+    pub copy_at: Option<u64>,
     /// Media byte.
     pub media: u8,
     /// Volume serial number, when the boot sector has one.
@@ -159,10 +163,9 @@ impl Boot {
         if active.is_some_and(|n| n >= tables) {
             return bad(format!("active table {} of {tables}", flags & 0x0f));
         }
-        let info_at = match u64::from(le16(boot, 48)) {
-            n if fat32 && (1..reserved).contains(&n) => Some(n * sector),
-            _ => None,
-        };
+        let reserved_sector =
+            |n: u16| (fat32 && (1..reserved).contains(&u64::from(n))).then_some(u64::from(n) * sector);
+        let (info_at, copy_at) = (reserved_sector(le16(boot, 48)), reserved_sector(le16(boot, 50)));
         let extended = if fat32 { 64 } else { 36 };
         let root_at = (reserved + tables * table_sectors) * sector;
         Ok(Boot {
@@ -180,6 +183,8 @@ impl Boot {
             data_at: data_sector * sector,
             clusters: clusters as u32,
             info_at,
+            label_at: (u8_at(boot, extended + 2) == 0x29).then_some(extended as u64 + 7),
+            copy_at,
             media: u8_at(boot, 21),
             serial: matches!(u8_at(boot, extended + 2), 0x28 | 0x29).then(|| le32(boot, extended + 3)),
             dirty: u8_at(boot, extended + 1) & 1 != 0,

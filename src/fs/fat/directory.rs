@@ -207,20 +207,35 @@ impl Directory {
         self.parent = Some(parent);
     }
 
+    /// Marks free slots as used.
+    fn take(&mut self, first: usize, count: usize) {
+        if first < self.end {
+            self.holes -= count;
+            return;
+        }
+        self.end = first + count;
+        // What lies behind the end is not always zero on disks that others wrote.
+        if u8_at(self.slot(self.end), 0) != 0 {
+            self.slot_mut(self.end).fill(0);
+        }
+    }
+
+    /// Puts the volume label's entry into its slot, or into a free one; whether there was one.
+    pub fn put_label(&mut self, entry: &[u8; SLOT]) -> bool {
+        let Some(number) = self.label.or_else(|| self.room(1)) else { return false };
+        if self.label.replace(number).is_none() {
+            self.take(number, 1);
+        }
+        self.slot_mut(number).copy_from_slice(entry);
+        true
+    }
+
     /// Puts slots made by [`Directory::slots_for`] at a place that [`Directory::room`] gave; answers the
     /// short entry's slot.
     pub fn insert(&mut self, first: usize, slots: &[u8], wanted: &[u8]) -> usize {
         let count = slots.len() / SLOT;
         let last = first + count - 1;
-        if first >= self.end {
-            self.end = first + count;
-            // What lies behind the end is not always zero on disks that others wrote.
-            if u8_at(self.slot(self.end), 0) != 0 {
-                self.slot_mut(self.end).fill(0);
-            }
-        } else {
-            self.holes -= count;
-        }
+        self.take(first, count);
         for (i, slot) in slots.chunks_exact(SLOT).enumerate() {
             self.slot_mut(first + i).copy_from_slice(slot);
         }

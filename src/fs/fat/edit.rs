@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::boot::SLOT;
+use super::boot::{BOOT_BYTES, Boot, SLOT};
 use super::directory::{self, Directory};
 use super::name;
 use super::table::Run;
@@ -245,6 +245,31 @@ impl Edit for Volume {
         self.touch(dir)
     }
 
+    fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        self.trim()?;
+        let label = name::label(label)?;
+        let mut entry = [0; SLOT];
+        entry[..11].copy_from_slice(&label);
+        entry[11] = directory::VOLUME;
+        time::set_all(&mut entry, self.now);
+        let root = self.dir(ROOT)?;
+        self.cached(root)?.check_writable()?;
+        while !self.cached(root)?.put_label(&entry) {
+            self.grow_dir(root)?;
+        }
+        let Some(label_at) = self.boot.label_at else { return Ok(()) };
+        self.device.write_at(label_at, &label)?;
+        if let Some(copy_at) = self.boot.copy_at {
+            // A sector that is no copy is left alone.
+            let mut copy = [0; BOOT_BYTES];
+            self.device.read_at(copy_at, &mut copy)?;
+            if Boot::looks_like(&copy) && Boot::parse(&copy).is_ok_and(|copy| copy.label_at == Some(label_at)) {
+                self.device.write_at(copy_at + label_at, &label)?;
+            }
+        }
+        Ok(())
+    }
+
     fn rename(&mut self, from_dir: NodeId, from: &[u8], to_dir: NodeId, to: &[u8]) -> Result<()> {
         self.trim()?;
         let (from_key, to_key) = (self.dir(from_dir)?, self.dir(to_dir)?);
@@ -347,14 +372,14 @@ impl Edit for Volume {
         if set.uid.is_some_and(|uid| uid != 0) || set.gid.is_some_and(|gid| gid != 0) {
             return Err(not_permitted("owners"));
         }
+        if set.mode.is_some_and(|mode| mode & 0o7000 != 0) {
+            return Err(not_permitted("set-id and sticky bits"));
+        }
         let locked = match set.mode {
-            None => u8_at(&node.entry, 11) & directory::READ_ONLY != 0,
-            // As Linux's vfat: all read and execute bits must stay, and a directory's write bit.
-            Some(mode) if mode & 0o7555 != 0o555 || node.is_dir() && mode & 0o200 == 0 => {
-                return Err(not_permitted("permission bits but 'read only', which is 0555 instead of 0755"));
-            }
-            Some(_) if node.is_dir() => u8_at(&node.entry, 11) & directory::READ_ONLY != 0,
-            Some(mode) => mode & 0o200 == 0,
+            // As Linux's vfat (fs/fat/file.c, fat_setattr): a mode of other than 0755 and 0555, less the mount's umask of
+            // 022, is ignored, and 'read only' is for files.
+            Some(mode) if !node.is_dir() && matches!(mode & 0o755, 0o755 | 0o555) => mode & 0o200 == 0,
+            _ => u8_at(&node.entry, 11) & directory::READ_ONLY != 0,
         };
         let set = set.clone();
         self.change(id, |entry| {

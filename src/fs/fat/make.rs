@@ -7,9 +7,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use super::boot::{self, BOOT_BYTES, Boot, INFO_BYTES, SLOT, Width};
-use super::{time, volume};
+use super::{name, time, volume};
 use crate::base::bytes::is_zero;
-use crate::base::{Error, Kind, Result, printable};
+use crate::base::{Error, Kind, Result};
 use crate::disk::Device;
 use crate::fs::MakeOptions;
 
@@ -35,7 +35,12 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         return Err(Error::new(Kind::Usage, format!("mkfs vfat: a cluster size of {cluster} bytes is not possible"))
             .hint(format!("give a power of two from {sector} to {most}")));
     }
-    let label = options.label.as_deref().filter(|label| !label.is_empty()).map(check_label).transpose()?;
+    let label = options
+        .label
+        .as_deref()
+        .filter(|label| !label.is_empty())
+        .map(|label| name::label(label.as_bytes()))
+        .transpose()?;
     let Ok(sectors) = u32::try_from(device.len() / u64::from(sector)) else {
         return Err(Error::new(Kind::Usage, format!("mkfs vfat: {} bytes are too many for FAT", device.len())));
     };
@@ -72,23 +77,6 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         e => e,
     })?;
     finish(device, options)
-}
-
-/// A label as FAT keeps it: eleven bytes, capital letters.
-fn check_label(label: &str) -> Result<[u8; 11]> {
-    let bad =
-        |why: &str| Err(Error::new(Kind::Usage, format!("mkfs vfat: label '{}': {why}", printable(label.as_bytes()))));
-    if label.len() > 11 {
-        return bad("longer than eleven bytes");
-    }
-    if label.bytes().any(|b| !(b' '..=b'~').contains(&b) || b"\"*+,./:;<=>?[\\]|".contains(&b))
-        || label.starts_with(' ')
-    {
-        return bad("FAT labels are ASCII without any of \"*+,./:;<=>?[\\]|");
-    }
-    let mut padded = [b' '; 11];
-    padded[..label.len()].copy_from_slice(label.to_ascii_uppercase().as_bytes());
-    Ok(padded)
 }
 
 /// Sets the free count, and the time of the label.

@@ -17,6 +17,26 @@ pub const LONG_MASK: u8 = 0x3f;
 const LOWER_BASE: u8 = 0x08;
 const LOWER_EXTENSION: u8 = 0x10;
 
+/// A volume label as FAT keeps it: eleven bytes. Small letters stay small, as mkfs.fat and fatlabel have it.
+///
+/// # Errors
+/// `Kind::Invalid` for an empty label, a longer one and characters that labels may not have.
+pub fn label(text: &[u8]) -> Result<[u8; 11]> {
+    let bad = |why: &str| Err(Error::new(Kind::Invalid, format!("FAT label '{}': {why}", printable(text))));
+    if text.trim_ascii().is_empty() || text.starts_with(b" ") {
+        return bad("empty, or with a blank in front");
+    }
+    if text.len() > 11 {
+        return bad("longer than eleven bytes");
+    }
+    if text.iter().any(|b| !(b' '..=b'~').contains(b) || b"\"*+,./:;<=>?[\\]|".contains(b)) {
+        return bad("labels are ASCII without any of \"*+,./:;<=>?[\\]|");
+    }
+    let mut padded = [b' '; 11];
+    padded[..text.len()].copy_from_slice(text);
+    Ok(padded)
+}
+
 /// Where a long-name slot keeps its units: first place and number.
 const UNIT_FIELDS: [(usize, usize); 3] = [(1, 5), (14, 6), (28, 2)];
 

@@ -2,6 +2,7 @@
 //!
 //! The magics are those that each format's own documentation gives.
 
+use crate::base::Timestamp;
 use crate::base::bytes::{be16, be32, le16, le32};
 
 /// How much of a file's beginning is looked at.
@@ -9,7 +10,6 @@ pub const TYPE_BYTES: u64 = 256 << 10;
 
 /// Bytes at a place that tell a type.
 const MAGICS: &[(usize, &[u8], &str)] = &[
-    (0, b"\x1f\x8b", "gzip compressed data"),
     (0, b"\x1f\x9d", "compress'd data"),
     (0, b"BZh", "bzip2 compressed data"),
     (0, b"\xfd7zXZ\0", "XZ compressed data"),
@@ -56,7 +56,10 @@ pub fn file_type_of(start: &[u8]) -> String {
     if start.is_empty() {
         return "empty".to_string();
     }
-    if let Some(found) = elf(start).or_else(|| pe(start)).or_else(|| disk(start)) {
+    if start.len() == 1 {
+        return "very short file (no magic)".to_string();
+    }
+    if let Some(found) = elf(start).or_else(|| pe(start)).or_else(|| disk(start)).or_else(|| gzip(start)) {
         return found;
     }
     for (at, magic, name) in MAGICS {
@@ -166,6 +169,36 @@ fn pe(start: &[u8]) -> Option<String> {
     Some(format!("{form} executable{kind}, {machine}, for MS Windows"))
 }
 
+/// A gzip file with what its header tells (RFC 1952, section 2.3): flags at 3, time at 4, effort at 8, system at 9, name from 10 on.
+fn gzip(start: &[u8]) -> Option<String> {
+    if !start.starts_with(b"\x1f\x8b") {
+        return None;
+    }
+    let mut text = "gzip compressed data".to_string();
+    let &[flags, t0, t1, t2, t3, effort, system] = start.get(3..10)? else { return Some(text) };
+    if flags & 0b1100 == 0b1000 {
+        let name = start.get(10..)?.split(|b| *b == 0).next()?;
+        text.push_str(&format!(", was \"{}\"", crate::base::printable(name.get(..256).unwrap_or(name))));
+    }
+    let time = u32::from_le_bytes([t0, t1, t2, t3]);
+    if time > 0 {
+        text.push_str(&format!(", last modified: {}", Timestamp::from_seconds(time.into()).ctime()));
+    }
+    text.push_str(match effort {
+        2 => ", max compression",
+        4 => ", max speed",
+        _ => "",
+    });
+    text.push_str(match system {
+        0 => ", from FAT filesystem (MS-DOS, OS/2, NT)",
+        3 => ", from Unix",
+        7 => ", from MacOS",
+        11 => ", from NTFS filesystem (NT)",
+        _ => "",
+    });
+    Some(text)
+}
+
 /// File systems and partition tables, whose magics stand far inside.
 fn disk(start: &[u8]) -> Option<String> {
     // ext: magic at 56 of the superblock at 1024, features at 92, 96.
@@ -268,7 +301,12 @@ mod tests {
             (b"#!/bin/sh\nls\n", "POSIX shell script, ASCII text executable"),
             (b"#!/usr/bin/env python3\n", "Python script, ASCII text executable"),
             (b"\x01\x02\x03", "data"),
-            (b"\x1f\x8b\x08", "gzip compressed data"),
+            (b"\x1f\x8b\x08\0\0\0\0\0\0\xff", "gzip compressed data"),
+            (b"\n", "very short file (no magic)"),
+            (
+                b"\x1f\x8b\x08\x08\x80\x1e\xd5\x65\x02\x03f.txt\0",
+                "gzip compressed data, was \"f.txt\", last modified: Tue Feb 20 21:49:52 2024, max compression, from Unix",
+            ),
         ] {
             assert_eq!(file_type_of(bytes), wanted, "{bytes:?}");
         }
