@@ -246,6 +246,61 @@ fn hostile_guests() {
     assert_ne!(status, Some(0), "{table}");
 }
 
+/// Texts that are long in one way cost no more than their length: each run ends within CPU seconds that work by the square of it
+/// would exceed many times over.
+#[test]
+fn long_texts() {
+    let world = fit_guest();
+    let many = |text: &str| text.repeat(300_000 / text.len());
+    let menu = |words: &str| format!("menuentry 'x' {{\n linux /boot/vmlinuz root=LABEL=root {words}\n}}\n");
+    let (grub, modprobe, dep) = ("/boot/grub/grub.cfg", "/etc/modprobe.d/x.conf", "/usr/lib/modules/6.1.0-9-amd64/modules.dep");
+    let (dpkg, identify) = ("/var/lib/dpkg/status", "/etc/cloud/ds-identify.cfg");
+    let drop_in = "/etc/systemd/system/cloud-init.service.d/a.conf";
+    let rounds = [
+        vec![
+            (grub, many("\\\n")),
+            (modprobe, many("\\\n")),
+            (dep, format!("kernel/x.ko: {}", many("/isofs.ko "))),
+            ("/etc/fstab", format!("LABEL=o /mnt{} ext4 defaults 0 0\n", many("\\"))),
+            (dpkg, many("Package: cloud-init\n\n")),
+            (identify, format!("policy: {}x", many(" "))),
+            (drop_in, format!("[Service]\nExecStart={}", "\\\n".repeat(30_000))),
+        ],
+        vec![
+            (grub, many("submenu x {\n")),
+            (modprobe, format!("install {} /bin/true\n", many("*"))),
+            (dep, many("/isofs.ko:\n")),
+            ("/etc/fstab", many(" ")),
+            (dpkg, many("Package: cloud-init\nStatus: x\n")),
+            (identify, many("a: b\n")),
+            (drop_in, format!("[Service]\nExecStart=/x /opt{}\n", "/opt".repeat(15_000))),
+        ],
+        vec![
+            (grub, format!("set a={}\n{}", "x".repeat(30_000), menu(&many("$a")))),
+            (modprobe, many("alias *x*x* off\n")),
+            ("/etc/default/grub", format!("GRUB_CMDLINE_LINUX=\"{}\"\n", many("$a"))),
+            ("/etc/passwd", many("u:x:1000:1000::/home/u:/bin/sh\n")),
+            ("/etc/cloud/cloud.cfg.d/90.cfg", format!("a: {}\n", many("["))),
+        ],
+        vec![(grub, menu(&many("cc:end_cc"))), ("/etc/cloud/cloud.cfg.d/90.cfg", many("a: &a [*a, *a]\n"))],
+    ];
+    for round in rounds {
+        let mut lines = format!("mkdir-p {}\nmkdir-p /etc/modprobe.d\n", drop_in.rsplit_once('/').unwrap().0);
+        for (number, (path, text)) in round.iter().enumerate() {
+            fs::write(world.path(&format!("long{number}")), text).unwrap();
+            lines += &format!("upload long{number} {path}\n");
+        }
+        decoy(&world, &lines);
+        let output = Command::new("prlimit")
+            .current_dir(world.folder.path())
+            .args(["--cpu=60", env!("CARGO_BIN_EXE_imgsh"), "--ro", "-a", DECOY, "vtorque-check"])
+            .output()
+            .unwrap();
+        let table = text(&output.stdout);
+        assert!(table.contains("overall: "), "{}: {}{table}{}", lines, output.status, text(&output.stderr));
+    }
+}
+
 /// Files below /opt are named with the package that owns them.
 #[test]
 fn owners_of_files_below_opt() {
