@@ -176,6 +176,7 @@ fn osv_images() {
         ("/usr/mgmt/cloud-init.so --server http://x/ ; /app", "fail"),
         ("/usr/mgmt/cloud-init.so&/app --server x", "pass"),
         ("/app", "pass"),
+        ("/app --noinit", "pass"),
         ("--noinit /app /usr/mgmt/cloud-init.so", "fail"),
         ("--noinit /not-cloud-init.so", "fail"),
         ("--noinit --ip=eth0,10.0.0.2 /usr/mgmt/cloud-init.so & /app", "pass"),
