@@ -253,7 +253,8 @@ fn long_texts() {
     let world = fit_guest();
     let many = |text: &str| text.repeat(300_000 / text.len());
     let menu = |words: &str| format!("menuentry 'x' {{\n linux /boot/vmlinuz root=LABEL=root {words}\n}}\n");
-    let (grub, modprobe, dep) = ("/boot/grub/grub.cfg", "/etc/modprobe.d/x.conf", "/usr/lib/modules/6.1.0-9-amd64/modules.dep");
+    let (grub, modprobe, dep) =
+        ("/boot/grub/grub.cfg", "/etc/modprobe.d/x.conf", "/usr/lib/modules/6.1.0-9-amd64/modules.dep");
     let (dpkg, identify) = ("/var/lib/dpkg/status", "/etc/cloud/ds-identify.cfg");
     let drop_in = "/etc/systemd/system/cloud-init.service.d/a.conf";
     let rounds = [
