@@ -378,6 +378,11 @@ impl Superblock {
     pub fn mmp_block(&self) -> u64 {
         le64(&self.0, at::MMP_BLOCK)
     }
+    /// Sets that block.
+    pub fn set_mmp_block(&mut self, block: u64) {
+        put_le32(&mut self.0, at::MMP_BLOCK, block as u32);
+        put_le32(&mut self.0, at::MMP_BLOCK + 4, (block >> 32) as u32);
+    }
     /// log2 of the number of groups whose metadata lies together (flex_bg).
     pub fn log_groups_per_flex(&self) -> u8 {
         u8_at(&self.0, at::LOG_GROUPS_PER_FLEX)
@@ -397,6 +402,10 @@ impl Superblock {
     /// The two groups with a copy of the superblock (sparse_super2).
     pub fn backup_groups(&self) -> [u32; 2] {
         [le32(&self.0, at::BACKUP_GROUPS), le32(&self.0, at::BACKUP_GROUPS + 4)]
+    }
+    /// Sets these groups, 0 for none.
+    pub fn set_backup_groups(&mut self, groups: [u32; 2]) {
+        groups.iter().enumerate().for_each(|(i, group)| put_le32(&mut self.0, at::BACKUP_GROUPS + 4 * i, *group));
     }
     /// Inodes of the quota files of users, groups and projects, each 0 without one.
     pub fn quota_files(&self) -> [u32; 3] {
