@@ -78,6 +78,7 @@ pub(super) mod at {
     pub const GROUP_QUOTA: usize = 0x244;
     pub const PROJECT_QUOTA: usize = 0x26c;
     pub const LAST_CHECK_HIGH: usize = 0x277;
+    pub const ENCODING: usize = 0x27c;
     pub const ORPHAN_FILE: usize = 0x280;
     pub const CHECKSUM: usize = 0x3fc;
 }
@@ -410,6 +411,10 @@ impl Superblock {
     /// Inodes of the quota files of users, groups and projects, each 0 without one.
     pub fn quota_files(&self) -> [u32; 3] {
         [at::USER_QUOTA, at::GROUP_QUOTA, at::PROJECT_QUOTA].map(|at| le32(&self.0, at))
+    }
+    /// Encoding of names in directories that ignore case: 1 for UTF-8 as of Unicode 12.1.
+    pub fn encoding(&self) -> u16 {
+        le16(&self.0, at::ENCODING)
     }
     /// Inode of the orphan file.
     pub fn orphan_file(&self) -> u32 {
