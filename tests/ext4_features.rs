@@ -13,7 +13,7 @@ use oracle::guest::{Guest, check, mke2fs, noise};
 use oracle::kernel::judge_by_kernel;
 use oracle::scripts::everything;
 use oracle::tree::{Tree, assert_same, judge, through_trait};
-use oracle::{Random, Sparse, assert_clean, run, scratch};
+use oracle::{Random, Sparse, assert_clean, run, scratch, tool};
 
 #[test]
 fn everything_with_rare_features() {
@@ -446,18 +446,64 @@ fn sealed_encrypted_and_folded() {
     edit.sync().unwrap();
     device.save(&image);
     judge(&image, &through_trait(fs.as_ref()), "encrypt");
+}
 
-    // Names without case: read, not changed.
-    let (device, _, dir) = flagged("casefold", 0, 0x4000_0000);
-    let mut fs = fs::open(device.device()).unwrap();
-    assert_eq!(fs.read_dir(dir).unwrap(), []);
-    let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
-    all_are(&[edit.create(dir, b"new", &NEW).unwrap_err()], Kind::Unsupported, "casefold");
-    edit.create(root, b"new", &NEW).unwrap();
-    edit.rename(root, b"dir", root, b"moved").unwrap();
-    edit.sync().unwrap();
-    device.save(&image);
-    judge(&image, &through_trait(fs.as_ref()), "casefold");
+/// Names that differ in case only are one name; e2fsck knows their hashes, and so finds no name at a wrong place. What is not
+/// ASCII is not folded, and so nothing is added beside it.
+#[test]
+fn directories_that_ignore_case() {
+    for features in ["casefold", "casefold,^metadata_csum", "casefold,^dir_index", "casefold,inline_data"] {
+        let (device, _, dir) = flagged(features, 0, 0x4000_0000);
+        let scratch = scratch();
+        let image = scratch.path().join("image");
+        let mut fs = fs::open(device.device()).unwrap();
+        let root = fs.root();
+        let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+        for i in 0..600 {
+            let name = if i % 2 == 0 { format!("A Name In Mixed Case {i}") } else { format!("another-NAME-{i}") };
+            edit.create(dir, name.as_bytes(), &NEW).unwrap();
+        }
+        for taken in ["a name in mixed case 400", "ANOTHER-NAME-401"] {
+            assert_eq!(edit.create(dir, taken.as_bytes(), &NEW).unwrap_err().kind(), Kind::Exists, "{taken}");
+        }
+        edit.unlink(dir, b"ANOTHER-name-5").unwrap();
+        edit.rename(dir, b"another-name-7", dir, b"Moved").unwrap();
+        let file = edit.create(root, b"Other", &NEW).unwrap();
+        edit.link(file, dir, b"other").unwrap();
+        let below = edit.create(dir, b"Below", &NewNode { kind: NewKind::Directory, ..NEW }).unwrap();
+        edit.create(below, b"New", &NEW).unwrap();
+        assert_eq!(edit.create(below, b"nEW", &NEW).unwrap_err().kind(), Kind::Exists, "the flag is handed down");
+        // Outside of such directories case counts.
+        edit.create(root, b"other", &NEW).unwrap();
+        edit.sync().unwrap();
+        assert!(fs.lookup(dir, b"OTHER").unwrap() == Some(file) && fs.lookup(root, b"OTHER").unwrap().is_none());
+        let edit = fs.edit(Timestamp::from_seconds(1_700_000_100)).unwrap();
+        let errors = [edit.create(dir, "\u{fc}ber".as_bytes(), &NEW).unwrap_err()];
+        all_are(&errors, Kind::Unsupported, "casefold");
+        fs.reload().unwrap();
+        let wanted = through_trait(fs.as_ref());
+        device.save(&image);
+        judge(&image, &wanted, features);
+        // Built anew by e2fsck, with its hashes, the names are found and added to as well; the kelvin sign is a k.
+        let (status, text) = tool("e2fsck", &["-fyD", image.to_str().unwrap()]);
+        assert!(status <= 1, "{text}");
+        run("debugfs", &["-w", "-R", "ln Other dir/\u{212a}elvin", image.to_str().unwrap()]);
+        run("debugfs", &["-w", "-R", "sif Other links_count 3", image.to_str().unwrap()]);
+        let device = Sparse::load(&image);
+        let mut fs = fs::open(device.device()).unwrap();
+        assert_eq!(fs.lookup(dir, "\u{212a}elvin".as_bytes()).unwrap(), Some(file));
+        let edit = fs.edit(Timestamp::from_seconds(1_700_000_200)).unwrap();
+        all_are(&[edit.create(dir, b"kelvin", &NEW).unwrap_err()], Kind::Unsupported, "casefold");
+        fs.reload().unwrap();
+        let edit = fs.edit(Timestamp::from_seconds(1_700_000_200)).unwrap();
+        edit.unlink(dir, "\u{212a}elvin".as_bytes()).unwrap();
+        for i in 0..300 {
+            edit.create(dir, format!("Later {i}").as_bytes(), &NEW).unwrap();
+        }
+        edit.sync().unwrap();
+        device.save(&image);
+        judge(&image, &through_trait(fs.as_ref()), &format!("{features}, built anew"));
+    }
 }
 
 #[test]

@@ -154,6 +154,9 @@ const GROW: &[(&[&str], u64, u64)] = &[
     (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 40 * MIB, 150 * MIB),
     (&["-t", "ext4", "-O", "^resize_inode"], 40 * MIB, 100 * MIB),
     (&["-t", "ext4", "-O", "^has_journal,^sparse_super,^resize_inode"], 40 * MIB, 100 * MIB),
+    (&["-t", "ext4", "-O", "sparse_super2"], 40 * MIB, 200 * MIB),
+    (&["-t", "ext4", "-b", "4096", "-O", "sparse_super2"], 40 * MIB, 500 * MIB),
+    (&["-t", "ext4", "-b", "1024", "-O", "sparse_super2,meta_bg,^resize_inode", "-g", "1024"], 40 * MIB, 111 * MIB),
 ];
 
 #[test]
@@ -236,6 +239,21 @@ const SHRINK: &[(&[&str], u64, u64)] = &[
     (&["-t", "ext4", "-O", "^64bit,^metadata_csum"], 64 * MIB, 40 * MIB),
     (&["-t", "ext4", "-O", "^metadata_csum,uninit_bg", "-I", "128"], 64 * MIB, 40 * MIB),
     (&["-t", "ext4", "-O", "^resize_inode,^has_journal"], 64 * MIB, 30 * MIB),
+    // Descriptors of the groups that go take whole blocks.
+    (&["-t", "ext4", "-b", "1024", "-O", "^resize_inode", "-g", "1024"], 64 * MIB, 31 * MIB),
+    (&["-t", "ext4", "-b", "1024", "-O", "meta_bg,^resize_inode"], 64 * MIB, 40 * MIB),
+    (&["-t", "ext4", "-b", "1024", "-O", "meta_bg,^resize_inode", "-g", "1024"], 64 * MIB, 34 * MIB),
+    (&["-t", "ext4", "-O", "sparse_super2"], 64 * MIB, 40 * MIB),
+    (
+        &["-t", "ext4", "-b", "1024", "-O", "sparse_super2,^resize_inode,^metadata_csum", "-g", "1024"],
+        64 * MIB,
+        44 * MIB,
+    ),
+    (&["-t", "ext4", "-O", "ea_inode"], 64 * MIB, 38 * MIB),
+    (&["-t", "ext4", "-b", "1024", "-O", "ea_inode,inline_data,^metadata_csum", "-I", "512"], 64 * MIB, 38 * MIB),
+    (&["-t", "ext4", "-O", "inline_data"], 64 * MIB, 38 * MIB),
+    (&["-t", "ext4", "-O", "mmp"], 64 * MIB, 38 * MIB),
+    (&["-t", "ext4", "-O", "quota,project"], 64 * MIB, 38 * MIB),
 ];
 
 #[test]
@@ -250,18 +268,20 @@ fn shrinking_as_resize2fs_does() {
 
 /// Puts files and directories into the last groups: by our own driver, which places by the bitmaps that it is given.
 fn scatter(image: &Path) {
+    let values = facts(image)[0].contains("ea_inode");
     let device = Sparse::load(image);
     let mut fs = Ext4::open(device.device()).unwrap();
     let root = fs.root();
     let new = |kind| NewNode { kind, mode: 0o755, uid: 1, gid: 2 };
+    let old = (0..20).map(|i| fs.lookup(root, format!("dir-{i}").as_bytes()).unwrap()).collect::<Vec<_>>();
     let edit = fs.edit(NOW).unwrap();
     // Directories of the root spread over the groups, and their files go where they are.
-    for i in 0..20 {
+    for (i, old) in old.iter().enumerate() {
         let sub = edit.create(root, format!("spread-{i}").as_bytes(), &new(NewKind::Directory)).unwrap();
         for j in 0..25_u32 {
             let file =
                 edit.create(sub, format!("a file with a long name {j}").as_bytes(), &new(NewKind::Regular)).unwrap();
-            let content = vec![(i * 25 + j) as u8; 3000 + 37 * j as usize];
+            let content = vec![(i as u32 * 25 + j) as u8; 3000 + 37 * j as usize];
             edit.fill(file, content.len() as u64, &mut content.as_slice(), false).unwrap();
         }
         let below = edit.create(sub, b"below", &new(NewKind::Directory)).unwrap();
@@ -269,6 +289,15 @@ fn scatter(image: &Path) {
         let first = edit.create(below, b"first", &new(NewKind::Regular)).unwrap();
         edit.link(first, root, format!("link-{i}").as_bytes()).unwrap();
         edit.set_xattr(first, b"user.large", Some(&vec![b'v'; 700])).unwrap();
+        if values {
+            edit.set_xattr(first, b"user.huge", Some(&vec![i as u8 % 7; 9000])).unwrap();
+            edit.set_xattr(sub, b"user.huge", Some(&vec![b'd'; 5000])).unwrap();
+        }
+        // Older directories, which may be kept in their inodes, name new nodes and lie in new directories.
+        if let Some(old) = old {
+            edit.link(first, *old, b"l").unwrap();
+            edit.rename(root, format!("dir-{i}").as_bytes(), sub, b"old").unwrap();
+        }
     }
     edit.sync().unwrap();
     // A file that is cut into many pieces, at the very end of the free space.
@@ -341,7 +370,6 @@ fn refusals_name_the_reason() {
     let cases: &[(&[&str], u64, &str)] = &[
         (&["-t", "ext2", "-r", "0"], 5000 * MIB, "revision 0 has no feature 'meta_bg'"),
         (&["-t", "ext4", "-O", "bigalloc"], 50 * MIB, "'bigalloc'"),
-        (&["-t", "ext4", "-O", "sparse_super2"], 50 * MIB, "'sparse_super2'"),
     ];
     for (options, to, words) in cases {
         let image = image(dir.path(), 40 * MIB, options);
@@ -355,4 +383,92 @@ fn refusals_name_the_reason() {
     let image = image(dir.path(), 40 * MIB, &["-t", "ext4"]);
     let mut fs = Ext4::open(Sparse::load(&image).device()).unwrap();
     assert_eq!(fs.set_size(Some(41 * MIB)).err().unwrap().kind(), Kind::NoSpace);
+    let fixed = self::image(dir.path(), 40 * MIB, &["-t", "ext4", "-O", "stable_inodes"]);
+    let error = Ext4::open(Sparse::load(&fixed).device()).unwrap().set_size(Some(20 * MIB)).err().unwrap();
+    assert!(error.to_string().contains("'stable_inodes' (compat 0x800) forbids moving inodes"), "{error}");
+}
+
+/// Descriptors in the groups that they describe, until all that are left fit behind the superblock.
+#[test]
+fn shrinking_what_was_grown_past_the_room_for_descriptors() {
+    let dir = scratch();
+    for (options, sizes) in [
+        (&["-t", "ext4", "-b", "1024", "-O", "^resize_inode", "-g", "1024"][..], &[100, 70, 30][..]),
+        (&["-t", "ext4", "-b", "1024", "-O", "sparse_super2,^resize_inode", "-g", "1024"][..], &[100, 70, 30][..]),
+    ] {
+        let mut image = image(dir.path(), 40 * MIB, options);
+        for size in sizes {
+            if *size < 40 {
+                compare(dir.path(), &image, 100 * MIB, size * MIB, &format!("{options:?} to {size}"));
+            }
+            let wanted = tree_of(&image);
+            let made = ours(dir.path(), &image, 100 * MIB, Some(size * MIB));
+            judge(&made, &wanted, &format!("{options:?} to {size}"));
+            judge_copies(&made, "grown and shrunk");
+            assert_eq!(facts(&made)[0].contains("meta_bg"), *size > 40, "{options:?} to {size}");
+            image = dir.path().join("made");
+            std::fs::rename(made, &image).unwrap();
+            if *size == 100 {
+                scatter(&image);
+            }
+        }
+    }
+}
+
+/// Copies of the superblock under sparse_super2, where resize2fs has other rules: few groups, and a place that is taken.
+#[test]
+fn copies_of_the_superblock_follow_the_last_group() {
+    let dir = scratch();
+    let cases: &[(&[&str], u64, u64, &str)] = &[
+        (&["-O", "sparse_super2"], 40, 200, "1 24"),
+        (&["-O", "sparse_super2"], 200, 60, "1 7"),
+        (&["-O", "sparse_super2,meta_bg,^resize_inode", "-g", "1024"], 40, 111, "1 110"),
+        // resize2fs 1.47.0 frees the old last group's block bitmap too.
+        (&["-O", "sparse_super2,^flex_bg,^resize_inode"], 40, 100, "1 12"),
+        (&["-O", "sparse_super2"], 8, 60, "1 7"),
+        (&["-O", "sparse_super2"], 60, 15, "1"),
+        (&["-O", "sparse_super2"], 16, 60, "1"),
+        (&["-O", "sparse_super2", "-E", "num_backup_sb=1"], 40, 90, "1"),
+        (&["-O", "sparse_super2", "-E", "num_backup_sb=0"], 40, 90, ""),
+        // The bitmaps of the new last group are in the way.
+        (&["-O", "sparse_super2,^flex_bg"], 60, 40, "1"),
+    ];
+    for (options, from, to, groups) in cases {
+        let (image, what) = (dir.path().join("image"), format!("{options:?} {from} to {to}"));
+        let _ = std::fs::remove_file(&image);
+        let base = ["-q", "-F", "-t", "ext4", "-b", "1024"];
+        run("mke2fs", &[&base[..], options, &[image.to_str().unwrap(), &format!("{from}M")]].concat());
+        let made = ours(dir.path(), &image, from.max(to) * MIB, Some(to * MIB));
+        assert_clean(&made, &what);
+        judge_copies(&made, &what);
+        let text = run("dumpe2fs", &[made.to_str().unwrap()]);
+        let found = text.lines().find_map(|line| line.strip_prefix("Backup block groups:")).unwrap_or_default();
+        assert_eq!(found.trim(), *groups, "{what}");
+        let copies = text.lines().filter(|line| line.contains("Backup superblock at ")).count();
+        assert_eq!(copies, groups.split_whitespace().count(), "{what}");
+    }
+}
+
+/// The block of mmp lies past the new end.
+#[test]
+fn the_block_against_two_mounts_moves() {
+    let dir = scratch();
+    let image = image(dir.path(), 64 * MIB, &["-t", "ext4", "-b", "1024", "-O", "mmp"]);
+    let text = run("dumpe2fs", &["-h", image.to_str().unwrap()]);
+    let old: usize = text.lines().find_map(|l| l.strip_prefix("MMP block number:")).unwrap().trim().parse().unwrap();
+    let mut bytes = std::fs::read(&image).unwrap();
+    let new = 60 * 1024;
+    bytes.copy_within(old * 1024..(old + 1) * 1024, new * 1024);
+    std::fs::write(&image, bytes).unwrap();
+    run("debugfs", &["-w", "-R", &format!("ssv mmp_block {new}"), image.to_str().unwrap()]);
+    let (_, text) = tool("e2fsck", &["-fy", image.to_str().unwrap()]);
+    assert_clean(&image, &text);
+    let wanted = tree_of(&image);
+    let made = ours(dir.path(), &image, 64 * MIB, Some(40 * MIB));
+    judge(&made, &wanted, "mmp");
+    let text = run("dumpe2fs", &["-h", made.to_str().unwrap()]);
+    let moved: usize = text.lines().find_map(|l| l.strip_prefix("MMP block number:")).unwrap().trim().parse().unwrap();
+    assert!(moved > 1 && moved < 40 * 1024, "{moved}");
+    // The driver honours it there, and so it can be written.
+    Ext4::open(Sparse::load(&made).device()).unwrap().edit(NOW).unwrap();
 }

@@ -7,7 +7,7 @@ use super::Ext4;
 use super::cache::{Role, index_entries};
 use super::dirent::{self, Entries, Entry};
 use super::features::Compat;
-use super::hash::dir_hash;
+use super::fold;
 use super::inode::{FLAG_CASEFOLD, FLAG_INDEX, FLAG_INLINE_DATA, Inode};
 use super::superblock::FLAG_UNSIGNED_HASH;
 use crate::base::bytes::{le16, le32, u8_at};
@@ -231,8 +231,9 @@ impl Ext4 {
             }
         }
         let mut place = None;
+        let folds = dir.has(FLAG_CASEFOLD);
         self.scan(dir, |logical, entry| {
-            if entry.name != name {
+            if entry.name != name && !(folds && fold::same(entry.name, name)) {
                 return ControlFlow::Continue(());
             }
             place = Some(Place { logical, at: entry.at, inode: entry.inode });
@@ -281,7 +282,7 @@ impl Ext4 {
         }
         let unsigned = self.superblock.flags() & FLAG_UNSIGNED_HASH != 0;
         let version = version + if unsigned { 3 } else { 0 };
-        let Some((hash, _)) = dir_hash(version, &self.superblock.hash_seed(), name) else { return Ok(None) };
+        let Some(hash) = self.hash_in(dir, version, name) else { return Ok(None) };
         let mut path = Path { hash, version, steps: Vec::new(), leaf: 0 };
         let mut block = root;
         let mut logical = 0;

@@ -8,8 +8,8 @@ use super::extent::Run;
 use super::features::RoCompat;
 use super::guard::{LOCKED, check_flags, check_name, check_time};
 use super::inode::{
-    FLAG_APPEND, FLAG_DIRSYNC, FLAG_INDEX, FLAG_INLINE_DATA, FLAG_PROJINHERIT, FLAGS_INHERITED, FLAGS_OTHER, Inode,
-    ROOT, Time,
+    FLAG_APPEND, FLAG_CASEFOLD, FLAG_DIRSYNC, FLAG_INDEX, FLAG_INLINE_DATA, FLAG_PROJINHERIT, FLAGS_INHERITED,
+    FLAGS_OTHER, Inode, ROOT, Time,
 };
 use super::names::NewEntry;
 use super::superblock::SUPERBLOCK_OFFSET;
@@ -76,7 +76,7 @@ impl Ext4 {
         let inherited = parent.flags() & FLAGS_INHERITED;
         inode.set_flags(match file_type {
             FileType::Directory => inherited,
-            FileType::Regular => inherited & !(FLAG_DIRSYNC | FLAG_PROJINHERIT),
+            FileType::Regular => inherited & !(FLAG_DIRSYNC | FLAG_PROJINHERIT | FLAG_CASEFOLD),
             _ => inherited & FLAGS_OTHER,
         });
         if parent.has(FLAG_PROJINHERIT) {

@@ -1,6 +1,6 @@
 //! What may not be changed: refusals by name, by flag, by what an inode can hold, by project.
 
-use super::inode::{FLAG_APPEND, FLAG_CASEFOLD, FLAG_IMMUTABLE, FLAG_PROJINHERIT, FLAG_VERITY, Inode, Time};
+use super::inode::{FLAG_APPEND, FLAG_IMMUTABLE, FLAG_PROJINHERIT, FLAG_VERITY, Inode, Time};
 use super::{Ext4, dirent};
 use crate::base::{Error, Kind, Result, Timestamp};
 use crate::fs::NodeId;
@@ -50,12 +50,6 @@ impl Ext4 {
         let dir = self.node(node)?;
         self.check_dir(&dir)?;
         check_flags(&dir, if remove { LOCKED } else { FLAG_IMMUTABLE })?;
-        if dir.has(FLAG_CASEFOLD) {
-            return Err(Error::unsupported(format!(
-                "ext4: directory inode {} ignores case (casefold, flag {FLAG_CASEFOLD:#x}); its names are not changed",
-                dir.number()
-            )));
-        }
         Ok(dir)
     }
 

@@ -5,7 +5,6 @@ use super::Ext4;
 use super::dir::{Path, Step};
 use super::dirent::{self, Entries};
 use super::features::Incompat;
-use super::hash::dir_hash;
 use super::inode::{FLAG_INDEX, Inode};
 use super::names::NewEntry;
 use crate::base::bytes::{le16, put_le16, put_le32};
@@ -55,12 +54,11 @@ impl Ext4 {
     /// The used entries of a leaf with their hashes.
     fn take_out(&self, dir: &Inode, logical: u64, version: u8) -> Result<Vec<Loose>> {
         let block = self.dir_block(dir, logical)?.ok_or_else(|| self.broken(dir, "a leaf is a hole"))?;
-        let seed = self.superblock.hash_seed();
         let mut loose = Vec::new();
         for entry in self.entries_of(dir, logical, self.entry_area(&block)) {
             let entry = entry?;
             if entry.inode != 0 && entry.name != b"." && entry.name != b".." {
-                let (hash, _) = dir_hash(version, &seed, entry.name).unwrap_or_default();
+                let hash = self.hash_in(dir, version, entry.name).unwrap_or_default();
                 loose.push(Loose { hash, inode: entry.inode, kind: entry.kind, name: entry.name.to_vec() });
             }
         }

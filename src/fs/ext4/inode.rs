@@ -35,9 +35,9 @@ pub const FLAG_PROJINHERIT: u32 = 0x2000_0000;
 /// `i_flags`: the directory's names are compared without case.
 pub const FLAG_CASEFOLD: u32 = 0x4000_0000;
 /// `i_flags` that a new node takes from its directory: secrm, unrm, compr, sync, nodump, noatime, nocomp,
-/// journal-data, notail, dirsync, projinherit.
+/// journal-data, notail, dirsync, projinherit, casefold.
 pub const FLAGS_INHERITED: u32 =
-    0x1 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | FLAG_DIRSYNC | FLAG_PROJINHERIT;
+    0x1 | 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x400 | 0x4000 | 0x8000 | FLAG_DIRSYNC | FLAG_PROJINHERIT | FLAG_CASEFOLD;
 /// `i_flags`: directories only, every change is written at once.
 pub const FLAG_DIRSYNC: u32 = 0x1_0000;
 /// Of [`FLAGS_INHERITED`], what nodes other than files and directories take: nodump, noatime.

@@ -20,6 +20,7 @@ mod facts;
 pub mod features;
 mod file;
 mod flags;
+mod fold;
 mod free_space;
 mod fresh;
 pub mod geometry;

@@ -122,6 +122,7 @@ impl Ext4 {
     /// Puts a name, which the caller knows to be new, into a directory. The inode is changed but not stored.
     pub(super) fn add_entry(&mut self, dir: &mut Inode, new: &NewEntry<'_>) -> Result<()> {
         let new = &NewEntry { kind: if self.geometry.has_types() { new.kind } else { 0 }, ..*new };
+        self.check_folding(dir, new.name)?;
         self.missing.take();
         dir.set_time(Time::Modify, self.now);
         dir.set_time(Time::Change, self.now);

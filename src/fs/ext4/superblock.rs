@@ -78,6 +78,7 @@ pub(super) mod at {
     pub const GROUP_QUOTA: usize = 0x244;
     pub const PROJECT_QUOTA: usize = 0x26c;
     pub const LAST_CHECK_HIGH: usize = 0x277;
+    pub const ENCODING: usize = 0x27c;
     pub const ORPHAN_FILE: usize = 0x280;
     pub const CHECKSUM: usize = 0x3fc;
 }
@@ -378,6 +379,11 @@ impl Superblock {
     pub fn mmp_block(&self) -> u64 {
         le64(&self.0, at::MMP_BLOCK)
     }
+    /// Sets that block.
+    pub fn set_mmp_block(&mut self, block: u64) {
+        put_le32(&mut self.0, at::MMP_BLOCK, block as u32);
+        put_le32(&mut self.0, at::MMP_BLOCK + 4, (block >> 32) as u32);
+    }
     /// log2 of the number of groups whose metadata lies together (flex_bg).
     pub fn log_groups_per_flex(&self) -> u8 {
         u8_at(&self.0, at::LOG_GROUPS_PER_FLEX)
@@ -398,9 +404,17 @@ impl Superblock {
     pub fn backup_groups(&self) -> [u32; 2] {
         [le32(&self.0, at::BACKUP_GROUPS), le32(&self.0, at::BACKUP_GROUPS + 4)]
     }
+    /// Sets these groups, 0 for none.
+    pub fn set_backup_groups(&mut self, groups: [u32; 2]) {
+        groups.iter().enumerate().for_each(|(i, group)| put_le32(&mut self.0, at::BACKUP_GROUPS + 4 * i, *group));
+    }
     /// Inodes of the quota files of users, groups and projects, each 0 without one.
     pub fn quota_files(&self) -> [u32; 3] {
         [at::USER_QUOTA, at::GROUP_QUOTA, at::PROJECT_QUOTA].map(|at| le32(&self.0, at))
+    }
+    /// Encoding of names in directories that ignore case: 1 for UTF-8 as of Unicode 12.1.
+    pub fn encoding(&self) -> u16 {
+        le16(&self.0, at::ENCODING)
     }
     /// Inode of the orphan file.
     pub fn orphan_file(&self) -> u32 {

@@ -32,6 +32,11 @@ pub(super) fn in_inodes(attributes: &[Attribute]) -> i64 {
 }
 
 impl Ext4 {
+    /// How many attributes have an inode as their value; 0 if it does not say.
+    pub(super) fn users_of_value(&self, inode: &Inode) -> u64 {
+        users(inode)
+    }
+
     fn value_inode(&self, owner: &Inode, number: u32) -> Result<Inode> {
         let inode = self.inode(number)?;
         if !inode.has(FLAG_EA_INODE) || inode.file_type() != Some(FileType::Regular) {

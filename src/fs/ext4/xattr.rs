@@ -2,6 +2,8 @@
 //!
 //! Offsets: kernel documentation, "Extended Attributes". Values in inodes of their own (ea_inode): `values`.
 
+use std::collections::HashMap;
+
 use super::Ext4;
 use super::acl;
 use super::cache::Role;
@@ -194,6 +196,35 @@ pub(super) fn put_in_block(block: &mut [u8], attributes: &mut [Attribute]) {
     lay_out(block, BLOCK_HEADER, 0, attributes, true);
     let hash = attributes.iter().fold(0u32, |hash, attribute| hash.rotate_left(16) ^ attribute.hash());
     put_le32(block, 12, hash);
+}
+
+/// The entries in an inode's tail, with the bytes behind them; empty if there are none.
+pub(super) fn in_inode(inode: &mut Inode) -> &mut [u8] {
+    let start = 128 + inode.extra_size();
+    let found = inode.extra_size() > 0 && inode.bytes().get(start..).is_some_and(|area| le32(area, 0) == MAGIC);
+    if found { inode.bytes_mut().get_mut(start + 4..).unwrap_or_default() } else { &mut [] }
+}
+
+/// The entries in an attribute block, with the bytes behind them; empty if it is none.
+pub(super) fn in_block(block: &mut [u8]) -> &mut [u8] {
+    if le32(block, 0) == MAGIC { block.get_mut(BLOCK_HEADER..).unwrap_or_default() } else { &mut [] }
+}
+
+/// Gives the values of entries that lie in inodes which have moved the new numbers. `None`, with some of them changed, if an
+/// entry is broken.
+pub(super) fn point(area: &mut [u8], moved: &HashMap<u32, u32>) -> Option<()> {
+    let mut at = 0;
+    while at + 4 <= area.len() && le32(area, at) != 0 {
+        let next = at + ENTRY + padded(usize::from(u8_at(area, at)));
+        if next > area.len() {
+            return None;
+        }
+        if let Some(to) = moved.get(&le32(area, at + 4)) {
+            put_le32(area, at + 4, *to);
+        }
+        at = next;
+    }
+    Some(())
 }
 
 impl Ext4 {

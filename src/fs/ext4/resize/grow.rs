@@ -24,7 +24,7 @@ impl Ext4 {
     /// Grows to `blocks` blocks.
     pub(super) fn grow(&mut self, blocks: u64) -> Result<()> {
         let old = self.geometry.clone();
-        let (mut sb, new) = self.resized(blocks)?;
+        let (mut sb, new) = self.resized(blocks, None)?;
         let last = old.groups - 1;
         self.init_block_bitmap(last)?;
         let mut space = Space::default();
@@ -48,9 +48,14 @@ impl Ext4 {
         set_bits(&mut bitmap, bit(before.end)..bit(after.end), false);
         used.iter().for_each(|run| set_bits(&mut bitmap, bit(run.start)..bit(run.end), true));
         let desc = &mut descs[last as usize * new.desc_size..][..new.desc_size];
-        let gain = after.end - before.end - space.count(before.end..after.end);
+        // It may lose a copy of the superblock, with the descriptors behind it, to the new last group.
+        let lost = before.start + new.head_blocks(last)..before.start + old.head_blocks(last);
+        let lost_len = lost.end.saturating_sub(lost.start);
+        set_bits(&mut bitmap, bit(lost.start)..bit(lost.start + lost_len), false);
+        let gain = after.end - before.end - space.count(before.end..after.end) + lost_len;
         free_blocks = u64::saturating_add(free_blocks, gain);
         desc.copy_from_slice(&self.group(last)?);
+        self.touch_blocks(lost.start, lost_len);
         let free = Group(desc).free_blocks().saturating_add(gain as u32);
         if u64::from(free) > after.end - after.start {
             return Err(Error::corrupt(format!("ext4: group {last}: its count of free blocks is wrong")));

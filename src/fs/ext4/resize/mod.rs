@@ -5,6 +5,7 @@
 
 mod grow;
 mod meta_bg;
+mod renumber;
 mod resize_inode;
 mod shrink;
 
@@ -17,6 +18,8 @@ use crate::fs::Edit;
 
 /// Blocks that must be left in the last group, or it is not made.
 const LAST_GROUP_ROOM: u64 = 50;
+/// Changed metadata is written after so many inodes.
+const BATCH: u32 = 4096;
 /// Without a size, the device's is rounded down to a page of the machines that mount it.
 const PAGE: u64 = 4096;
 
@@ -41,7 +44,7 @@ impl Ext4 {
         let wanted = bytes / self.geometry.bs();
         let mut blocks = self.useful(wanted);
         let room = self.room_for_descriptors();
-        self.check_layout(blocks < self.geometry.blocks)?;
+        self.check_layout()?;
         if blocks > room {
             self.check_revision()?;
         }
@@ -62,26 +65,18 @@ impl Ext4 {
     }
 
     /// Refuses layouts whose copies are not written here.
-    fn check_layout(&self, shrink: bool) -> Result<()> {
+    fn check_layout(&self) -> Result<()> {
         let geometry = &self.geometry;
         let refuse = |what: &str| Err(Error::unsupported(format!("ext4: {what} cannot be resized yet")));
-        if geometry.incompat.has(Incompat::META_BG) {
-            if shrink {
-                return Err(Error::unsupported(
-                    "ext4: a file system with feature 'meta_bg' (incompat 0x10) cannot be made smaller yet",
-                ));
-            }
-            if u64::from(self.superblock.first_meta_bg()) > geometry.desc_blocks()
-                || self.superblock.reserved_gdt_blocks() > 0
-            {
-                return refuse("a file system with feature 'meta_bg' (incompat 0x10) and room kept for descriptors");
-            }
+        if geometry.incompat.has(Incompat::META_BG)
+            && (u64::from(self.superblock.first_meta_bg()) > geometry.desc_blocks()
+                || self.superblock.reserved_gdt_blocks() > 0)
+        {
+            return refuse("a file system with feature 'meta_bg' (incompat 0x10) and room kept for descriptors");
         }
         if geometry.ro_compat.has(RoCompat::BIGALLOC) {
+            // resize2fs does not either, unless it is forced to.
             return refuse("a file system with feature 'bigalloc' (ro_compat 0x200)");
-        }
-        if geometry.compat.has(Compat::SPARSE_SUPER2) {
-            return refuse("a file system with feature 'sparse_super2' (compat 0x200)");
         }
         Ok(())
     }
@@ -93,12 +88,25 @@ impl Ext4 {
         let rest = blocks.saturating_sub(geometry.first_block) % per;
         let groups = blocks.saturating_sub(geometry.first_block) / per;
         let Ok(last) = u32::try_from(groups) else { return blocks };
-        let needed = geometry.head_blocks(last) + 2 + geometry.table_blocks() + LAST_GROUP_ROOM;
+        // Under sparse_super2 a copy of the superblock follows the last group.
+        let group = if geometry.compat.has(Compat::SPARSE_SUPER2) { 0 } else { last };
+        let needed = geometry.head_blocks(group) + 2 + geometry.table_blocks() + LAST_GROUP_ROOM;
         if rest > 0 && rest < needed && last > 0 { blocks - rest } else { blocks }
     }
 
-    /// The superblock for another number of blocks, and the geometry that follows; free counts are left.
-    fn resized(&self, blocks: u64) -> Result<(Superblock, Geometry)> {
+    /// The groups that copies of the superblock stand in under sparse_super2, if the last group is `last`: what stood in the
+    /// last one moves with it, as resize2fs does it. Where there was one group, the second and the last one get copies.
+    fn backup_groups(&self, last: u32) -> [u32; 2] {
+        let (old, old_last) = (self.superblock.backup_groups(), self.geometry.groups - 1);
+        let follow = |group: u32| if group == old_last && group > 1 { last } else { group };
+        let new = if old_last == 0 { [1, last] } else { old.map(follow) };
+        let [first, second] = new.map(|group| if group > last { 0 } else { group });
+        [first, if second == first { 0 } else { second }]
+    }
+
+    /// The superblock for another number of blocks, and the geometry that follows; free counts are left. `backups` are the
+    /// groups with copies of the superblock under sparse_super2.
+    fn resized(&self, blocks: u64, backups: Option<[u32; 2]>) -> Result<(Superblock, Geometry)> {
         let old = &self.geometry;
         let mut sb = self.superblock.clone();
         if blocks > u64::from(u32::MAX) && !old.incompat.has(Incompat::BIT64) {
@@ -120,6 +128,14 @@ impl Ext4 {
             // The descriptors take from the blocks kept behind them, or give to them.
             let kept = (u64::from(sb.reserved_gdt_blocks()) + before).saturating_sub(after);
             sb.set_reserved_gdt_blocks(kept.min(old.bs() / 4) as u16);
+        }
+        if old.incompat.has(Incompat::META_BG) && u64::from(sb.first_meta_bg()) > after {
+            // All descriptors that are left lie behind the superblock.
+            sb.clear_incompat(Incompat::META_BG);
+            sb.set_first_meta_bg(0);
+        }
+        if old.compat.has(Compat::SPARSE_SUPER2) {
+            sb.set_backup_groups(backups.unwrap_or_else(|| self.backup_groups(groups as u32 - 1)));
         }
         let geometry = Geometry::new(&sb, self.base.len())?;
         Ok((sb, geometry))

@@ -1,28 +1,54 @@
 //! Fewer blocks: what lies past the new end moves in front of it, inodes of groups that go get other numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::Ext4;
 use super::super::alloc::{bit_is_set, set_bits};
 use super::super::cache::Role;
-use super::super::checksum;
 use super::super::copies;
 use super::super::extent::Run;
 use super::super::features::{Compat, Incompat};
 use super::super::geometry::Geometry;
-use super::super::group::{Group, GroupMut, INODE_UNINIT};
-use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode, ROOT};
+use super::super::group::{Group, GroupMut};
+use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode};
 use super::super::map::Map;
-use crate::base::bytes::put_le32;
+use super::BATCH;
+use super::resize_inode::{DOUBLE, RESIZE_INODE};
+use crate::base::bytes::le32;
 use crate::base::{Error, Kind, Result};
 use crate::fs::{Edit, FileSystem, FileType};
 
 /// Bytes that are copied at once.
 const COPY: u64 = 1 << 20;
-/// Changed metadata is written after so many inodes.
-const BATCH: u32 = 4096;
-/// The inode of the blocks kept for descriptors.
-const RESIZE_INODE: u32 = 7;
+
+/// What is left: all from the new end on, and the place of a copy of the superblock.
+struct Leave {
+    end: u64,
+    copy: Range<u64>,
+}
+
+impl Leave {
+    /// Whether a block can stay.
+    fn keeps(&self, block: u64) -> bool {
+        block < self.end && !self.copy.contains(&block)
+    }
+
+    /// How many of `len` blocks from `start` on can stay, up to the first that cannot.
+    fn stays(&self, start: u64, len: u64) -> u64 {
+        let stop = if start < self.copy.end && !self.copy.is_empty() { self.copy.start } else { self.end };
+        stop.saturating_sub(start).min(len)
+    }
+
+    /// The pieces of a run that stay or go as a whole.
+    fn pieces(&self, run: Run) -> Vec<Run> {
+        let mut cuts = [self.copy.start, self.copy.end, self.end].map(|block| block.saturating_sub(run.physical));
+        cuts.sort_unstable();
+        let ends = cuts.iter().map(|cut| run.logical + *cut).filter(|end| *end < run.end()).chain([run.end()]);
+        let mut from = run.logical;
+        ends.filter_map(|to| run.clip(std::mem::replace(&mut from, to), to)).collect()
+    }
+}
 
 impl Ext4 {
     /// Shrinks to `blocks` blocks.
@@ -30,24 +56,12 @@ impl Ext4 {
         if self.superblock.compat().has(Compat::STABLE_INODES) {
             return Err(Error::unsupported("ext4: feature 'stable_inodes' (compat 0x800) forbids moving inodes"));
         }
-        let incompat = self.superblock.incompat();
-        for (bit, name) in [
-            (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)"),
-            (Incompat::INLINE_DATA, "'inline_data' (incompat 0x8000)"),
-            (Incompat::MMP, "'mmp' (incompat 0x100)"),
-        ] {
-            if incompat.has(bit) {
-                return Err(Error::unsupported(format!(
-                    "ext4: a file system with feature {name} cannot be shrunk yet"
-                )));
-            }
-        }
         let (least, bs) = (self.minimum_blocks()?, self.geometry.bs());
         if blocks < least {
             let detail = format!("{} bytes are too few for what is in it", blocks * bs);
             return Err(Error::new(Kind::NoSpace, detail).hint(format!("it needs {} bytes", least * bs)));
         }
-        let (_, new) = self.resized(blocks)?;
+        let (mut sb, mut new) = self.resized(blocks, None)?;
         let ends = self.metadata_ends()?;
         let end = ends.get(new.groups as usize - 1).copied().unwrap_or(0);
         if blocks < end {
@@ -55,95 +69,108 @@ impl Ext4 {
             return Err(Error::new(Kind::NoSpace, detail).hint(format!("choose {} bytes or more", end * new.bs())));
         }
         self.allocator.set_limit(Some(blocks));
+        let mut leave = Leave { end: blocks, copy: self.place_of_copy(&new) };
+        if self.is_fixed(&new, &leave.copy)? {
+            // One copy fewer: its place in the new last group is taken by what does not move.
+            leave.copy = 0..0;
+            let backups = sb.backup_groups().map(|group| if group == new.groups - 1 { 0 } else { group });
+            (sb, new) = self.resized(blocks, Some(backups))?;
+        }
         let moved = self.move_inodes(&new)?;
         self.point_to_moved(&moved)?;
         self.sync()?;
         self.drop_groups(&new)?;
+        self.claim_free(leave.copy.clone())?;
         self.sync()?;
-        self.move_blocks(&new)?;
+        self.move_blocks(&new, &leave)?;
+        self.move_mmp(&leave)?;
+        self.drop_heads(&new)?;
         self.sync()?;
-        self.cut(blocks)?;
+        self.cut(blocks, sb.backup_groups())?;
         self.begin_edit()?;
         self.write_resize_inode()
     }
 
-    /// The numbers of the inodes in use from group `from` up to group `to`.
-    fn used_inodes(&self, from: u32, to: u32) -> Result<Vec<u32>> {
-        let per = self.geometry.inodes_per_group;
-        let mut used = Vec::new();
-        for group in from..to {
+    /// The blocks at the start of the new last group that a copy of the superblock, which follows it there under sparse_super2,
+    /// takes.
+    fn place_of_copy(&self, new: &Geometry) -> Range<u64> {
+        let last = new.groups - 1;
+        let start = new.group_start(last);
+        let from = start + self.geometry.head_blocks(last);
+        from..(start + new.head_blocks(last)).max(from)
+    }
+
+    /// Whether metadata of groups that stay, or the map of the resize inode, lies in a range, or the new end does.
+    fn is_fixed(&self, new: &Geometry, range: &Range<u64>) -> Result<bool> {
+        if range.is_empty() {
+            return Ok(false);
+        }
+        let meets = |start: u64, len: u64| start < range.end && range.start < start.saturating_add(len);
+        let mut fixed = range.end > new.blocks;
+        if self.geometry.compat.has(Compat::RESIZE_INODE) {
+            fixed |= meets(u64::from(le32(self.inode(RESIZE_INODE)?.area(), DOUBLE)), 1);
+        }
+        for group in 0..new.groups {
             let desc = self.group(group)?;
-            if self.geometry.has_group_checksums() && Group(&desc).flags() & INODE_UNINIT != 0 {
-                continue;
-            }
-            let (_, bitmap) = self.bitmap(group, false)?;
-            let bits = (0..per).filter(|bit| bit_is_set(&bitmap, *bit));
-            used.extend(bits.map(|bit| group * per + bit + 1));
+            let desc = Group(&desc);
+            fixed |= meets(desc.block_bitmap(), 1) || meets(desc.inode_bitmap(), 1);
+            fixed |= meets(desc.inode_table(), new.table_blocks());
         }
-        Ok(used)
+        Ok(fixed)
     }
 
-    /// Gives the inodes of groups that go numbers in those that stay; answers old and new numbers.
-    fn move_inodes(&mut self, new: &Geometry) -> Result<HashMap<u32, u32>> {
-        let root = self.inode(ROOT)?;
-        let mut moved = HashMap::new();
-        for number in self.used_inodes(new.groups, self.geometry.groups)? {
-            let inode = self.inode(number)?;
-            let target = self.allocate_inode(&root, inode.is_dir())?;
-            let to = Inode::new(target.number(), inode.bytes());
-            self.reown(&inode, checksum::inode_seed(self.geometry.seed, to.number(), to.generation()))?;
-            self.put_inode(&to)?;
-            if to.is_dir() && !to.has(FLAG_INLINE_DATA) {
-                // `.` is the first entry of the first block.
-                put_le32(self.leaf_mut(&to, 0)?, 0, to.number());
-            }
-            self.release_inode(number, inode.is_dir())?;
-            moved.insert(number, to.number());
-            if (moved.len() as u32).is_multiple_of(BATCH) {
-                self.write_back()?;
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Points every name of an inode that has moved to its new number.
-    fn point_to_moved(&mut self, moved: &HashMap<u32, u32>) -> Result<()> {
-        if moved.is_empty() {
-            return Ok(());
-        }
-        for (count, number) in (1..).zip(self.used_inodes(0, self.geometry.groups)?) {
-            let dir = self.inode(number)?;
-            if dir.file_type() != Some(FileType::Directory) || dir.links() == 0 {
-                continue;
-            }
-            for logical in 0..self.dir_blocks(&dir) {
-                let Some(block) = self.dir_block(&dir, logical)? else { continue };
-                let mut changes = Vec::new();
-                for entry in self.entries_of(&dir, logical, self.entry_area(&block)) {
-                    let entry = entry?;
-                    if let Some(to) = moved.get(&entry.inode).filter(|_| entry.inode != 0) {
-                        changes.push((entry.at, *to));
-                    }
-                }
-                if !changes.is_empty() {
-                    let bytes = self.block_mut(block.number, block.role)?;
-                    changes.into_iter().for_each(|(at, to)| put_le32(bytes, at, to));
-                }
-            }
-            if u32::is_multiple_of(count, BATCH) {
-                self.write_back()?;
+    /// Frees what stood at the start of groups that stay and no longer does: descriptors of groups that go, copies of the
+    /// superblock.
+    fn drop_heads(&mut self, new: &Geometry) -> Result<()> {
+        for group in 0..new.groups {
+            let start = new.group_start(group);
+            let gone = start + new.head_blocks(group)..start + self.geometry.head_blocks(group);
+            if !gone.is_empty() {
+                self.free_metadata(gone)?;
             }
         }
         Ok(())
     }
 
-    /// Moves the blocks of all inodes that lie past the new end.
-    fn move_blocks(&mut self, new: &Geometry) -> Result<()> {
+    /// Frees blocks of fixed metadata.
+    fn free_metadata(&mut self, gone: Range<u64>) -> Result<()> {
+        let mut at = gone.start;
+        while at < gone.end {
+            let (group, first) = self.geometry.place(at);
+            let stop = self.geometry.group_range(group).end.min(gone.end);
+            self.init_block_bitmap(group)?;
+            let (number, _) = self.bitmap(group, true)?;
+            let bits = first..first + (stop - at) as u32;
+            set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits, false);
+            self.count_blocks(group, (stop - at) as i64)?;
+            self.touch_blocks(at, stop - at);
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Moves the block that guards against two mounts to where it can stay.
+    fn move_mmp(&mut self, leave: &Leave) -> Result<()> {
+        let number = self.superblock.mmp_block();
+        if !self.geometry.incompat.has(Incompat::MMP) || leave.keeps(number) {
+            return Ok(());
+        }
+        let bytes = self.block(number, Role::Plain)?;
+        let to = self.allocate(self.geometry.first_block, 1)?.start;
+        self.block_new(to, Role::Plain)?.copy_from_slice(&bytes);
+        self.vacate(number, 1);
+        self.superblock.set_mmp_block(to);
+        self.superblock_changed = true;
+        Ok(())
+    }
+
+    /// Moves the blocks of all inodes that lie where nothing can stay.
+    fn move_blocks(&mut self, new: &Geometry, leave: &Leave) -> Result<()> {
         let mut shared = BTreeMap::new();
         for (count, number) in (1..).zip(self.used_inodes(0, new.groups)?) {
             let inode = self.inode(number)?;
             if number != RESIZE_INODE && inode.file_type().is_some() {
-                self.move_blocks_of(inode, new.blocks, &mut shared).map_err(|error| match error.kind() {
+                self.move_blocks_of(inode, leave, &mut shared).map_err(|error| match error.kind() {
                     Kind::NoSpace => Error::new(Kind::NoSpace, "the content does not fit, its pieces need more space")
                         .hint("choose a larger size"),
                     _ => error,
@@ -157,10 +184,10 @@ impl Ext4 {
     }
 
     /// The same of one inode; `shared` holds attribute blocks that were moved for others.
-    fn move_blocks_of(&mut self, mut inode: Inode, end: u64, shared: &mut BTreeMap<u64, u64>) -> Result<()> {
+    fn move_blocks_of(&mut self, mut inode: Inode, leave: &Leave, shared: &mut BTreeMap<u64, u64>) -> Result<()> {
         let before = inode.clone();
         let attributes = inode.xattr_block();
-        if attributes >= end {
+        if !leave.keeps(attributes) {
             let to = match shared.get(&attributes) {
                 Some(to) => *to,
                 None => {
@@ -182,13 +209,13 @@ impl Ext4 {
         let mut relocated = false;
         if mapped {
             let mut map = self.map(&before)?;
-            let past = |run: &Run| run.physical + u64::from(run.len) > end;
-            if map.runs.iter().any(past) || map.nodes.iter().any(|node| *node >= end) {
-                self.move_runs(&inode, &mut map, end)?;
+            let goes = |run: &Run| leave.stays(run.physical, run.len.into()) < run.len.into();
+            if map.runs.iter().any(goes) || map.nodes.iter().any(|node| !leave.keeps(*node)) {
+                self.move_runs(&inode, &mut map, leave)?;
                 if !inode.has(FLAG_EXTENTS) {
                     // A block list is made anew: its pointer blocks stay where the inode says they are.
                     inode.area_mut().fill(0);
-                    for node in std::mem::take(&mut map.nodes).into_iter().filter(|node| *node < end) {
+                    for node in std::mem::take(&mut map.nodes).into_iter().filter(|node| leave.keeps(*node)) {
                         self.release(node, 1)?;
                     }
                 }
@@ -213,15 +240,17 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Finds other places for the runs and nodes of a map past `end`, and copies what is in them.
-    fn move_runs(&mut self, inode: &Inode, map: &mut Map, end: u64) -> Result<()> {
+    /// Finds other places for the runs and nodes of a map that cannot stay, and copies what is in them.
+    fn move_runs(&mut self, inode: &Inode, map: &mut Map, leave: &Leave) -> Result<()> {
         let mut runs = Vec::with_capacity(map.runs.len());
         let mut freed = Vec::new();
         let mut goal = self.home_of(inode);
-        for run in std::mem::take(&mut map.runs) {
-            let stay = end.saturating_sub(run.physical).min(run.len.into());
-            runs.extend(run.clip(run.logical, run.logical + stay));
-            let Some(mut rest) = run.clip(run.logical + stay, run.end()) else { continue };
+        for run in std::mem::take(&mut map.runs).into_iter().flat_map(|run| leave.pieces(run)) {
+            if leave.keeps(run.physical) {
+                runs.push(run);
+                continue;
+            }
+            let mut rest = run;
             freed.push((rest.physical, u64::from(rest.len)));
             while rest.len > 0 {
                 let grant = self.allocate(goal, rest.len)?;
@@ -236,7 +265,7 @@ impl Ext4 {
             }
         }
         map.runs = runs;
-        for node in map.nodes.iter_mut().filter(|node| **node >= end) {
+        for node in map.nodes.iter_mut().filter(|node| !leave.keeps(**node)) {
             freed.push((*node, 1));
             if inode.has(FLAG_EXTENTS) {
                 *node = self.allocate(goal, 1)?.start;
@@ -246,8 +275,8 @@ impl Ext4 {
         Ok(())
     }
 
-    /// Blocks past the new end are no longer in use: no bitmap tells, for theirs goes too, but until the commit nobody
-    /// may write there.
+    /// Blocks that were left are no longer their owner's. Their bits stay set: past the new end the bitmaps go too, or a copy of
+    /// the superblock comes there. Until the commit nobody may write there.
     fn vacate(&mut self, start: u64, len: u64) {
         self.forget(start, len);
         self.touch_blocks(start, len);
@@ -274,18 +303,7 @@ impl Ext4 {
             let desc = self.group(group)?;
             let desc = Group(&desc);
             for (start, len) in [(desc.block_bitmap(), 1), (desc.inode_bitmap(), 1), (desc.inode_table(), table)] {
-                let mut at = start;
-                while at < (start + len).min(new.blocks) {
-                    let (owner, first) = self.geometry.place(at);
-                    let stop = self.geometry.group_range(owner).end.min(start + len).min(new.blocks);
-                    self.init_block_bitmap(owner)?;
-                    let (number, _) = self.bitmap(owner, true)?;
-                    let bits = first..first + (stop - at) as u32;
-                    set_bits(self.block_mut(number, Role::BlockBitmap(owner))?, bits, false);
-                    self.count_blocks(owner, (stop - at) as i64)?;
-                    self.touch_blocks(at, stop - at);
-                    at = stop;
-                }
+                self.free_metadata(start..(start + len).min(new.blocks))?;
                 self.allocator.remove_zone(start..start + len);
                 self.forget(start, len);
             }
@@ -294,8 +312,8 @@ impl Ext4 {
     }
 
     /// Writes superblock, descriptors and the last bitmap for the new number of blocks.
-    fn cut(&mut self, blocks: u64) -> Result<()> {
-        let (mut sb, new) = self.resized(blocks)?;
+    fn cut(&mut self, blocks: u64, backups: [u32; 2]) -> Result<()> {
+        let (mut sb, new) = self.resized(blocks, Some(backups))?;
         let mut descs = self.descriptors(&new)?;
         let last = new.groups - 1;
         let (old_range, range) = (self.geometry.group_range(last), new.group_range(last));
