@@ -88,14 +88,16 @@ pub(super) const COMMANDS: &[Command] = &[
     ask!(
         "inspect-get-filesystems",
         "file systems that an inspected system uses",
-        "The devices of its mount points, sorted.",
+        "The devices of its mount points, as `inspect-get-mountpoints` has them.",
         Returns::List,
         "/dev/sda1\n",
         |root| {
-            let mut devices: Vec<String> = root.mountpoints.into_iter().map(|(_, device)| device).collect();
-            devices.push(root.device);
-            devices.sort();
-            devices.dedup();
+            let mut devices: Vec<String> = Vec::new();
+            for (_, device) in root.mountpoints.into_iter().rev() {
+                if !devices.contains(&device) {
+                    devices.push(device);
+                }
+            }
             Value::list(devices)
         }
     ),
@@ -134,11 +136,12 @@ pub(super) const COMMANDS: &[Command] = &[
     ask!(
         "inspect-get-mountpoints",
         "mount points of an inspected system and their devices",
-        "From its /etc/fstab, with UUID= and LABEL= resolved.",
+        "From its /etc/fstab, the last one first, with UUID= and LABEL= resolved.",
         Returns::Hash,
         "/: /dev/sda1\n",
         |root| {
-            let pairs = root.mountpoints.into_iter().map(|(mountpoint, device)| (mountpoint.0, device.into_bytes()));
+            let pairs =
+                root.mountpoints.into_iter().rev().map(|(mountpoint, device)| (mountpoint.0, device.into_bytes()));
             Value::Hash(pairs.collect())
         }
     ),
@@ -397,19 +400,21 @@ fn list_applications(cx: &mut Context, args: &Args, fields: &[(&'static str, Col
     Ok(Value::Structs(found.into_iter().map(record).collect()))
 }
 
-/// libosinfo's short id, for the distributions whose ids follow a rule.
+/// libosinfo's short id as guestfish makes it up, most often name and version.
 fn osinfo(root: &Root) -> String {
     let (major, minor) = (root.major, root.minor);
     match root.distro.as_str() {
-        name @ ("debian" | "fedora") if major > 0 => format!("{name}{major}"),
-        "ubuntu" if major > 0 => format!("ubuntu{major}.{minor:02}"),
-        name @ ("rhel" | "opensuse") if major > 0 => format!("{name}{major}.{minor}"),
-        "centos" if major >= 8 => format!("centos-stream{major}"),
-        "centos" if major > 0 => format!("centos{major}.{minor}"),
-        name @ ("rocky" | "almalinux") if major > 0 => format!("{name}{major}"),
-        "alpinelinux" if major > 0 => format!("alpinelinux{major}.{minor}"),
-        "archlinux" => "archlinux".to_string(),
-        "gentoo" => "gentoo".to_string(),
-        _ => "unknown".to_string(),
+        name @ ("archlinux" | "gentoo" | "unknown") => name.to_string(),
+        // A testing system.
+        "debian" if major == 0 => "unknown".to_string(),
+        name if (major, minor) == (0, 0) => name.to_string(),
+        name @ ("debian" | "fedora" | "mageia" | "rocky" | "almalinux") => format!("{name}{major}"),
+        "altlinux" => format!("alt{major}.{minor}"),
+        "centos" if major >= 8 => format!("centos{major}"),
+        "centos" if major == 7 => "centos7.0".to_string(),
+        "sles" if minor > 0 => format!("sles{major}sp{minor}"),
+        "sles" => format!("sles{major}"),
+        "ubuntu" => format!("ubuntu{major}.{minor:02}"),
+        name => format!("{name}{major}.{minor}"),
     }
 }

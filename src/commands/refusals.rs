@@ -82,7 +82,7 @@ const REFUSALS: &[Refusal] = &[
         "software RAID is not assembled",
         "work on an image of the whole array; members show as linux_raid_member in vfs-type",
     ),
-    refuse(&["ldmtool-*", "list-ldm-*"], "Windows dynamic disks are not assembled", "convert them to basic disks"),
+    refuse(&["ldmtool-*"], "Windows dynamic disks are not assembled", "convert them to basic disks"),
     refuse(
         &["inotify-*"],
         "there is no kernel that could watch files",

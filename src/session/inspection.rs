@@ -70,10 +70,12 @@ impl Session {
 
     /// Mount points and devices of fstab's lines, as far as their devices are disks of this session.
     fn resolve_fstab(&self, root: &str, fstab: &[FstabEntry]) -> Result<Vec<(GuestPathBuf, String)>> {
-        let mut found = vec![(GuestPathBuf::root(), root.to_string())];
+        let mut found: Vec<(GuestPathBuf, String)> = Vec::new();
         for entry in fstab {
             let mountpoint = entry.mountpoint.components().fold(GuestPathBuf::root(), |path, name| path.join(name));
             let device = match entry.spec.split_once('=') {
+                // It is the root on which this file was found.
+                _ if mountpoint == GuestPathBuf::root() => Some(root.to_string()),
                 Some((tag @ ("UUID" | "LABEL" | "PARTUUID" | "PARTLABEL"), value)) => self.find(tag, value)?,
                 _ => match self.canonical(&entry.spec) {
                     Ok(device) => Some(device),
@@ -90,6 +92,9 @@ impl Session {
             if let Some(device) = device.filter(|_| found.iter().all(|(path, _)| *path != mountpoint)) {
                 found.push((mountpoint, device));
             }
+        }
+        if found.iter().all(|(path, _)| *path != GuestPathBuf::root()) {
+            found.insert(0, (GuestPathBuf::root(), root.to_string()));
         }
         Ok(found)
     }

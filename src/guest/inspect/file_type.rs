@@ -2,8 +2,8 @@
 //!
 //! The magics are those that each format's own documentation gives.
 
-use crate::base::Timestamp;
 use crate::base::bytes::{be16, be32, le16, le32};
+use crate::base::{Timestamp, Uuid};
 
 /// How much of a file's beginning is looked at.
 pub const TYPE_BYTES: u64 = 256 << 10;
@@ -42,7 +42,6 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"XFSB", "SGI XFS filesystem data"),
     (0x10040, b"_BHRfS_M", "BTRFS Filesystem"),
     (32769, b"CD001", "ISO 9660 CD-ROM filesystem data"),
-    (4086, b"SWAPSPACE2", "Linux swap file, 4k page size, little endian, version 1"),
     (0, b"SQLite format 3\0", "SQLite 3.x database"),
     (0, b"regf", "MS Windows registry file, NT/2000 or above"),
     (0, b"\xca\xfe\xba\xbe", "compiled Java class data"),
@@ -59,7 +58,9 @@ pub fn file_type_of(start: &[u8]) -> String {
     if start.len() == 1 {
         return "very short file (no magic)".to_string();
     }
-    if let Some(found) = elf(start).or_else(|| pe(start)).or_else(|| disk(start)).or_else(|| gzip(start)) {
+    if let Some(found) =
+        elf(start).or_else(|| pe(start)).or_else(|| disk(start)).or_else(|| gzip(start)).or_else(|| swap(start))
+    {
         return found;
     }
     for (at, magic, name) in MAGICS {
@@ -197,6 +198,22 @@ fn gzip(start: &[u8]) -> Option<String> {
         _ => "",
     });
     Some(text)
+}
+
+/// Swap with pages of 4 KiB (Linux, include/linux/swap.h): version at 1024, last page at 1028, bad pages at 1032, UUID at 1036, label at 1052.
+fn swap(start: &[u8]) -> Option<String> {
+    if start.get(4086..4096)? != b"SWAPSPACE2" {
+        return None;
+    }
+    let [version, last, bad] = [1024, 1028, 1032].map(|at| le32(start, at));
+    let uuid = Uuid(start.get(1036..1052)?.try_into().ok()?);
+    let label = match start.get(1052..1068)?.split(|b| *b == 0).next()? {
+        [] => "no label".to_string(),
+        label => format!("LABEL={}", crate::base::printable(label)),
+    };
+    Some(format!(
+        "Linux swap file, 4k page size, little endian, version {version}, size {last} pages, {bad} bad pages, {label}, UUID={uuid}"
+    ))
 }
 
 /// File systems and partition tables, whose magics stand far inside.

@@ -76,7 +76,7 @@ pub fn linux(guest: &Guest) -> Result<Option<System>> {
     }
     system.hostname = hostname(guest)?.unwrap_or_else(|| "unknown".to_string());
     system.arch = arch::of(guest)?.unwrap_or("unknown").to_string();
-    let (format, management) = release::packages(&system);
+    let (format, management) = release::packages(guest, &system);
     (system.package_format, system.package_management) = (format.to_string(), management.to_string());
     system.fstab = text(guest, "/etc/fstab")?.map(|text| fstab::parse(&text)).unwrap_or_default();
     Ok(Some(system))

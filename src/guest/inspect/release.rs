@@ -2,6 +2,7 @@
 
 use super::{System, text};
 use crate::base::Result;
+use crate::fs::FileType;
 use crate::guest::Guest;
 
 /// IDs of os-release for which guestfish has another word.
@@ -31,7 +32,12 @@ const RED_HAT: &[(&str, &str)] = &[
 ];
 
 /// Package format and tool of a system: its distribution's, else those of one that it is like.
-pub(super) fn packages(system: &System) -> (&'static str, &'static str) {
+pub(super) fn packages(guest: &Guest, system: &System) -> (&'static str, &'static str) {
+    // guestfish looks whether the newer tool is there.
+    if system.distro == "fedora" {
+        let dnf = guest.stat(&"/usr/bin/dnf".into()).is_ok_and(|found| found.file_type == FileType::Regular);
+        return ("rpm", if dnf { "dnf" } else { "yum" });
+    }
     let names = std::iter::once(&system.distro).chain(&system.like);
     let known = names.map(|name| packages_of(name, system.major)).find(|(format, _)| *format != "unknown");
     known.unwrap_or(("unknown", "unknown"))
@@ -41,14 +47,13 @@ fn packages_of(distro: &str, major: i64) -> (&'static str, &'static str) {
     match distro {
         "debian" | "ubuntu" | "linuxmint" | "kalilinux" | "raspbian" | "devuan" | "pureos" => ("deb", "apt"),
         "fedora" if major < 22 => ("rpm", "yum"),
-        "fedora" => ("rpm", "dnf"),
+        "fedora" | "openmandriva" => ("rpm", "dnf"),
         "rhel" | "centos" | "scientificlinux" | "oraclelinux" | "rocky" | "almalinux" | "redhat-based" => {
             ("rpm", if major >= 8 { "dnf" } else { "yum" })
         }
         "amzn" => ("rpm", if (2022..).contains(&major) { "dnf" } else { "yum" }),
         "opensuse" | "sles" | "suse" | "suse-based" => ("rpm", "zypper"),
-        "mageia" | "openmandriva" => ("rpm", "dnf"),
-        "mandriva" => ("rpm", "urpmi"),
+        "mageia" | "mandriva" => ("rpm", "urpmi"),
         "altlinux" => ("rpm", "apt"),
         "alpinelinux" => ("apk", "apk"),
         "archlinux" => ("pacman", "pacman"),
@@ -70,8 +75,18 @@ pub(super) fn read(guest: &Guest, system: &mut System) -> Result<bool> {
             break;
         }
     }
-    // os-release has the first number only on Debian and CentOS; the old files have both.
-    if known && !(system.minor == 0 && matches!(system.distro.as_str(), "debian" | "centos")) {
+    // os-release has the first number only on Debian and CentOS; the old files have both. guestfish takes them for these two as well.
+    let old = match system.distro.as_str() {
+        "debian" | "centos" => system.minor == 0,
+        "oraclelinux" | "scientificlinux" => true,
+        _ => false,
+    };
+    if known && !old {
+        return Ok(true);
+    }
+    if let (false, Some(text)) = (known, text(guest, "/etc/lsb-release")?)
+        && lsb_release(&text, system)
+    {
         return Ok(true);
     }
     if let Some(text) = text(guest, "/etc/debian_version")? {
@@ -81,8 +96,8 @@ pub(super) fn read(guest: &Guest, system: &mut System) -> Result<bool> {
             system.product_name = line.to_string();
         }
         // A testing system has words there: `trixie/sid`.
-        if let (true, Some((major, minor))) = (system.distro == "debian", version(line)) {
-            (system.major, system.minor) = (major, minor);
+        if system.distro == "debian" {
+            (system.major, system.minor) = version(line).unwrap_or((system.major, system.minor));
             // guestfish's answer, and scripts compare it: where the file is asked, its line is the name too.
             system.product_name = line.to_string();
         }
@@ -94,14 +109,16 @@ pub(super) fn read(guest: &Guest, system: &mut System) -> Result<bool> {
         if !known {
             let distro = RED_HAT.iter().find(|(start, _)| line.starts_with(start)).map(|(_, distro)| *distro);
             system.distro = distro.unwrap_or("redhat-based").to_string();
-            system.product_name = line.to_string();
         }
+        system.product_name = line.to_string();
         if let Some((major, minor)) = line.find(|c: char| c.is_ascii_digit()).and_then(|at| version(&line[at..])) {
             (system.major, system.minor) = (major, minor);
         }
         return Ok(true);
     }
-    for (path, distro) in [("/etc/alpine-release", "alpinelinux"), ("/etc/arch-release", "archlinux")] {
+    for (path, distro) in
+        [("/etc/alpine-release", "alpinelinux"), ("/etc/arch-release", "archlinux"), ("/etc/cirros/version", "cirros")]
+    {
         let Some(text) = text(guest, path)? else { continue };
         if !known {
             system.distro = distro.to_string();
@@ -126,6 +143,23 @@ fn version(text: &str) -> Option<(i64, i64)> {
     let major = digits(text)?;
     let minor = text.split_once('.').filter(|(first, _)| first.bytes().all(|b| b.is_ascii_digit()));
     Some((major, minor.and_then(|(_, rest)| digits(rest)).unwrap_or(0)))
+}
+
+/// The words that guestfish knows of DISTRIB_ID in lsb-release.
+const LSB: &[(&str, &str)] =
+    &[("Ubuntu", "ubuntu"), ("LinuxMint", "linuxmint"), ("Mageia", "mageia"), ("CoreOS", "coreos")];
+
+/// lsb-release: shell assignments; whether it is of a distribution that is known.
+fn lsb_release(text: &str, system: &mut System) -> bool {
+    let values: Vec<(&str, String)> =
+        text.lines().filter_map(|line| line.trim().split_once('=')).map(|(key, value)| (key, unquote(value))).collect();
+    let value = |wanted: &str| values.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value.clone());
+    let id = value("DISTRIB_ID").unwrap_or_default();
+    let Some((_, distro)) = LSB.iter().find(|(known, _)| *known == id) else { return false };
+    system.distro = (*distro).to_string();
+    system.product_name = value("DISTRIB_DESCRIPTION").unwrap_or_default();
+    (system.major, system.minor) = value("DISTRIB_RELEASE").and_then(|text| version(&text)).unwrap_or_default();
+    true
 }
 
 /// os-release(5): shell assignments.
