@@ -73,11 +73,16 @@ fn clean(dir: &Path, image: &str) {
     assert!(check.contains("No errors were found"), "{check}");
 }
 
+/// Where the directory of bitmaps is.
+fn directory(bytes: &[u8]) -> usize {
+    let extension = bytes.windows(8).position(|w| w == [0x23, 0x85, 0x28, 0x75, 0, 0, 0, 24]).unwrap();
+    u64::from_be_bytes(bytes[extension + 24..extension + 32].try_into().unwrap()) as usize
+}
+
 /// Changes a field of the first bitmap's directory entry.
 fn forge(path: &Path, at: usize, value: &[u8]) {
     let mut bytes = fs::read(path).unwrap();
-    let extension = bytes.windows(8).position(|w| w == [0x23, 0x85, 0x28, 0x75, 0, 0, 0, 24]).unwrap();
-    let directory = u64::from_be_bytes(bytes[extension + 24..extension + 32].try_into().unwrap()) as usize;
+    let directory = directory(&bytes);
     bytes[directory + at..directory + at + value.len()].copy_from_slice(value);
     fs::write(path, bytes).unwrap();
 }
@@ -189,7 +194,7 @@ fn bitmaps_that_are_not_to_be_trusted_stay_so() {
             // Changes that could not be noted: it says that it is outdated, and all else is as it was.
             let flags = if at == 12 { [0, 0, 1, 3] } else { [0, 0, 0, 3] };
             let bytes = fs::read(&path).unwrap();
-            let entry = bytes.windows(5).position(|w| w == b"first").unwrap() - 24;
+            let entry = directory(&bytes);
             assert_eq!(bytes[entry + 12..entry + 16], flags, "{name}");
             forge(
                 &path,

@@ -344,6 +344,25 @@ fn runs_cover_the_disk() {
     assert!(qemu(dir, "check -U image.qcow2").contains("No errors"));
 }
 
+/// What was made zeros is not in the file any more; space that was replaced is used again.
+#[test]
+fn zeros_give_space_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    fs::write(dir.join("base.raw"), b"a secret text".repeat(100_000)).unwrap();
+    qemu(dir, "convert -f raw -O qcow2 base.raw image.qcow2");
+    let disk = Qcow2::open(&path, false).unwrap();
+    disk.commit(&Edits(vec![(0, Edit::Zero(disk.len()))])).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    assert!(!bytes.windows(13).any(|window| window == b"a secret text"));
+    for round in 0..20 {
+        disk.commit(&Edits(vec![(70_000, Edit::Data(vec![round + 1; 90_000]))])).unwrap();
+    }
+    assert!(fs::metadata(&path).unwrap().len() < 2 << 20, "freed clusters are not used again");
+    assert!(qemu(dir, "check -U image.qcow2").contains("No errors"));
+}
+
 #[test]
 fn permission_is_asked_at_the_first_write() {
     let temp = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! The shadow commit: changes into fresh clusters, new tables beside the old ones, one switch of the header.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use super::State;
@@ -30,6 +30,7 @@ pub(super) struct Prepared {
     header: Header,
     l1: Vec<u64>,
     counts: NewRefcounts,
+    emptied: HashSet<u64>,
 }
 
 /// What the new state is read from: roots that are not on disk yet, and what they do to refcounts.
@@ -42,13 +43,16 @@ pub(super) struct Roots {
     pub deltas: Deltas,
     /// Bytes of the disk that are others now, ascending.
     pub changed: Vec<Range<u64>>,
+    /// Host clusters of what has no data any more.
+    pub emptied: HashSet<u64>,
 }
 
 impl Roots {
     /// The roots of the committed state.
     pub fn of(image: &Image, writer: &Writer) -> Self {
         let deltas = Deltas::new(writer.counts.per_block());
-        Roots { header: image.header.clone(), l1: image.l1.clone(), deltas, changed: Vec::new() }
+        let (header, l1) = (image.header.clone(), image.l1.clone());
+        Roots { header, l1, deltas, changed: Vec::new(), emptied: HashSet::new() }
     }
 
     /// Notes that a cluster is another one now; they come ascending.
@@ -142,7 +146,11 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
             let old = image.entry(&table, slot);
             image.put_entry(&mut table, slot, entry);
             if !kept {
-                new.deltas.drop(image.clusters_of(cluster, old)?);
+                let used = image.clusters_of(cluster, old)?;
+                if entry.word & OFFSET == 0 {
+                    new.emptied.extend(used.clone());
+                }
+                new.deltas.drop(used);
             }
         }
         if kept {
@@ -179,7 +187,7 @@ pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Pr
         return Err(Error::new(Kind::Internal, "qcow2: not open for writing"));
     };
     bitmaps::update(image, writer, &mut new)?;
-    let Roots { mut header, l1, mut deltas, .. } = new;
+    let Roots { mut header, l1, mut deltas, emptied, .. } = new;
     let bits = header.cluster_bits;
     if !kept {
         deltas.drop(image.l1_place());
@@ -202,7 +210,7 @@ pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Pr
     if image.storage.grows() && image.storage.len()? < end {
         image.storage.set_len(end)?;
     }
-    Ok(Prepared { header, l1, counts })
+    Ok(Prepared { header, l1, counts, emptied })
 }
 
 /// The one write that makes the new state the committed one.
@@ -221,13 +229,18 @@ fn switch(state: &mut State, new: Prepared) -> Result<()> {
     fresh.clear();
     let freed = new.counts.freed.clone();
     writer.counts.switched(new.counts, image);
-    trim(writer, image, &freed);
+    trim(writer, image, &freed, &new.emptied);
     writer.committed_len = image.storage.len()?;
     Ok(())
 }
 
-/// Gives freed clusters back to the host. The image is right without it, so errors do not count.
-fn trim(writer: &Writer, image: &Image, freed: &[u64]) {
+/// Fewer bytes in a row are not given back to the host where they were replaced: that costs more time than writing them, and the
+/// next commits use them again. The small images of unit tests get some back, so that the power goes there too.
+const WORTHWHILE: u64 = if cfg!(test) { 8192 } else { 1 << 20 };
+
+/// Gives freed clusters back to the host; always those that became zeros, which may be meant to be gone. The image is right
+/// without it, so errors do not count.
+fn trim(writer: &Writer, image: &Image, freed: &[u64], emptied: &HashSet<u64>) {
     let bits = image.header.cluster_bits;
     let mut runs = super::refcount::Clusters::default();
     freed.iter().for_each(|cluster| runs.insert(*cluster..cluster + 1));
@@ -240,7 +253,7 @@ fn trim(writer: &Writer, image: &Image, freed: &[u64]) {
         let last = end == len && image.storage.grows();
         if last && writer.counts.get(run.end).is_ok_and(|count| count == 0) {
             image.storage.set_len(start).ok();
-        } else {
+        } else if end - start >= WORTHWHILE || run.clone().any(|cluster| emptied.contains(&cluster)) {
             image.storage.punch(start, end - start).ok();
         }
     }
