@@ -243,7 +243,7 @@ impl Ext4 {
     }
 
     /// Whether a descriptor says that a part of its group is not initialised.
-    fn is_uninit(&self, desc: &[u8], flag: u16) -> bool {
+    pub(super) fn is_uninit(&self, desc: &[u8], flag: u16) -> bool {
         self.geometry.has_group_checksums() && Group(desc).flags() & flag != 0
     }
 

@@ -296,7 +296,7 @@ impl Ext4 {
     }
 
     /// The block of descriptors that holds a group's, its role, and the descriptor's place in it.
-    fn group_place(&self, group: u32) -> Result<(u64, Role, std::ops::Range<usize>)> {
+    pub(super) fn group_place(&self, group: u32) -> Result<(u64, Role, std::ops::Range<usize>)> {
         let geometry = &self.geometry;
         if group >= geometry.groups {
             return Err(Error::corrupt(format!("ext4: group {group} is past the last of {}", geometry.groups)));

@@ -426,13 +426,14 @@ fn what_does_not_fit_into_the_journal_goes_beside_the_image() {
 /// Free space full of rubbish, more than the journal takes: it becomes zeros, with other changes or alone.
 #[test]
 fn zeros_of_free_space_need_no_log() {
-    for with_more in [true, false] {
+    // Groups whose bitmaps are not in use have rubbish in their place too.
+    for (with_more, groups) in [(true, 8192), (false, 8192), (true, 1024), (false, 1024)] {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path();
         let mut before = disk(folder);
         fs::write(folder.join("ext4"), vec![9; EXT4.1]).unwrap();
-        let options = "-t ext4 -b 1024 -J size=1 -E root_owner=0:0,nodiscard,lazy_itable_init=0";
-        good(folder, &format!("mke2fs -q -d tree {options} ext4"));
+        let options = "-t ext4 -b 1024 -J size=1 -N 256 -E root_owner=0:0,nodiscard,lazy_itable_init=0";
+        good(folder, &format!("mke2fs -q -d tree -g {groups} {options} ext4"));
         before[EXT4.0..EXT4.0 + EXT4.1].copy_from_slice(&fs::read(folder.join("ext4")).unwrap());
         let work = |disk: Box<dyn Disk>| -> Result<()> {
             let mut s = Session::default();
@@ -453,7 +454,9 @@ fn zeros_of_free_space_need_no_log() {
         };
         let whole = power::Medium::over(before.clone(), usize::MAX);
         work(Box::new(whole.disk())).unwrap();
-        assert!(rubbish(&before) > 4000 && rubbish(&whole.bytes()) == 0, "{with_more}: it is zeros");
+        let (much, left) = (rubbish(&before), rubbish(&whole.bytes()));
+        // What is left is in use: the journal, whose blocks mke2fs does not always write, and bitmaps that do not count.
+        assert!(much > 5000 && left < 1100, "{with_more} {groups}: {left} of {much}");
         let mut random = power::Random(17);
         for cut in 1..=whole.operations() {
             let what = format!("{with_more}: cut at {cut} of {}", whole.operations());

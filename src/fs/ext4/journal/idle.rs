@@ -8,7 +8,7 @@ use crate::base::Result;
 use crate::base::bytes::{le64, put_le64};
 use crate::disk::guest_log::{cut, gaps};
 use crate::disk::{Change, Changes};
-use crate::fs::ext4::group::Group;
+use crate::fs::ext4::group::{BLOCK_UNINIT, Group};
 
 /// Fewer bytes of zeros are not worth the reading of bitmaps.
 const WORTHWHILE: u64 = 1 << 20;
@@ -56,16 +56,20 @@ impl Ext4 {
         if total < WORTHWHILE {
             return Ok(Idle::new());
         }
-        // A bitmap that is not in use before may be afterwards: what is in its block counts too.
+        // A bitmap that is not in use before may be afterwards, when its descriptor says so: then what is in its block counts.
         let places = groups
             .iter()
             .filter(|group| **group < geometry.groups)
             .map(|group| Ok((Group(&self.group(*group)?).block_bitmap(), *group)))
             .collect::<Result<BTreeMap<u64, u32>>>()?;
+        let mut watched: BTreeSet<u64> = places.keys().copied().collect();
+        for group in places.values() {
+            watched.insert(self.group_place(*group)?.0);
+        }
         let mut after: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         changes.visit(&mut |offset, change| {
             let end = offset.saturating_add(change.len());
-            for &block in places.range(offset / bs..end.div_ceil(bs)).map(|(block, _)| block) {
+            for &block in watched.range(offset / bs..end.div_ceil(bs)) {
                 let Some((at, part)) = cut(offset, change, &(block * bs..(block + 1) * bs)) else { continue };
                 let mut bytes = match after.remove(&block) {
                     Some(bytes) => bytes,
@@ -84,8 +88,14 @@ impl Ext4 {
         let mut idle = Idle::new();
         for (block, group) in places {
             let mut used = self.usage(group)?;
-            let new = match after.remove(&block) {
-                Some(new) => new,
+            let (number, _, place) = self.group_place(group)?;
+            let descriptor = match after.get(&number).and_then(|descriptors| descriptors.get(place)) {
+                Some(descriptor) => descriptor.to_vec(),
+                None => self.group(group)?.to_vec(),
+            };
+            let new = match after.get(&block) {
+                _ if self.is_uninit(&descriptor, BLOCK_UNINIT) => Vec::new(),
+                Some(new) => new.clone(),
                 None => self.block_now(block)?,
             };
             for at in (0..used.len().min(new.len())).step_by(8) {
