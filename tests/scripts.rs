@@ -117,6 +117,30 @@ fn a_script_error_names_file_line_and_column_and_writes_nothing() {
     assert!(text(&output.stderr).contains("write 0o755"), "{}", text(&output.stderr));
 }
 
+/// A script's functions and those of the library do not take each other's places, whoever is called first.
+#[test]
+fn functions_of_the_same_name_keep_apart() {
+    let world = World::new();
+    let own = "fn beside(a, b) { \"mine\" }\nfn words(x) { [\"own\"] }\nfn joined(a, b) { \"mine\" }\n";
+    let lines = [
+        "print(beside(1, 2) + words(\"\")[0] + joined(1, 2));",
+        "print(systemd::beside(\"/a/b\", \"c\") + guest::joined(guest::words(\"x  y\"), \"-\"));",
+        "print(cloud::names_in(\"a, b\").len() + report::table([#{ a: cloud::names_in(\"c\")[0] }]).len());",
+        "print(systemd::does_nothing(\"/bin/true x\"));",
+    ];
+    let said = ["mineownmine", "/a/cx-y", "5", "true"];
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
+        let mut script = String::from(own);
+        for name in ["systemd", "guest", "report"] {
+            script += &format!("import \"std/{name}\" as {name};\n");
+        }
+        script += "import \"std/cloud_init\" as cloud;\n";
+        script += &order.map(|at| lines[at]).join("\n");
+        fs::write(world.path("s.rhai"), &script).unwrap();
+        assert_eq!(world.good(&["s.rhai"]), order.map(|at| format!("{}\n", said[at])).concat(), "{script}");
+    }
+}
+
 /// What the library throws is told at the script's own line, and at none for a command that is written in Rhai.
 #[test]
 fn errors_of_the_library_are_told_at_the_call() {

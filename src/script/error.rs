@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, Engine, EvalAltResult, ParseError, Position};
 
-use super::modules;
+use super::{modules, own_names};
 use crate::base::{Error, Kind};
 use crate::commands;
 
@@ -114,6 +114,7 @@ struct Call {
 fn innermost(error: EvalAltResult, source: String, calls: &mut Vec<Call>) -> (EvalAltResult, String) {
     match error {
         EvalAltResult::ErrorInFunctionCall(name, inside, inner, position) => {
+            let name = own_names::told(&name).to_string();
             calls.push(Call { source: source.clone(), position, name });
             let source = if inside.is_empty() { source } else { inside };
             innermost(*inner, source, calls)

@@ -8,6 +8,7 @@ mod definitions;
 mod error;
 mod modules;
 mod natives;
+mod own_names;
 mod yaml;
 
 use std::cell::RefCell;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use rhai::module_resolvers::ModuleResolver;
 use rhai::{Engine, EvalAltResult, Module, Position, Scope, Shared};
 
+use super::own_names::with_own_names;
 use super::{SCRIPT_LIMIT, error, unreadable};
 use crate::base::Result;
 use crate::command::{Host, HostFile};
@@ -54,7 +55,7 @@ impl Resolver {
 
     fn source(&self, importer: Option<&str>, name: &str) -> Result<String> {
         if let Some((_, text)) = LIBRARY.iter().find(|(known, _)| *known == name) {
-            return Ok((*text).to_string());
+            return Ok(with_own_names(text, name));
         }
         let mut path = PathBuf::from(name);
         if path.extension().is_none() {

@@ -230,7 +230,10 @@ fn fix_all_changes_references() {
          write /usr/lib/systemd/system/x.service \"[Service]\\nExecStart=/opt/tool/bin/run --in=/opt/tool\\n\"\n\
          ln-s /usr/lib/systemd/system/x.service /etc/systemd/system/multi-user.target.wants/x.service\n\
          ln-s ../../opt/tool/bin/run /usr/bin/run\nln-s /opt/tool /etc/alternatives/tool\n\
-         ln-s /etc/alternatives/tool /usr/bin/tool\nln-s /opt/other /usr/bin/other\n",
+         ln-s /etc/alternatives/tool /usr/bin/tool\nln-s /opt/other /usr/bin/other\n\
+         write /opt/tool/y.service \"[Service]\\nExecStart=/opt/tool/bin/run\\n\"\n\
+         ln-s /opt/tool/y.service /etc/systemd/system/y.service\n\
+         ln-s /opt/tool/y.service /etc/systemd/system/multi-user.target.wants/y.service\n",
     );
     let (table, status) = checked(&world, &["fix:all"]);
     assert!(status == Some(0) && table.contains("warn    VT-OPT-REF     2 places refer to"), "{table}");
@@ -251,6 +254,8 @@ fn fix_all_changes_references() {
     }
     for (link, target) in [
         ("/usr/bin/run", "/opt-vm/tool/bin/run"),
+        ("/etc/systemd/system/y.service", "/opt-vm/tool/y.service"),
+        ("/etc/systemd/system/multi-user.target.wants/y.service", "/opt-vm/tool/y.service"),
         ("/etc/alternatives/tool", "/opt-vm/tool"),
         ("/usr/bin/tool", "/etc/alternatives/tool"),
         ("/usr/bin/other", "/opt/other"),
@@ -258,6 +263,10 @@ fn fix_all_changes_references() {
         let stat = run("debugfs", &["-R", &format!("stat {link}"), &part]);
         assert!(stat.contains(&format!("Fast link dest: \"{target}\"")), "{stat}");
     }
+    assert_eq!(
+        run("debugfs", &["-R", "cat /opt-vm/tool/y.service", &part]),
+        "[Service]\nExecStart=/opt-vm/tool/bin/run\n"
+    );
     let once = fs::read(world.path(DECOY)).unwrap();
     checked(&world, &["fix:all"]);
     assert!(once == fs::read(world.path(DECOY)).unwrap(), "the second run wrote");
