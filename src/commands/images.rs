@@ -62,7 +62,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "make the disk in an image longer or shorter",
         help: "SIZE is a number with a suffix as `512M` or `10G`. New bytes are zeros. What is behind the end of a shorter disk \
                is lost, so that needs `shrink:true`. Partitions and file systems stay as they are. The image must not \
-               be attached.",
+               be attached. An encrypted one that is to end inside a cluster with data needs its key (`--key`).",
         params: &[FILENAME, Param::required("size", Kind::Text), Param::optional("shrink", Kind::Bool)],
         returns: Returns::Nothing,
         effect: Effect::Host,

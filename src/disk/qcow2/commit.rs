@@ -1,6 +1,6 @@
 //! The shadow commit: changes into fresh clusters, new tables beside the old ones, one switch of the header.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::State;
@@ -30,7 +30,6 @@ pub(super) struct Prepared {
     header: Header,
     l1: Vec<u64>,
     counts: NewRefcounts,
-    emptied: HashSet<u64>,
 }
 
 /// What the new state is read from: roots that are not on disk yet, and what they do to refcounts.
@@ -43,16 +42,13 @@ pub(super) struct Roots {
     pub deltas: Deltas,
     /// Bytes of the disk that are others now, ascending.
     pub changed: Vec<Range<u64>>,
-    /// Host clusters of what has no data any more.
-    pub emptied: HashSet<u64>,
 }
 
 impl Roots {
     /// The roots of the committed state.
     pub fn of(image: &Image, writer: &Writer) -> Self {
         let deltas = Deltas::new(writer.counts.per_block());
-        let (header, l1) = (image.header.clone(), image.l1.clone());
-        Roots { header, l1, deltas, changed: Vec::new(), emptied: HashSet::new() }
+        Roots { header: image.header.clone(), l1: image.l1.clone(), deltas, changed: Vec::new() }
     }
 
     /// Notes that a cluster is another one now; they come ascending.
@@ -146,11 +142,7 @@ pub(super) fn tables(state: &mut State, cleared: &Cleared, new: &mut Roots, kept
             let old = image.entry(&table, slot);
             image.put_entry(&mut table, slot, entry);
             if !kept {
-                let used = image.clusters_of(cluster, old)?;
-                if entry.word & OFFSET == 0 {
-                    new.emptied.extend(used.clone());
-                }
-                new.deltas.drop(used);
+                new.deltas.drop(image.clusters_of(cluster, old)?);
             }
         }
         if kept {
@@ -187,7 +179,7 @@ pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Pr
         return Err(Error::new(Kind::Internal, "qcow2: not open for writing"));
     };
     bitmaps::update(image, writer, &mut new)?;
-    let Roots { mut header, l1, mut deltas, emptied, .. } = new;
+    let Roots { mut header, l1, mut deltas, .. } = new;
     let bits = header.cluster_bits;
     if !kept {
         deltas.drop(image.l1_place());
@@ -210,7 +202,7 @@ pub(super) fn settle(state: &mut State, mut new: Roots, kept: bool) -> Result<Pr
     if image.storage.grows() && image.storage.len()? < end {
         image.storage.set_len(end)?;
     }
-    Ok(Prepared { header, l1, counts, emptied })
+    Ok(Prepared { header, l1, counts })
 }
 
 /// The one write that makes the new state the committed one.
@@ -229,18 +221,13 @@ fn switch(state: &mut State, new: Prepared) -> Result<()> {
     fresh.clear();
     let freed = new.counts.freed.clone();
     writer.counts.switched(new.counts, image);
-    trim(writer, image, &freed, &new.emptied);
+    trim(writer, image, &freed);
     writer.committed_len = image.storage.len()?;
     Ok(())
 }
 
-/// Fewer bytes in a row are not given back to the host where they were replaced: that costs more time than writing them, and the
-/// next commits use them again. The small images of unit tests get some back, so that the power goes there too.
-const WORTHWHILE: u64 = if cfg!(test) { 8192 } else { 1 << 20 };
-
-/// Gives freed clusters back to the host; always those that became zeros, which may be meant to be gone. The image is right
-/// without it, so errors do not count.
-fn trim(writer: &Writer, image: &Image, freed: &[u64], emptied: &HashSet<u64>) {
+/// Gives freed clusters back to the host. The image is right without it, so errors do not count.
+fn trim(writer: &Writer, image: &Image, freed: &[u64]) {
     let bits = image.header.cluster_bits;
     let mut runs = super::refcount::Clusters::default();
     freed.iter().for_each(|cluster| runs.insert(*cluster..cluster + 1));
@@ -253,7 +240,7 @@ fn trim(writer: &Writer, image: &Image, freed: &[u64], emptied: &HashSet<u64>) {
         let last = end == len && image.storage.grows();
         if last && writer.counts.get(run.end).is_ok_and(|count| count == 0) {
             image.storage.set_len(start).ok();
-        } else if end - start >= WORTHWHILE || run.clone().any(|cluster| emptied.contains(&cluster)) {
+        } else {
             image.storage.punch(start, end - start).ok();
         }
     }
