@@ -44,6 +44,9 @@ fn place(image: &Image, fresh: &mut Fresh, offset: u64, bytes: u64, zeros: bool)
     let file = data(image)?;
     let grains = offset / grain * grain..(offset + bytes).next_multiple_of(grain).min(image.header.size);
     for cluster in offset >> bits..(offset + bytes).div_ceil(1 << bits) {
+        if fresh.get(&cluster).is_some_and(|entry| image.is_full(*entry)) {
+            continue;
+        }
         let start = cluster << bits;
         let range = start.max(grains.start)..(start + image.header.cluster_size()).min(grains.end);
         let mut missing = Vec::new();

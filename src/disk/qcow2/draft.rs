@@ -4,12 +4,9 @@
 
 use std::ops::Range;
 
-use super::map::{Entry, Fresh, Image, Source};
+use super::map::{Entry, Fresh, Image, PARTS, Source};
 use crate::base::bytes::is_zero;
 use crate::base::{Kind, Result};
-
-/// Subclusters of a cluster.
-const PARTS: u64 = 32;
 
 /// A cluster on its way.
 pub(super) struct Draft {

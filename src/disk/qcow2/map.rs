@@ -25,10 +25,12 @@ pub(super) const PACKED: u64 = 1 << 62;
 /// L2 entries of version 3 without subclusters, bit 0: reads as zeros.
 const ZERO: u64 = 1;
 
+/// Subclusters of a cluster: a bit of the lower half of their bitmap is for data, one of the upper half for zeros.
+pub(super) const PARTS: u64 = 32;
 /// Subclusters: all are data.
 pub(super) const ALL_DATA: u64 = 0xffff_ffff;
 /// Subclusters: all are zeros.
-const ALL_ZERO: u64 = ALL_DATA << 32;
+const ALL_ZERO: u64 = ALL_DATA << PARTS;
 
 const L2_CACHE: usize = 32 << 20;
 
@@ -277,9 +279,9 @@ impl Image {
         if entry & PACKED != 0 {
             return Ok((Source::Packed(self.packed(entry)), size - within));
         }
-        let part = size / 32;
+        let part = self.grain();
         let (number, inside) = (within / part, within % part);
-        let (data, zero) = (bitmap >> number & 1 != 0, bitmap >> (32 + number) & 1 != 0);
+        let (data, zero) = (bitmap >> number & 1 != 0, bitmap >> (PARTS + number) & 1 != 0);
         let source = match (data, zero) {
             (true, true) => {
                 return Err(self.corrupt(format!(
