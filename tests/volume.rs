@@ -248,7 +248,7 @@ impl BlockDevice for Large {
     fn zero(&self, range: std::ops::Range<u64>) -> imgsh::base::Result<()> {
         self.0.zero(range)
     }
-    fn pristine_range(&self, _range: std::ops::Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _range: std::ops::Range<u64>) -> bool {
         true
     }
 }

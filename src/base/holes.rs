@@ -38,3 +38,8 @@ pub fn runs(file: impl AsFd, range: Range<u64>) -> Result<Vec<(Range<u64>, bool)
     }
     Ok(runs)
 }
+
+/// Whether an open file is known to have no data at all.
+pub fn has_no_data(file: impl AsFd) -> bool {
+    lseek(file.as_fd(), 0, Whence::SeekData) == Err(Errno::ENXIO)
+}

@@ -65,7 +65,7 @@ impl BlockDevice for Memory {
         bytes[range].fill(0);
         Ok(())
     }
-    fn pristine_range(&self, _range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _range: Range<u64>) -> bool {
         true
     }
 }

@@ -45,7 +45,7 @@ pub trait BlockDevice: Send + Sync {
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
     /// Writes data to a place that the committed state does not use and that nobody has written since:
     /// it may go straight to its place, ahead of the commit, and a rollback may leave anything there.
-    /// Only for callers that opened the device while it was [`BlockDevice::pristine`].
+    /// Only for callers that opened the device when [`BlockDevice::takes_fresh`] said so.
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
     /// Makes a range read as zeros, as a hole where the image can.
     fn zero(&self, range: Range<u64>) -> Result<()>;
@@ -53,17 +53,18 @@ pub trait BlockDevice: Send + Sync {
     fn holes(&self) -> bool {
         true
     }
-    /// Whether nothing in a range is staged: what is read there is what is committed.
-    fn pristine_range(&self, range: Range<u64>) -> bool;
+    /// Whether what a file system in a range calls free, as it is read now, may be written fresh: because nothing there is
+    /// staged, so that what is read is committed; or because the committed disk is blank, and nothing there was written fresh.
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool;
     /// Calls `each` for every piece of a range, in order: where it lies on the whole disk that it is read from. Of
     /// a mirror that is the leg that is read. What lies nowhere and reads as zeros (in a thin volume) is left out.
     fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
         check_bounds(range.start, range.end.saturating_sub(range.start), self.len())?;
         each(DiskPiece { disk: None, at: range.start, range })
     }
-    /// Whether nothing in this device is staged.
-    fn pristine(&self) -> bool {
-        self.pristine_range(0..self.len())
+    /// [`BlockDevice::takes_fresh_within`] all of this device.
+    fn takes_fresh(&self) -> bool {
+        self.takes_fresh_within(0..self.len())
     }
 }
 
@@ -190,6 +191,10 @@ pub trait Disk: Send + Sync {
     fn locate(&self, range: Range<u64>, each: &mut dyn FnMut(Located<'_>) -> Result<()>) -> Result<()> {
         let _ = (range, each);
         Err(Error::unsupported(format!("where a {} disk keeps its bytes is not known", self.format())))
+    }
+    /// Whether the committed state is known, without looking at data, to be zeros from the first byte to the last.
+    fn is_blank(&self) -> bool {
+        false
     }
     /// Whether bytes may go ahead of a commit. Where not, [`Disk::write_fresh`] is refused, and everything comes with the commit.
     fn writes_ahead(&self) -> bool {

@@ -36,7 +36,7 @@ impl BlockDevice for ReadOnly {
     fn pieces(&self, range: Range<u64>, each: &mut dyn FnMut(DiskPiece) -> Result<()>) -> Result<()> {
         self.0.pieces(range, each)
     }
-    fn pristine_range(&self, range: Range<u64>) -> bool {
-        self.0.pristine_range(range)
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
+        self.0.takes_fresh_within(range)
     }
 }

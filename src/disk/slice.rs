@@ -58,9 +58,9 @@ impl BlockDevice for Slice {
         let start = self.place(range.start, len)?;
         self.device.pieces(start..start + len, &mut |piece| each(DiskPiece { at: piece.at - self.start, ..piece }))
     }
-    fn pristine_range(&self, range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
         let end = range.end.min(self.len);
         let start = range.start.min(end);
-        self.device.pristine_range(self.start + start..self.start + end)
+        self.device.takes_fresh_within(self.start + start..self.start + end)
     }
 }

@@ -19,7 +19,7 @@ impl Disk for Committed {
         self.0.disk().format()
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.0.disk().read_at(offset, buf)
+        self.0.read_committed(offset, buf)
     }
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         self.0.disk().runs(range)

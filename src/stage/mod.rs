@@ -16,6 +16,7 @@ pub use committed::Committed;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::difference::Difference;
@@ -63,6 +64,10 @@ pub struct Stage {
     options: StageOptions,
     store: Arc<Store>,
     state: RwLock<State>,
+    /// The committed disk is all zeros: what is neither staged nor fresh is not read from it. What was written fresh and then
+    /// rolled back is not seen, so that a file system that is made here can have its files written fresh. Not in the state, for
+    /// a commit reads what was committed before it.
+    blank: AtomicBool,
 }
 
 /// A changed page, and the savepoint after which the undo log last took all of what it was before.
@@ -107,7 +112,8 @@ impl Stage {
     }
 
     fn with_limit(disk: Box<dyn Disk>, options: StageOptions, limit: usize) -> Arc<Self> {
-        Arc::new(Stage { disk, options, store: Store::new(limit), state: RwLock::default() })
+        let blank = AtomicBool::new(disk.is_blank());
+        Arc::new(Stage { disk, options, store: Store::new(limit), state: RwLock::default(), blank })
     }
 
     /// The disk below.
@@ -240,8 +246,20 @@ impl Stage {
         self.drop_equal(&mut state)?;
         // Space that only a state used that was gone back from: holes again.
         let stale = std::mem::take(&mut state.stale);
+        if self.is_blank() {
+            let edges = stale.iter().map(|range| self.split(&range)).flat_map(|(head, _, tail)| [head, tail]);
+            for edge in edges {
+                for page in edge.start / UNIT..edge.end.div_ceil(UNIT) {
+                    let bytes = self.bytes_of(page..page + 1);
+                    let part = bytes.start.max(edge.start)..bytes.end.min(edge.end);
+                    if !part.is_empty() && !state.has(page) {
+                        self.zero_edge(&mut state, part)?;
+                    }
+                }
+            }
+        }
         let mut empty = Ranges::default();
-        stale.iter().for_each(|range| empty.add(range.start.div_ceil(UNIT)..range.end / UNIT));
+        stale.iter().for_each(|range| empty.add(self.split(&range).1));
         progress::expect((state.pages.len() as u64).saturating_mul(UNIT));
         let view = View { stage: self, state: &state, empty };
         if let Err(error) = commit(&view) {
@@ -249,6 +267,7 @@ impl Stage {
             return Err(error);
         }
         state.forget();
+        self.blank.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -322,9 +341,36 @@ impl Stage {
             match (staged, zero) {
                 (Some((n, slot)), _) if *n == page => slot.page.read((at - page * UNIT) as usize, part)?,
                 (_, Some(zero)) if zero.start == page => part.fill(0),
-                _ => self.disk.read_at(at, part)?,
+                _ => self.read_below(state, at, part)?,
             }
             at = stop;
+        }
+        Ok(())
+    }
+
+    fn is_blank(&self) -> bool {
+        self.blank.load(Ordering::Relaxed)
+    }
+
+    /// Reads what was committed last. Places that it does not use may show what was written fresh, but for a blank disk.
+    fn read_committed(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        if !self.is_blank() {
+            return self.disk.read_at(offset, buf);
+        }
+        check_bounds(offset, buf.len() as u64, self.disk.len())?;
+        buf.fill(0);
+        Ok(())
+    }
+
+    /// Reads what nothing is staged over: committed or fresh bytes.
+    fn read_below(&self, state: &State, offset: u64, buf: &mut [u8]) -> Result<()> {
+        if !self.is_blank() {
+            return self.disk.read_at(offset, buf);
+        }
+        let end = offset + buf.len() as u64;
+        buf.fill(0);
+        for run in state.fresh.within(&(offset..end)) {
+            self.disk.read_at(run.start, &mut buf[(run.start - offset) as usize..(run.end - offset) as usize])?;
         }
         Ok(())
     }
@@ -367,6 +413,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Zeros in less than two pages.
+    fn zero_edge(&self, state: &mut State, edge: Range<u64>) -> Result<()> {
+        self.write_locked(state, edge.start, &[0; 2 * PAGE][..(edge.end - edge.start) as usize])
+    }
+
     /// Splits a range of bytes into the part before its first whole page, its whole pages, and the rest. The
     /// last page of the disk is whole even if the disk ends inside it.
     fn split(&self, range: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
@@ -392,7 +443,7 @@ impl Stage {
             }
             let bytes = self.bytes_of(first..first + run.len() as u64);
             there.resize((bytes.end - bytes.start) as usize, 0);
-            self.disk.read_at(bytes.start, &mut there)?;
+            self.read_below(state, bytes.start, &mut there)?;
             for ((n, slot), there) in run.into_iter().zip(there.chunks(PAGE)) {
                 let ours = &mut ours[..there.len()];
                 slot.page.read(0, ours)?;
@@ -551,8 +602,7 @@ impl BlockDevice for Stage {
         let mut state = self.write_state();
         let (head, body, tail) = self.split(&range);
         for edge in [head, tail] {
-            let zeros = [0; 2 * PAGE];
-            self.write_locked(&mut state, edge.start, &zeros[..(edge.end - edge.start) as usize])?;
+            self.zero_edge(&mut state, edge)?;
         }
         if !body.is_empty() {
             state.add_zeros(&body);
@@ -565,10 +615,13 @@ impl BlockDevice for Stage {
         each(DiskPiece { disk: Some(self.options.number), at: range.start, range })
     }
 
-    fn pristine_range(&self, range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
         let state = self.read_state();
         let pages = range.start / UNIT..range.end.div_ceil(UNIT);
-        state.pages.range(pages.clone()).next().is_none() && state.zeros.within(&pages).next().is_none()
+        match self.is_blank() {
+            true => state.fresh.within(&range).next().is_none(),
+            false => state.pages.range(pages.clone()).next().is_none() && state.zeros.within(&pages).next().is_none(),
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use crate::base::{Error, Result};
 /// Bytes of a page: the block size of almost every file system, and the host's page size.
 pub(super) const PAGE: usize = 4096;
 
-/// Pages held in memory: 64 MiB. The metadata of a large edit fits; a file copied in a dry run does not
+/// Pages held in memory: 32 MiB. The metadata of a large edit fits; a file copied in a dry run does not
 /// fill the memory of a small machine.
-pub(super) const LIMIT: usize = 16 * 1024;
+pub(super) const LIMIT: usize = 8 * 1024;
 
 /// How many pages go to the file at once.
 const BATCH: usize = 64;

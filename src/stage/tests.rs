@@ -28,6 +28,7 @@ impl Random {
     }
 }
 
+/// An image with data everywhere, or a blank one if its name says so.
 fn image(name: &str, len: usize) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -35,9 +36,14 @@ fn image(name: &str, len: usize) -> (tempfile::TempDir, PathBuf) {
     if name.ends_with(".qcow2") {
         let options = CreateOptions { size: Some(len as u64), cluster_size: Some(4096), ..CreateOptions::default() };
         crate::disk::create(&path, Format::Qcow2, &options).unwrap();
+        if name.starts_with("blank") {
+            return (dir, path);
+        }
         let stage = stage(&path, StageOptions::default(), LIMIT);
         stage.write_at(0, &bytes).unwrap();
         stage.commit().unwrap();
+    } else if name.starts_with("blank") {
+        std::fs::File::create(&path).unwrap().set_len(len as u64).unwrap();
     } else {
         std::fs::write(&path, bytes).unwrap();
     }
@@ -79,8 +85,9 @@ fn model_run(name: &str, seed: u64, steps: usize, dry_run: bool) {
     let stage = stage(&path, StageOptions { dry_run, ..StageOptions::default() }, 7);
     let mut random = Random(seed);
     let original = on_host(&path);
-    // The second half is free space.
-    let mut model: Model = original.iter().enumerate().map(|(i, b)| (i < LEN / 2).then_some(*b)).collect();
+    // The second half is free space; a blank disk has to stay zeros.
+    let known = |i: usize| i < LEN / 2 || stage.is_blank();
+    let mut model: Model = original.iter().enumerate().map(|(i, b)| known(i).then_some(*b)).collect();
     let mut committed = model.clone();
     let mut marks: Vec<(Savepoint, Model)> = Vec::new();
     let mut all = vec![0; LEN];
@@ -98,7 +105,9 @@ fn model_run(name: &str, seed: u64, steps: usize, dry_run: bool) {
                 model[range].fill(Some(0));
             }
             50..70 => {
-                if model[range.clone()].iter().chain(&committed[range.clone()]).all(Option::is_none) {
+                let unused = model[range.clone()].iter().chain(&committed[range.clone()]).all(Option::is_none);
+                let blank = stage.is_blank();
+                if unused || blank && stage.takes_fresh_within(offset..range.end as u64) {
                     stage.write_fresh(offset, &bytes).unwrap();
                     model[range].iter_mut().zip(bytes).for_each(|(m, b)| *m = Some(b));
                 }
@@ -114,7 +123,7 @@ fn model_run(name: &str, seed: u64, steps: usize, dry_run: bool) {
             }
             88..92 if !dry_run => {
                 stage.commit().unwrap();
-                assert!(!stage.is_changed() && stage.pristine() && stage.changed_ranges().is_empty());
+                assert!(!stage.is_changed() && stage.takes_fresh() && stage.changed_ranges().is_empty());
                 marks.clear();
                 committed.clone_from(&model);
                 check(&model, &on_host(&path), &format!("seed {seed} step {step} on the host"));
@@ -156,6 +165,31 @@ fn behaves_as_a_vector_over_qcow2() {
         model_run("disk.qcow2", seed, 150, false);
     }
     model_run("disk.qcow2", 14, 100, true);
+}
+
+#[test]
+fn a_blank_disk_takes_fresh_data_anywhere_and_stays_blank_without_a_commit() {
+    for name in ["blank.raw", "blank.qcow2"] {
+        let (_dir, path) = image(name, LEN);
+        let stage = stage(&path, StageOptions::default(), LIMIT);
+        let half = LEN as u64 / 2 / UNIT * UNIT;
+        let (left, right) = (Slice::new(stage.clone(), 0..half), Slice::new(stage.clone(), half..LEN as u64));
+        left.zero(0..half).unwrap();
+        left.write_at(100, &[1]).unwrap();
+        assert!(left.takes_fresh() && right.takes_fresh(), "{name}");
+        left.write_fresh(4096, &[2; 8192]).unwrap();
+        assert!(!left.takes_fresh() && right.takes_fresh(), "{name}: what was written fresh once is not written over");
+        stage.abandon().unwrap();
+        assert!(left.takes_fresh() && on_host(&path) == [0; LEN], "{name}");
+        left.write_fresh(4096, &[3; 4096]).unwrap();
+        stage.commit().unwrap();
+        assert!(on_host(&path)[4096..8192] == [3; 4096] && left.takes_fresh(), "{name}");
+        left.write_at(100, &[1]).unwrap();
+        assert!(!left.takes_fresh(), "{name}: it is blank no more");
+    }
+    for seed in 20..32 {
+        model_run(if seed % 2 == 0 { "blank.raw" } else { "blank.qcow2" }, seed, 100, seed % 3 == 0);
+    }
 }
 
 #[test]
@@ -251,12 +285,12 @@ fn bytes_that_a_rollback_left_behind_are_not_taken_for_committed_ones() {
 }
 
 #[test]
-fn a_partition_knows_whether_it_is_pristine() {
+fn a_partition_knows_whether_it_takes_fresh_data() {
     let (_dir, path) = image("disk.raw", LEN);
     let disk: Device = stage(&path, StageOptions::default(), LIMIT);
     let (left, right) = (Slice::new(disk.clone(), 0..65536), Slice::new(disk.clone(), 65536..131_072));
     left.write_at(65535, &[1]).unwrap();
-    assert!(!left.pristine() && right.pristine() && !disk.pristine());
+    assert!(!left.takes_fresh() && right.takes_fresh() && !disk.takes_fresh());
     right.zero(0..8192).unwrap();
-    assert!(!right.pristine());
+    assert!(!right.takes_fresh());
 }

@@ -48,7 +48,7 @@ impl BlockDevice for Recorder {
         self.log.lock().unwrap().staged.push(range.clone());
         self.inner.zero(range)
     }
-    fn pristine_range(&self, _range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _range: Range<u64>) -> bool {
         self.pristine
     }
 }

@@ -107,7 +107,7 @@ fn ext4_on_volumes_that_lvm_made() {
         let lvm = scan(&disks);
         assert_eq!(lvm.notices, Vec::<String>::new());
         let device = open(&lvm, name).unwrap();
-        assert_eq!((device.len(), device.read_only(), device.pristine()), (size, false, true));
+        assert_eq!((device.len(), device.read_only(), device.takes_fresh()), (size, false, true));
         let mut fs = fs::open(device).unwrap();
         let node = fs.lookup(fs.root(), b"old").unwrap().unwrap();
         let mut content = vec![0; 5 << 20];

@@ -147,7 +147,7 @@ impl BlockDevice for Sparse {
         partial.iter().for_each(|page| _ = pages.remove(page));
         if range.end > self.len { Err(Kind::Io.into()) } else { Ok(()) }
     }
-    fn pristine_range(&self, _: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _: Range<u64>) -> bool {
         true
     }
 }
@@ -227,7 +227,7 @@ impl BlockDevice for Staged {
     fn zero(&self, range: Range<u64>) -> Result<()> {
         self.change(range.start, range.end.saturating_sub(range.start), |bytes, _| bytes.fill(0))
     }
-    fn pristine_range(&self, _: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _: Range<u64>) -> bool {
         self.pages.lock().unwrap().is_empty()
     }
 }

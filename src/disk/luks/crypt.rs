@@ -164,9 +164,9 @@ impl BlockDevice for Crypt {
         false
     }
 
-    fn pristine_range(&self, range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
         let unit = self.unit();
-        self.device.pristine_range(range.start - range.start % unit..range.end.div_ceil(unit).saturating_mul(unit))
+        self.device.takes_fresh_within(range.start - range.start % unit..range.end.div_ceil(unit).saturating_mul(unit))
     }
 }
 

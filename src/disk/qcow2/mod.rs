@@ -172,6 +172,14 @@ impl Disk for Qcow2 {
         let state = self.state();
         state.image.locate(&state.fresh, range, each)
     }
+    fn is_blank(&self) -> bool {
+        let state = self.state();
+        let image = &state.image;
+        image.backing.is_none()
+            && image.data.is_none()
+            && state.fresh.is_empty()
+            && image.l1.iter().all(|entry| *entry == 0)
+    }
     fn writes_ahead(&self) -> bool {
         self.ahead
     }

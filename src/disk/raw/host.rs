@@ -157,6 +157,10 @@ impl Storage for FileStorage {
         Ok(runs.into_iter().map(|(range, hole)| Run { range, hole }).collect())
     }
 
+    fn is_hole(&self) -> bool {
+        holes::has_no_data(&self.file)
+    }
+
     fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|e| self.at(e))
     }

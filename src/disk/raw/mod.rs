@@ -41,6 +41,8 @@ trait Storage: Send + Sync {
     fn reserve(&self, range: Range<u64>) -> Result<()>;
     /// Data and holes, without gaps.
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>>;
+    /// Whether all of the file is known to be a hole.
+    fn is_hole(&self) -> bool;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> Result<()>;
     /// Everything written is durable.
@@ -270,6 +272,10 @@ impl Disk for Raw {
             each(Located { range, file: self.place.path(), kept })?;
         }
         Ok(())
+    }
+
+    fn is_blank(&self) -> bool {
+        self.overlay.read().unwrap_or_else(|e| e.into_inner()).is_none() && self.place.image().is_hole()
     }
 
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()> {

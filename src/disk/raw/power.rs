@@ -174,6 +174,9 @@ impl Storage for Handle {
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
         Ok(vec![Run { range, hole: false }])
     }
+    fn is_hole(&self) -> bool {
+        false
+    }
     fn set_len(&self, len: u64) -> Result<()> {
         self.medium.step()?;
         self.with(|c| c.now.resize(len as usize, 0));

@@ -41,14 +41,14 @@ pub(super) struct Allocator {
     pub data_goal: Option<u64>,
     /// While the file system is shrunk: nothing from this block on is given out.
     limit: Option<u64>,
-    /// Whether fresh writes are allowed: nothing was staged when the file system was opened.
-    pristine: bool,
+    /// Whether fresh writes are allowed: what is free was so in the committed state too.
+    takes_fresh: bool,
 }
 
 impl Allocator {
-    /// `pristine`: nothing is staged on the device.
-    pub fn new(pristine: bool) -> Self {
-        Allocator { pristine, ..Allocator::default() }
+    /// `takes_fresh`: what [`BlockDevice::takes_fresh`](crate::disk::BlockDevice::takes_fresh) says when the file system is opened.
+    pub fn new(takes_fresh: bool) -> Self {
+        Allocator { takes_fresh, ..Allocator::default() }
     }
 
     /// After a rollback: what is free must be looked up again, but what was touched stays so.
@@ -81,7 +81,7 @@ impl Allocator {
     pub fn committed(&mut self) {
         self.touched.clear();
         self.longest.clear();
-        self.pristine = true;
+        self.takes_fresh = true;
     }
 
     /// Blocks that are not to be written fresh before the next commit.
@@ -348,7 +348,7 @@ impl Ext4 {
         set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), true);
         self.count_blocks(group, -i64::from(clusters))?;
         self.allocator.touch(self.geometry.block_size, group, bits);
-        Ok(Grant { start, len, fresh: untouched && self.allocator.pristine })
+        Ok(Grant { start, len, fresh: untouched && self.allocator.takes_fresh })
     }
 
     /// Marks these very blocks as used.

@@ -14,7 +14,7 @@ use crate::base::bytes::{le16, le32, put_le32, u8_at};
 use crate::base::{Error, Result};
 
 /// Clean blocks are dropped when they take more than this many bytes.
-const CLEAN_LIMIT: usize = 32 << 20;
+const CLEAN_LIMIT: usize = 24 << 20;
 /// Dirty blocks are written before the next operation when they take more than this many bytes.
 const DIRTY_LIMIT: usize = 16 << 20;
 /// Neighbouring dirty blocks are written together up to this many bytes.

@@ -169,7 +169,7 @@ impl Ext4 {
     /// Those of [`Ext4::open`]; `Kind::Unsupported` if the journal must be replayed and is not here.
     pub fn open_with_journal(device: Device, beside: Option<JournalDevice>) -> Result<Self> {
         let (superblock, geometry) = load(device.as_ref())?;
-        let allocator = Allocator::new(device.pristine());
+        let allocator = Allocator::new(device.takes_fresh());
         let mut fs = Ext4 {
             base: device.clone(),
             device,

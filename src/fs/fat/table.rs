@@ -47,14 +47,14 @@ pub struct Table {
     /// Clusters that were free in the committed state and that nobody has written since. Survives
     /// [`Table::reload`], since a rollback does not undo what was written there.
     fresh: Option<Bits>,
-    /// Whether what the device holds when the free clusters are first counted is the committed state.
+    /// Whether clusters that are free when they are first counted are so in the committed state.
     committed: bool,
 }
 
 impl Table {
     /// The table of a volume; nothing is read yet.
     pub fn new(device: Device, boot: Boot) -> Self {
-        let committed = device.pristine();
+        let committed = device.takes_fresh();
         Table { device, boot, pages: BTreeMap::new(), free: None, fresh: None, committed }
     }
 
@@ -66,7 +66,7 @@ impl Table {
 
     /// The stage was committed: all that is free now is fresh.
     pub fn committed(&mut self) {
-        self.committed = self.device.pristine();
+        self.committed = self.device.takes_fresh();
         self.fresh = match &self.free {
             Some(free) if self.committed => Some(free.set.clone()),
             _ => None,

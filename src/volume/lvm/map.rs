@@ -144,20 +144,20 @@ impl BlockDevice for Mapped {
             })
         })
     }
-    fn pristine_range(&self, range: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
         // Whole legs of a stripe are asked, not each turn: a "no" too many costs only speed.
         self.runs.iter().filter(|run| run.range.start < range.end && range.start < run.range.end).all(|run| {
             let inside =
                 range.start.max(run.range.start) - run.range.start..range.end.min(run.range.end) - run.range.start;
             match &run.target {
-                Target::Linear(device, at) => device.pristine_range(at + inside.start..at + inside.end),
+                Target::Linear(device, at) => device.takes_fresh_within(at + inside.start..at + inside.end),
                 Target::Mirrored(devices, at) => {
-                    devices.iter().all(|device| device.pristine_range(at + inside.start..at + inside.end))
+                    devices.iter().all(|device| device.takes_fresh_within(at + inside.start..at + inside.end))
                 }
                 Target::Striped { chunk, legs } => {
                     let row = chunk.saturating_mul(legs.len() as u64).max(1);
                     let rows = inside.start / row * chunk..inside.end.div_ceil(row) * chunk;
-                    legs.iter().all(|(device, at)| device.pristine_range(at + rows.start..at + rows.end))
+                    legs.iter().all(|(device, at)| device.takes_fresh_within(at + rows.start..at + rows.end))
                 }
             }
         })

@@ -116,7 +116,7 @@ impl BlockDevice for Overlay {
     fn holes(&self) -> bool {
         self.base.holes()
     }
-    fn pristine_range(&self, range: Range<u64>) -> bool {
-        self.base.pristine_range(range)
+    fn takes_fresh_within(&self, range: Range<u64>) -> bool {
+        self.base.takes_fresh_within(range)
     }
 }

@@ -146,8 +146,8 @@ impl BlockDevice for Thin {
             Place::Nothing => Ok(()),
         })
     }
-    fn pristine_range(&self, _: Range<u64>) -> bool {
+    fn takes_fresh_within(&self, _: Range<u64>) -> bool {
         // The whole pool is asked, not each chunk: a "no" too many costs only speed.
-        self.data.pristine()
+        self.data.takes_fresh()
     }
 }
