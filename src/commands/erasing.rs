@@ -1,7 +1,7 @@
 //! Commands that erase devices.
 
 use super::writing::done;
-use crate::base::{Error, Kind as ErrorKind, Result};
+use crate::base::{Error, Kind as ErrorKind, Result, progress};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::disk::Device;
 use crate::fs::{self, FileType};
@@ -181,11 +181,16 @@ fn scrub_file(cx: &mut Context, args: &Args) -> Result<Value> {
     }
     let zeros = vec![0; PIECE];
     // Holes hold nothing.
-    for extent in guest.extents(&path)?.into_iter().filter(|extent| !extent.hole) {
-        let (mut at, end) = (extent.range.start, extent.range.end.min(found.size));
-        while at < end {
-            let part = &zeros[..(end - at).min(PIECE as u64) as usize];
+    let data = guest.extents(&path)?.into_iter().filter(|extent| !extent.hole);
+    let ranges: Vec<_> = data.map(|extent| extent.range.start..extent.range.end.min(found.size)).collect();
+    progress::expect(ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum());
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            guest.check_interrupt()?;
+            let part = &zeros[..(range.end - at).min(PIECE as u64) as usize];
             guest.write_at(&path, Some(at), part)?;
+            progress::add(part.len() as u64);
             at += part.len() as u64;
         }
     }
