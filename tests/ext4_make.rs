@@ -41,6 +41,18 @@ fn twins(dir: &Path, size: u64, fs_type: &str, extra: &[&str]) -> (PathBuf, Path
             "-I" => options.inode_size = value.parse().ok(),
             "-L" => options.label = Some(value.to_string()),
             "-O" => options.features = Some(value.to_string()),
+            "-g" => options.ext.blocks_per_group = value.parse().ok(),
+            "-G" => options.ext.flex_groups = value.parse().ok(),
+            "-i" => options.ext.bytes_per_inode = value.parse().ok(),
+            "-N" => options.ext.inodes = value.parse().ok(),
+            "-T" => options.ext.usage = Some(value.to_string()),
+            "-J" => options.ext.journal_size = value.strip_prefix("size=").unwrap().parse().ok(),
+            "-E" => match value.split_once('=').unwrap() {
+                ("stride", n) => options.ext.stride = n.parse().ok(),
+                ("stripe_width", n) => options.ext.stripe_width = n.parse().ok(),
+                ("resize", n) => options.ext.grows_to = n.parse().ok(),
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other}"),
         }
     }
@@ -50,8 +62,13 @@ fn twins(dir: &Path, size: u64, fs_type: &str, extra: &[&str]) -> (PathBuf, Path
     assert_clean(&ours, &what);
     std::fs::File::create(&theirs).unwrap().set_len(size).unwrap();
     let seed = format!("hash_seed={UUID}");
-    let mut args = vec!["-q", "-F", "-t", fs_type, "-U", UUID, "-E", &seed];
+    // The last -E counts alone.
+    let extended: Vec<&str> =
+        extra.chunks(2).filter(|pair| pair[0] == "-E").map(|pair| pair[1]).chain([seed.as_str()]).collect();
+    let extended = extended.join(",");
+    let mut args = vec!["-q", "-F", "-t", fs_type, "-U", UUID];
     args.extend(extra);
+    args.extend(["-E", &extended]);
     args.push(theirs.to_str().unwrap());
     run("mke2fs", &args);
     (ours, theirs)
@@ -101,6 +118,48 @@ fn images_are_those_of_mke2fs() {
 }
 
 #[test]
+fn sizes_that_are_asked_for_are_those_of_mke2fs() {
+    let dir = oracle::scratch();
+    let grid: &[(u64, &str, &[&str])] = &[
+        (GIB, "ext4", &["-N", "1000"]),
+        (GIB, "ext4", &["-N", "200000", "-b", "1024"]),
+        (64 * MIB, "ext2", &["-N", "128"]),
+        (GIB, "ext4", &["-i", "8192"]),
+        (GIB, "ext3", &["-i", "65536"]),
+        (GIB, "ext4", &["-i", "1048576", "-I", "128"]),
+        (GIB, "ext4", &["-J", "size=4"]),
+        (GIB, "ext4", &["-J", "size=400"]),
+        (GIB, "ext3", &["-J", "size=16", "-b", "1024"]),
+        (GIB, "ext4", &["-G", "1"]),
+        (GIB, "ext4", &["-G", "4"]),
+        (3 * GIB, "ext4", &["-G", "64"]),
+        (GIB, "ext4", &["-E", "stride=16", "-E", "stripe_width=64"]),
+        (GIB, "ext4", &["-E", "resize=1000000"]),
+        (GIB, "ext4", &["-E", "resize=40000000"]),
+        (GIB, "ext4", &["-T", "news"]),
+        (100 * MIB, "ext4", &["-T", "small"]),
+        (GIB, "ext4", &["-T", "largefile"]),
+        (3 * GIB, "ext4", &["-T", "largefile4"]),
+        (64 * MIB, "ext2", &["-T", "huge"]),
+        (64 * MIB, "ext3", &["-T", "floppy"]),
+        (GIB, "ext4", &["-g", "8192"]),
+        (GIB, "ext4", &["-g", "16384", "-G", "8"]),
+        (200 * MIB, "ext2", &["-g", "4096", "-b", "1024"]),
+        (GIB, "ext4", &["-O", "large_dir,ea_inode,stable_inodes"]),
+    ];
+    let differences: Vec<String> =
+        grid.iter().flat_map(|(size, fs_type, extra)| compare(dir.path(), *size, fs_type, extra)).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    // Smaller groups for more inodes; their tables lie elsewhere.
+    let (ours, theirs) = twins(dir.path(), GIB, "ext4", &["-i", "2048"]);
+    let sizes = |image: &Path| {
+        let lines = geometry(image).into_iter().take_while(|line| !line.starts_with("Group 0"));
+        lines.filter(|line| !line.starts_with("Reserved block count")).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&ours), sizes(&theirs));
+}
+
+#[test]
 fn geometry_is_that_of_mke2fs() {
     let dir = oracle::scratch();
     let grid: &[(u64, &str, &[&str])] = &[
@@ -143,6 +202,7 @@ fn other_sizes_are_clean() {
     let dir = oracle::scratch();
     let image = dir.path().join("image");
     let grid: &[(u64, &str, Option<u32>)] = &[
+        (64 * KIB, "ext4", None),
         (256 * KIB, "ext4", None),
         (MIB, "ext4", None),
         (MIB + 512, "ext2", None),
@@ -187,11 +247,11 @@ fn what_cannot_be_made_is_refused() {
         let device = Sparse::new(size);
         let mut options = options("ext4");
         change(&mut options);
-        let error = ext4::make(&device.device(), &options).unwrap_err();
+        let error = ext4::make(&device.device(), &options).expect_err(&format!("{options:?}"));
         assert_eq!(device.kept(), 0, "{error}");
         (error.kind(), error.to_string())
     };
-    for size in [0, 512, 4 * KIB, 64 * KIB] {
+    for size in [0, 512, 4 * KIB, 16 * KIB] {
         let (kind, text) = refused(size, &|_| {});
         assert_eq!(kind, Kind::NoSpace, "{text}");
     }
@@ -201,6 +261,22 @@ fn what_cannot_be_made_is_refused() {
     assert_eq!(refused(GIB, &|o| o.sector_size = Some(512)).0, Kind::Unsupported);
     assert_eq!(refused(GIB, &|o| o.label = Some("seventeen letters".to_string())).0, Kind::Invalid);
     assert_eq!(refused(20_000 * GIB, &|_| {}).0, Kind::Unsupported);
+    for change in [
+        &(|o: &mut MakeOptions| o.ext.inodes = Some(0)) as &dyn Fn(&mut MakeOptions),
+        &|o| o.ext.inodes = Some(u32::MAX),
+        &|o| o.ext.bytes_per_inode = Some(100),
+        &|o| o.ext.blocks_per_group = Some(0),
+        &|o| o.ext.blocks_per_group = Some(65_536),
+        &|o| o.ext.flex_groups = Some(0),
+        &|o| o.ext.flex_groups = Some(12),
+        &|o| o.ext.journal_size = Some(1),
+        &|o| o.ext.grows_to = Some(5),
+        &|o| o.ext.usage = Some("nonsense".to_string()),
+    ] {
+        let (kind, text) = refused(GIB, change);
+        assert_eq!(kind, Kind::Invalid, "{text}");
+    }
+    assert_eq!(refused(GIB, &|o| o.ext.journal_size = Some(600)).0, Kind::NoSpace);
     for word in ["bigalloc", "inline_data", "meta_bg", "mmp", "quota", "encrypt", "casefold", "nonsense"] {
         let (kind, text) = refused(GIB, &|o| o.features = Some(format!("has_journal,{word}")));
         assert_eq!(kind, Kind::Unsupported);

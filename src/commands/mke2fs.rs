@@ -9,7 +9,7 @@ use crate::base::{Error, Kind as ErrorKind, Result, Uuid};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::disk::Device;
 use crate::disk::slice::Slice;
-use crate::fs::ext4::{Ext4, Tuning};
+use crate::fs::ext4::{Ext4, ExtOptions, Tuning};
 use crate::fs::{self, Edit, MakeOptions};
 
 /// Options that switch a feature: their name and mke2fs's word.
@@ -26,22 +26,9 @@ const FEATURES: &[(&str, &str)] = &[
     ("uninitbg", "uninit_bg"),
 ];
 /// Options with a value that are not handled.
-const REFUSED: &[&str] = &[
-    "fragsize",
-    "blockspergroup",
-    "numberofgroups",
-    "bytesperinode",
-    "journalsize",
-    "numberofinodes",
-    "stridesize",
-    "stripewidth",
-    "maxonlineresize",
-    "mmpupdateinterval",
-    "creatoros",
-    "usagetype",
-];
+const REFUSED: &[&str] = &["mmpupdateinterval"];
 /// Switches that are not handled.
-const REFUSED_SWITCHES: &[&str] = &["writesbandgrouponly", "testfs", "quotatype"];
+const REFUSED_SWITCHES: &[&str] = &["writesbandgrouponly", "quotatype"];
 
 const FSTYPE: Param = Param::required("fstype", Kind::Text);
 const BLOCK_SIZE: Param = Param::required("blocksize", Kind::Int);
@@ -54,11 +41,11 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "mke2fs",
         aliases: &["mke2fs-opts"],
         summary: "make an ext2, ext3 or ext4 file system",
-        help: "`fstype` is ext2 (if it is left out), ext3 or ext4; sizes are in bytes. Handled are `blockscount`, `blocksize`, \
-           `inodesize`, `reservedblockspercentage`, `label`, `journaldevice` (a device, `LABEL=...` or `UUID=...`), \
-           `lastmounteddir`, `fstype`, `uuid` and the switches of features; `journaldev` makes a journal for other \
-           file systems; `forcecreate`, `lazyitableinit`, `lazyjournalinit` and `discard` change nothing here. Others are \
-           refused by name. What was on the device is gone.",
+        help: "`fstype` is ext2 (if it is left out), ext3 or ext4; sizes are in bytes. `journalsize` is in MiB, \
+           `maxonlineresize` in blocks, `journaldevice` a device, `LABEL=...` or `UUID=...`; `usagetype` is one of floppy, small, default, big, \
+           huge, news, largefile and largefile4; `journaldev` makes a journal for other file systems; `creatoros` is Linux; \
+           `fragsize`, `forcecreate`, `lazyitableinit`, `lazyjournalinit` and `discard` change nothing here. `mmpupdateinterval`, \
+           `quotatype` and `writesbandgrouponly` are refused. What was on the device is gone.",
         params: &[
             Param::required("device", Kind::Device),
             Param::optional("blockscount", Kind::Int64),
@@ -104,8 +91,8 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example {
             setup: Setup::EmptyDisk,
-            lines: "mke2fs /dev/sda fstype:ext4 blocksize:4096 label:data\nvfs-type /dev/sda\nvfs-label /dev/sda\n",
-            output: "ext4\ndata\n",
+            lines: "mke2fs /dev/sda fstype:ext4 blocksize:4096 label:data numberofinodes:512\nvfs-label /dev/sda\ntune2fs-l /dev/sda | grep 'Inode count'\n",
+            output: "data\nInode count: 512\n",
         }],
         run: mke2fs,
     },
@@ -207,6 +194,9 @@ fn mke2fs(cx: &mut Context, args: &Args) -> Result<Value> {
     if let Some(name) = refused.or_else(|| REFUSED_SWITCHES.iter().find(|name| args.bool(name))) {
         return Err(Error::unsupported(format!("the option {name} is not handled yet")));
     }
+    if let Some(system) = args.text_if("creatoros").filter(|name| !name.eq_ignore_ascii_case("linux") && name != "0") {
+        return Err(Error::unsupported(format!("creatoros {system}: only linux is handled")));
+    }
     let mut features = Vec::new();
     for (option, word) in FEATURES.iter().filter(|(option, _)| args.get(option).is_some()) {
         features.push(if args.bool(option) { (*word).to_string() } else { format!("^{word}") });
@@ -217,6 +207,7 @@ fn mke2fs(cx: &mut Context, args: &Args) -> Result<Value> {
         features: (!features.is_empty()).then(|| features.join(",")),
         inode_size: power_of_two(args, "inodesize")?,
         label: args.text_if("label"),
+        ext: ext_options(args)?,
         ..named(cx, args.text_if("uuid"))?
     };
     let name = args.text("device");
@@ -240,6 +231,29 @@ fn mke2fs(cx: &mut Context, args: &Args) -> Result<Value> {
     let beside = cx.session.journal_device(&cx.session.canonical(&name)?)?;
     let mut made = Ext4::open_with_journal(device, beside)?;
     done(made.tune(&tuning).and_then(|()| made.sync()).map_err(|e| e.at(name)))
+}
+
+/// The options of mke2fs that set sizes.
+fn ext_options(args: &Args) -> Result<ExtOptions> {
+    let count = |name: &str| {
+        let checked = |n: i64| {
+            u32::try_from(n).map_err(|_| Error::new(ErrorKind::Invalid, format!("{name} {n} is out of range")))
+        };
+        args.int_if(name).map(checked).transpose()
+    };
+    let stride = count("stridesize")?.map(u16::try_from).transpose();
+    Ok(ExtOptions {
+        blocks_per_group: count("blockspergroup")?,
+        flex_groups: count("numberofgroups")?,
+        bytes_per_inode: count("bytesperinode")?,
+        inodes: count("numberofinodes")?,
+        journal_size: count("journalsize")?,
+        stride: stride.map_err(|_| Error::new(ErrorKind::Invalid, "stridesize: at most 65535 blocks"))?,
+        stripe_width: count("stripewidth")?,
+        grows_to: count("maxonlineresize")?.map(u64::from),
+        usage: args.text_if("usagetype"),
+        test: args.bool("testfs"),
+    })
 }
 
 /// Options with the UUID that was given, or a random one, and what the host has for all of them.

@@ -481,6 +481,8 @@ pub struct MakeOptions {
     pub sector_size: Option<u32>,
     /// Label.
     pub label: Option<String>,
+    /// What only ext2, ext3 and ext4 have.
+    pub ext: ext4::ExtOptions,
     /// The UUID to give (FAT takes its last four bytes as the volume id).
     pub uuid: Uuid,
     /// Sixteen random bytes for hash seeds.

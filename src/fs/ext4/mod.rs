@@ -56,7 +56,7 @@ use crate::disk::guest_log::LogPlan;
 use crate::disk::{BlockDevice, Changes, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FsInfo, Identity, Metadata, NodeId, Segment};
 pub use journal::{JournalDevice, wanted_journal};
-pub use make::make;
+pub use make::{ExtOptions, make};
 pub use tune::Tuning;
 
 use alloc::Allocator;

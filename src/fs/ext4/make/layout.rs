@@ -13,8 +13,8 @@ use crate::fs::MakeOptions;
 const MIB: u64 = 1 << 20;
 /// Sizes are rounded down to a page of the machines that will mount it.
 const PAGE: u64 = 4096;
-/// Groups whose metadata lies together under flex_bg, log2.
-pub const LOG_FLEX: u8 = 4;
+/// Groups whose metadata lies together under flex_bg where nobody asks for others.
+const FLEX: u32 = 16;
 /// Bytes of an inode where nobody asks for others.
 pub const INODE_SIZE: u64 = 256;
 /// Inodes that are not for files: 1 to 10; 11 is `lost+found`.
@@ -49,6 +49,8 @@ pub struct Layout {
     pub reserved_gdt: u64,
     /// Groups whose metadata lies together, 1 without flex_bg.
     pub flex: u32,
+    /// Blocks that it is to have room for in its descriptors, if that was asked for.
+    grows_to: Option<u64>,
     /// Whether few groups hold copies of the superblock.
     sparse: bool,
 }
@@ -64,15 +66,34 @@ pub struct Places {
     pub inode_table: u64,
 }
 
-/// Block size and bytes per inode for a size, as mke2fs's usage types have them.
-fn usage(bytes: u64) -> (u64, u64) {
-    match bytes {
+/// Block size and bytes per inode, as mke2fs's usage types have them: by the size, or for a purpose.
+fn usage(bytes: u64, purpose: Option<&str>) -> Result<(u64, u64)> {
+    let by_size = match bytes {
         b if b < 3 * MIB => (1024, 8192),
         b if b < 512 * MIB => (1024, 4096),
         b if b < 4 * MIB * MIB => (4096, 16_384),
         b if b < 16 * MIB * MIB => (4096, 32_768),
         _ => (4096, 65_536),
-    }
+    };
+    Ok(match purpose {
+        None => by_size,
+        Some("floppy") => (1024, 8192),
+        Some("small") => (1024, 4096),
+        Some("default") => (4096, 16_384),
+        Some("big") => (4096, 32_768),
+        Some("huge") => (4096, 65_536),
+        Some("news") => (4096, 4096),
+        Some("largefile") => (4096, 1_048_576),
+        Some("largefile4") => (4096, 4_194_304),
+        Some(other) => {
+            return Err(Error::new(Kind::Invalid, format!("the usage type {other} is not known"))
+                .hint("there are floppy, small, default, big, huge, news, largefile and largefile4"));
+        }
+    })
+}
+
+fn invalid(what: &str, value: u64, wanted: &str) -> Error {
+    Error::new(Kind::Invalid, format!("{what} {value}: {wanted}"))
 }
 
 fn too_small(bytes: u64) -> Error {
@@ -85,7 +106,8 @@ fn too_small(bytes: u64) -> Error {
 /// # Errors
 /// `Kind::Invalid` for blocks smaller than a sector, `Kind::Unsupported` for sizes that are not handled.
 pub fn blocks(bytes: u64, sector: u32, options: &MakeOptions) -> Result<(u64, u64)> {
-    let block_size = options.block_size.map_or(usage(bytes).0.max(sector.into()), u64::from);
+    let usual = usage(bytes, options.ext.usage.as_deref())?.0.max(sector.into());
+    let block_size = options.block_size.map_or(usual, u64::from);
     if !matches!(block_size, 1024 | 2048 | 4096) {
         return Err(Error::unsupported(format!("block size {block_size}: it must be 1024, 2048 or 4096")));
     }
@@ -123,14 +145,32 @@ impl Layout {
     /// `Kind::NoSpace` if it is too small, `Kind::Invalid` for impossible sizes in the options,
     /// `Kind::Unsupported` for sizes that are not handled.
     pub fn new(bytes: u64, sector: u32, options: &MakeOptions, features: &Features) -> Result<Self> {
-        let (_, ratio) = usage(bytes);
+        let ext = &options.ext;
         let (block_size, blocks) = blocks(bytes, sector, options)?;
         let inode_size = options.inode_size.map_or(INODE_SIZE, u64::from);
         if !inode_size.is_power_of_two() || inode_size < 128 || inode_size > block_size {
             let detail = format!("inode size {inode_size} is no power of two from 128 to the block size {block_size}");
             return Err(Error::new(Kind::Invalid, detail));
         }
-        let blocks_per_group = blocks_per_group(block_size);
+        let most = blocks_per_group(block_size);
+        let blocks_per_group = ext.blocks_per_group.map_or(most, u64::from);
+        if !blocks_per_group.is_multiple_of(8) || !(256..=most).contains(&blocks_per_group) {
+            return Err(invalid(
+                "blocks per group",
+                blocks_per_group,
+                &format!("a multiple of 8 from 256 to {most} is needed"),
+            ));
+        }
+        if ext.flex_groups.is_some_and(|groups| !groups.is_power_of_two() || groups > 1 << 30) {
+            return Err(invalid(
+                "groups with their metadata together",
+                ext.flex_groups.unwrap_or(0).into(),
+                "a power of two is needed",
+            ));
+        }
+        if ext.flex_groups.is_some() && !features.has("flex_bg") {
+            return Err(Error::new(Kind::Invalid, "groups with their metadata together need the feature flex_bg"));
+        }
         let mut layout = Layout {
             block_size,
             blocks,
@@ -143,16 +183,27 @@ impl Layout {
             desc_size: if features.has("64bit") { 64 } else { 32 },
             desc_blocks: 0,
             reserved_gdt: 0,
-            flex: if features.has("flex_bg") { 1 << LOG_FLEX } else { 1 },
+            flex: if features.has("flex_bg") { ext.flex_groups.unwrap_or(FLEX) } else { 1 },
+            grows_to: ext.grows_to.filter(|_| features.has("resize_inode")),
             sparse: features.has("sparse_super"),
         };
-        let inodes = blocks * block_size / ratio.max(block_size);
+        if layout.grows_to.is_some_and(|most| most <= blocks) {
+            let detail = format!("{blocks} blocks cannot grow to {}", ext.grows_to.unwrap_or(0));
+            return Err(Error::new(Kind::Invalid, detail));
+        }
+        let inodes = layout.wanted_inodes(bytes, options)?;
         loop {
+            // A bitmap of inodes is one block: more of them need smaller groups.
+            let groups = layout.blocks.saturating_sub(layout.first).div_ceil(layout.blocks_per_group).max(1);
+            if inodes.div_ceil(groups) > most && layout.blocks_per_group > 256 {
+                (layout.blocks, layout.blocks_per_group) = (blocks, layout.blocks_per_group - 8);
+                continue;
+            }
             layout.divide(inodes, features.has("resize_inode")).ok_or_else(|| too_small(bytes))?;
             let last = layout.groups - 1;
             let (room, needed) = (layout.group(last), layout.overhead(last));
             let room = room.end - room.start;
-            if room >= needed + LAST_GROUP_ROOM || room == blocks_per_group {
+            if room >= needed + LAST_GROUP_ROOM || room == layout.blocks_per_group {
                 break;
             }
             if last == 0 {
@@ -166,21 +217,41 @@ impl Layout {
         if layout.inodes() <= FIRST_INODE + 1 {
             return Err(too_small(bytes));
         }
-        if layout.overhead(0) > blocks_per_group {
+        if layout.overhead(0) > layout.blocks_per_group {
             let detail = format!("block size {block_size} is too small for a device of {bytes} bytes");
             return Err(Error::unsupported(detail).hint("choose a larger block size"));
         }
         Ok(layout)
     }
 
+    /// The inodes that are asked for, or usual for the size and purpose.
+    fn wanted_inodes(&self, bytes: u64, options: &MakeOptions) -> Result<u64> {
+        let all = self.blocks * self.block_size;
+        if let Some(inodes) = options.ext.inodes.map(u64::from) {
+            let most = (all / self.inode_size).min(self.blocks.div_ceil(256) * self.block_size * 8);
+            if inodes == 0 || inodes >= most {
+                return Err(invalid("inodes", inodes, &format!("there is room for less than {most}")));
+            }
+            return Ok(inodes);
+        }
+        let ratio = match options.ext.bytes_per_inode.map(u64::from) {
+            Some(ratio) if !(1024..=64 * MIB).contains(&ratio) => {
+                return Err(invalid("bytes per inode", ratio, "1024 to 67108864 are possible"));
+            }
+            Some(ratio) => ratio,
+            None => usage(bytes, options.ext.usage.as_deref())?.1.max(self.block_size),
+        };
+        Ok(all / ratio)
+    }
+
     /// Divides blocks, and at least so many inodes, into groups.
     fn divide(&mut self, inodes: u64, resizable: bool) -> Option<()> {
         let groups = self.blocks.checked_sub(self.first)?.div_ceil(self.blocks_per_group);
         self.groups = u32::try_from(groups).ok().filter(|groups| *groups > 0)?;
-        // Whole blocks of inodes, and whole bytes of the bitmap.
+        // Whole blocks of inodes, and whole bytes of the bitmap; all inodes of the first files fit into group 0.
         let wanted = inodes.div_ceil(groups).clamp(1, self.block_size * 8);
         let filled = (wanted * self.inode_size).div_ceil(self.block_size) * self.block_size / self.inode_size;
-        let per_group = (filled.max(8) & !7).min(self.block_size * 8);
+        let per_group = (filled.max(16) & !7).min(self.block_size * 8);
         self.inodes_per_group = per_group as u32;
         self.table_blocks = (per_group * self.inode_size).div_ceil(self.block_size);
         let per_block = self.block_size / self.desc_size;
@@ -188,8 +259,12 @@ impl Layout {
         self.reserved_gdt = if resizable {
             // Room to grow by 1024, as far as 32 bits and one indirect block reach.
             let most = self.blocks.saturating_mul(1024).min(u64::from(u32::MAX)) - self.first;
-            let most = most.div_ceil(self.blocks_per_group).div_ceil(per_block);
-            most.saturating_sub(self.desc_blocks).min(self.block_size / 4)
+            let reserved = |most: u64| {
+                let descriptors = most.div_ceil(self.blocks_per_group).div_ceil(per_block);
+                descriptors.saturating_sub(self.desc_blocks).min(self.block_size / 4)
+            };
+            // A size that needs no more descriptors than there are asks for nothing.
+            self.grows_to.map(reserved).filter(|blocks| *blocks > 0).unwrap_or_else(|| reserved(most))
         } else {
             0
         };
@@ -286,6 +361,25 @@ impl Layout {
             b if b < 32_768 * KI => 128 * KI,
             _ => 256 * KI,
         })
+    }
+
+    /// Blocks of a journal of `size` MiB.
+    ///
+    /// # Errors
+    /// `Kind::Invalid` for a size that no journal may have, `Kind::NoSpace` for more than half of what is free.
+    pub fn journal_of(&self, size: u32) -> Result<u64> {
+        let blocks = u64::from(size) * MIB / self.block_size;
+        if !(1024..=10_240_000).contains(&blocks) {
+            return Err(invalid("journal of MiB", size.into(), "1024 to 10240000 blocks are possible"));
+        }
+        let own: u64 = (0..self.groups).map(|group| self.overhead(group)).sum();
+        if blocks > self.blocks.saturating_sub(own) / 2 {
+            return Err(Error::new(
+                Kind::NoSpace,
+                format!("a journal of {size} MiB takes more than half of the file system"),
+            ));
+        }
+        Ok(blocks)
     }
 
     /// Blocks of the orphan file.

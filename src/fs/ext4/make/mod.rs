@@ -32,6 +32,31 @@ const MARKS_END: u64 = 64 * 1024;
 /// Longest label in bytes.
 const LABEL_MAX: usize = 16;
 
+/// Options of mke2fs that other file systems do not have; `None` for what it chooses by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtOptions {
+    /// `-g`: blocks of a group, a multiple of 8 from 256 to 8 times the block size.
+    pub blocks_per_group: Option<u32>,
+    /// `-G`: groups whose metadata lies together, a power of two.
+    pub flex_groups: Option<u32>,
+    /// `-i`: one inode for so many bytes, from 1024 to 64 MiB.
+    pub bytes_per_inode: Option<u32>,
+    /// `-N`: inodes.
+    pub inodes: Option<u32>,
+    /// `-J size=`: MiB of the journal.
+    pub journal_size: Option<u32>,
+    /// `-E stride=`: blocks that a disk of a RAID has before the next one follows.
+    pub stride: Option<u16>,
+    /// `-E stripe_width=`: blocks of data in a whole stripe.
+    pub stripe_width: Option<u32>,
+    /// `-E resize=`: blocks that it may grow to while it is mounted.
+    pub grows_to: Option<u64>,
+    /// `-T`: what it is for, as mke2fs.conf has it.
+    pub usage: Option<String>,
+    /// `-E test_fs`: a flag that says so.
+    pub test: bool,
+}
+
 /// Everything about the file system in the making.
 struct Builder<'a> {
     device: &'a dyn BlockDevice,
@@ -66,6 +91,10 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     }
     let layout = Layout::new(device.len(), device.sector(), options, &features)?;
     let journal = layout.journal_blocks().filter(|_| features.has("has_journal"));
+    let journal = match options.ext.journal_size.filter(|_| journal.is_some()) {
+        Some(size) => Some(layout.journal_of(size)?),
+        None => journal,
+    };
     if journal.is_none() {
         features.drop_journal();
     }

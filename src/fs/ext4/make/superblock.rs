@@ -1,6 +1,6 @@
 //! The superblock of a new file system and its copies.
 
-use super::layout::{self, FIRST_INODE, INODE_SIZE, LOG_FLEX};
+use super::layout::{self, FIRST_INODE, INODE_SIZE};
 use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
 use crate::base::bytes::{put_le16, put_le32};
 use crate::base::{Error, Kind, Result};
@@ -22,6 +22,8 @@ mod also {
     pub const CREATED: usize = 0x108;
     pub const JOURNAL_BACKUP: usize = 0x10c;
     pub const MIN_EXTRA_ISIZE: usize = 0x15c;
+    pub const STRIDE: usize = 0x164;
+    pub const STRIPE_WIDTH: usize = 0x170;
     pub const LAST_WRITE_HIGH: usize = 0x274;
     pub const CREATED_HIGH: usize = 0x276;
     pub const LAST_CHECK_HIGH: usize = 0x277;
@@ -33,6 +35,8 @@ const ERRORS_CONTINUE: u16 = 1;
 const MOUNT_OPTIONS: u32 = 0xc;
 /// `s_flags`: hashes take characters as signed, as on the machines most guests run on.
 const SIGNED_HASH: u32 = 1;
+/// `s_flags`: a file system for tests.
+const TEST: u32 = 4;
 /// `s_def_hash_version`.
 const HALF_MD4: u8 = 1;
 /// `s_checksum_type`.
@@ -118,12 +122,16 @@ impl Builder<'_> {
         put_le32(&mut b, at::INCOMPAT, features.incompat.0);
         put_le32(&mut b, at::RO_COMPAT, features.ro_compat.0);
         put_le16(&mut b, at::RESERVED_GDT, layout.reserved_gdt as u16);
-        put_le32(&mut b, at::FLAGS, SIGNED_HASH);
+        put_le32(&mut b, at::FLAGS, if self.options.ext.test { SIGNED_HASH | TEST } else { SIGNED_HASH });
+        put_le32(&mut b, at::BLOCKS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout.blocks_per_group as u32);
+        put_le16(&mut b, also::STRIDE, self.options.ext.stride.unwrap_or(0));
+        put_le32(&mut b, also::STRIPE_WIDTH, self.options.ext.stripe_width.unwrap_or(0));
         if features.has("64bit") {
             put_le16(&mut b, at::DESC_SIZE, layout.desc_size as u16);
         }
         if features.has("flex_bg") {
-            b[at::LOG_GROUPS_PER_FLEX] = LOG_FLEX;
+            b[at::LOG_GROUPS_PER_FLEX] = layout.flex.trailing_zeros() as u8;
         }
         if features.has("metadata_csum") {
             b[at::CHECKSUM_TYPE] = CRC32C;
