@@ -1,7 +1,7 @@
 //! Subvolumes of btrfs, to look at.
 
 use super::content::device_of;
-use crate::base::{Error, Result, Timestamp};
+use crate::base::{Error, Kind as ErrorKind, Result, Timestamp};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
 use crate::fs::FileSystem;
 use crate::fs::btrfs::{Btrfs, Subvolume};
@@ -19,15 +19,24 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "btrfs-filesystem-show",
         aliases: &[],
         summary: "the devices of a btrfs file system",
-        help: "Only file systems on one device are read, so it is that device.",
+        help: "All of them must be disks or volumes of this session.",
         params: &[Param::required("device", Kind::Device)],
         returns: Returns::List,
         effect: Effect::Reads,
         examples: example!("btrfs-filesystem-show /dev/sda\n", "/dev/sda\n"),
         run: |cx, args| {
             let device = cx.session.canonical(&args.text("device"))?;
-            driver(cx.session.file_system(&device)?)?;
-            Ok(Value::list(vec![device]))
+            let wanted = driver(cx.session.file_system(&device)?)?.devices();
+            let mut names = cx.session.members(&device)?;
+            names.push(device.clone());
+            if (names.len() as u64) < wanted {
+                let (here, hint) = (names.len(), "add the disks of the others too (-a DISK)");
+                return Err(Error::new(ErrorKind::NotFound, format!("{here} of its {wanted} devices are here"))
+                    .at(device)
+                    .hint(hint));
+            }
+            names.sort();
+            Ok(Value::list(names))
         },
     },
     Command {

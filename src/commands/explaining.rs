@@ -17,7 +17,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     aliases: &[],
     summary: "where the bytes of a file are: in its file system, on its disk, in the image",
     help: "A row for each run of bytes: `offset` and `length` in the file; `kind`: data, hole (zeros that take no space), unwritten \
-           (space that reads as zeros), inline (with the file's metadata) or compressed; `block`, the file system's own number (FAT: the \
+           (space that reads as zeros), inline (with the file's metadata), compressed or elsewhere (on several devices, or another one); `block`, the file system's own number (FAT: the \
            cluster; XFS: group and block as xfs_bmap has them; btrfs: the logical address in sectors); `device` and `place`, the volume and \
            the byte on it; `disk` and `diskplace`, the same behind partitions and LVM; `staged`, whether something there waits for the \
            commit; `kept`: data, sparse (a hole of the image file), zero or compressed, or staged for \
@@ -87,8 +87,12 @@ impl Rows<'_> {
             Stored::Data(at) => ("data", at, segment.len),
             Stored::Unwritten(at) => ("unwritten", at, segment.len),
             Stored::Compressed { at, len } => ("compressed", at, len),
-            Stored::Hole | Stored::Inline => {
-                let kind = if segment.stored == Stored::Hole { "hole" } else { "inline" };
+            other => {
+                let kind = match other {
+                    Stored::Hole => "hole",
+                    Stored::Elsewhere => "elsewhere",
+                    _ => "inline",
+                };
                 let row = self.row(segment, kind, None);
                 self.push(segment.offset, row);
                 return Ok(());

@@ -196,6 +196,8 @@ pub enum Stored {
         /// Bytes there.
         len: u64,
     },
+    /// On several devices, or on another one than this.
+    Elsewhere,
 }
 
 /// A run of a file's bytes and where it is.
@@ -533,17 +535,29 @@ pub fn identify(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 /// # Errors
 /// `Kind::Unsupported` names what was found when no driver opens it.
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
-    open_with_journal(device, None)
+    open_with(device, &Beside::default())
 }
 
-/// The same of a file system whose journal is on another device: that which [`ext4::wanted_journal`] asks for.
+/// What a file system has on other devices.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// Its journal: that which [`ext4::wanted_journal`] asks for.
+    pub journal: Option<ext4::JournalDevice>,
+    /// Its other devices: those with the UUID of [`btrfs::wanted_members`].
+    pub members: Vec<Device>,
+}
+
+/// As [`open`], of a file system that has something on other devices.
 ///
 /// # Errors
-/// Those of [`open`]; a journal that cannot be replayed.
-pub fn open_with_journal(device: Device, journal: Option<ext4::JournalDevice>) -> Result<Box<dyn FileSystem>> {
+/// Those of [`open`]; a journal that cannot be replayed; members that do not belong together.
+pub fn open_with(device: Device, beside: &Beside) -> Result<Box<dyn FileSystem>> {
     if foreign::probe_containers(device.as_ref())?.is_none() {
-        if journal.is_some() {
-            return Ok(Box::new(ext4::Ext4::open_with_journal(device, journal)?));
+        if beside.journal.is_some() {
+            return Ok(Box::new(ext4::Ext4::open_with_journal(device, beside.journal.clone())?));
+        }
+        if !beside.members.is_empty() {
+            return Ok(Box::new(btrfs::Btrfs::open(device, &beside.members)?));
         }
         for driver in DRIVERS {
             if (driver.probe)(device.as_ref())?.is_some() {

@@ -36,13 +36,23 @@ impl Session {
     /// are told by [`Session::take_notices`].
     pub fn inspect(&mut self) -> Result<Vec<Root>> {
         let mut roots = Vec::new();
+        // Other devices of a btrfs that was looked into.
+        let mut members = Vec::new();
         for (device, fs_type) in self.file_systems()? {
             if matches!(fs_type.as_str(), "unknown" | "swap" | "jbd") {
                 continue;
             }
+            let whole = self.split_subvolume(&device).map_or_else(|| device.clone(), |(whole, _)| whole);
+            if members.contains(&whole) {
+                continue;
+            }
             let open = self.opener(&device)?;
             self.close_moved(&device)?;
-            match self.guest.look(&device, &mut || open(), inspect::linux) {
+            let found = self.guest.look(&device, &mut || open(), inspect::linux);
+            if found.is_ok() {
+                members.extend(self.members(&device)?);
+            }
+            match found {
                 Ok(Some(system)) => {
                     self.note_opened(&device)?;
                     let mountpoints = self.resolve_fstab(&device, &system.fstab)?;

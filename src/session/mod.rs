@@ -1,8 +1,8 @@
 //! A session: disks, their volumes, what is mounted, and the steps that were taken.
 
+mod beside;
 mod committed;
 mod inspection;
-mod journals;
 mod located;
 mod logged;
 mod luks;

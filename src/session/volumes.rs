@@ -196,9 +196,9 @@ impl Session {
     /// Opens the file system of a canonical name: of a device, or a subvolume of it.
     pub(super) fn opener(&self, name: &str) -> Result<impl Fn() -> Result<Box<dyn FileSystem>> + use<>> {
         let (device, subvolume) = (self.device(name)?, self.split_subvolume(name).map(|(_, path)| path));
-        let journal = self.journal_device(name)?;
+        let beside = self.beside(name)?;
         Ok(move || {
-            let mut fs = fs::open_with_journal(device.clone(), journal.clone())?;
+            let mut fs = fs::open_with(device.clone(), &beside)?;
             if let Some(path) = &subvolume {
                 let btrfs = fs.as_btrfs().ok_or_else(|| Error::new(Kind::Invalid, "only btrfs has subvolumes"))?;
                 btrfs.show_volume(path.as_bytes())?;
@@ -425,7 +425,7 @@ impl Session {
 
     /// The subvolumes of a btrfs but the default one; none if it cannot be opened, which a mount tells.
     fn subvolumes(&self, device: &str) -> Vec<String> {
-        let paths = self.device(device).and_then(fs::open).and_then(|mut fs| match fs.as_btrfs() {
+        let paths = self.opener(device).and_then(|open| open()).and_then(|mut fs| match fs.as_btrfs() {
             Some(btrfs) => btrfs.other_volumes(),
             None => Ok(Vec::new()),
         });

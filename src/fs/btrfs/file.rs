@@ -236,24 +236,19 @@ impl Trees {
 
     /// Where a piece is; `None` for a hole.
     fn segment(&self, piece: &Piece) -> Result<Option<Segment>> {
-        let place = |address: u64, len: u64| {
-            let places = self.chunks().places(address, len)?;
-            Ok::<_, Error>((places.first().copied().unwrap_or(u64::MAX), address / u64::from(self.superblock().sector)))
+        // The number of the first block, and how it is kept if that is in one piece of the device that was opened.
+        let place = |address: u64, len: u64, kept: &dyn Fn(u64) -> Stored| {
+            let place = self.chunks().place_on_first(address, len)?;
+            let block = address / u64::from(self.superblock().sector);
+            Ok::<_, Error>((Some(block), place.map_or(Stored::Elsewhere, kept)))
         };
         let (block, stored) = match (&piece.place, piece.reserved) {
             (Place::Inline(_), _) => (None, Stored::Inline),
             (Place::Device(address, stored), _) if piece.packing != 0 => {
-                let (at, block) = place(*address, *stored)?;
-                (Some(block), Stored::Compressed { at, len: *stored })
+                place(*address, *stored, &|at| Stored::Compressed { at, len: *stored })?
             }
-            (Place::Device(address, _), _) => {
-                let (at, block) = place(address.saturating_add(piece.skip), piece.len)?;
-                (Some(block), Stored::Data(at))
-            }
-            (Place::Hole, Some(address)) => {
-                let (at, block) = place(address.saturating_add(piece.skip), piece.len)?;
-                (Some(block), Stored::Unwritten(at))
-            }
+            (Place::Device(address, _), _) => place(address.saturating_add(piece.skip), piece.len, &Stored::Data)?,
+            (Place::Hole, Some(address)) => place(address.saturating_add(piece.skip), piece.len, &Stored::Unwritten)?,
             (Place::Hole, None) => return Ok(None),
         };
         Ok(Some(Segment { offset: piece.at, len: piece.len, block, stored }))

@@ -1,8 +1,9 @@
-//! btrfs on one device, read only: the default subvolume and those below it, packed files, checksums of all metadata.
+//! btrfs, read only: the default subvolume and those below it, packed files, checksums of all metadata.
 //!
 //! `docs/formats/btrfs.md` says what is read and what is refused.
 
 mod chunks;
+mod devices;
 mod file;
 mod items;
 mod log;
@@ -15,15 +16,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp};
+use crate::base::{Error, GuestPathBuf, Kind, Name, Result, Timestamp, Uuid};
 use crate::disk::{BlockDevice, Device};
 use crate::fs::{DirEntry, Edit, Extent, FileSystem, FileType, FsInfo, Identity, Metadata, NodeId, Segment};
 
+use devices::Devices;
 use file::Unpacked;
 use items::{
     DIR_INDEX, DIR_ITEM, INODE_ITEM, Inode, Named, ROOT_BACKREF, ROOT_ITEM, XATTR_ITEM, name_hash, names, root_item,
 };
-use superblock::{Root, Superblock};
+use superblock::Root;
 use tree::{Key, Trees};
 
 pub use volumes::Subvolume;
@@ -49,7 +51,15 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 
 /// See [`crate::fs::Driver::open`].
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
-    Ok(Box::new(Btrfs::open(device)?))
+    Ok(Box::new(Btrfs::open(device, &[])?))
+}
+
+/// The UUID of the file system on a device, if it lies on several devices: the others are to be given to [`Btrfs::open`].
+///
+/// # Errors
+/// The device cannot be read.
+pub fn wanted_members(device: &dyn BlockDevice) -> Result<Option<Uuid>> {
+    superblock::shared(device)
 }
 
 /// An inode of a subvolume, or of an empty directory in it.
@@ -61,7 +71,6 @@ struct Node {
 
 /// An open file system, seen from one of its subvolumes.
 pub struct Btrfs {
-    device: Device,
     trees: Trees,
     /// Why the log of fsync is not shown.
     log_trouble: Option<Error>,
@@ -74,17 +83,16 @@ pub struct Btrfs {
 }
 
 impl Btrfs {
-    /// Opens the default subvolume.
+    /// Opens the default subvolume. Of `others` those are taken that belong to the same file system.
     ///
     /// # Errors
-    /// Features and profiles that are not read, damage.
-    pub fn open(device: Device) -> Result<Self> {
-        let superblock = Superblock::open(device.as_ref())?;
+    /// Features and profiles that are not read, damage, devices that are not here and have what no other one has.
+    pub fn open(device: Device, others: &[Device]) -> Result<Self> {
+        let (devices, superblock) = Devices::gather(&device, others)?;
         let logs = superblock.log;
-        let mut trees = Trees::open(device.clone(), superblock)?;
+        let mut trees = Trees::open(devices, superblock)?;
         let log_trouble = logs.and_then(|logs| log::replay(&mut trees, logs).err());
         let mut fs = Btrfs {
-            device,
             trees,
             log_trouble,
             volumes: RefCell::default(),
@@ -95,6 +103,11 @@ impl Btrfs {
         let default = fs.default_volume()?;
         fs.root = fs.top_of(default)?;
         Ok(fs)
+    }
+
+    /// How many devices it lies on, those that are not here too.
+    pub fn devices(&self) -> u64 {
+        self.trees.superblock().devices
     }
 
     /// The root node of a subvolume's tree and the inode of its top directory.
@@ -290,15 +303,18 @@ impl FileSystem for Btrfs {
 
     fn reload(&mut self) -> Result<()> {
         let node = self.node(self.root)?;
-        *self = Btrfs::open(self.device.clone())?;
+        let devices = self.trees.devices();
+        *self = Btrfs::open(devices.first().ok_or(Kind::Internal)?.clone(), &devices.others())?;
         self.root = self.id_of(node);
         Ok(())
     }
 
     fn notice(&self) -> Option<String> {
-        self.log_trouble.as_ref().map(|trouble| {
+        let log = self.log_trouble.as_ref().map(|trouble| {
             format!("its log of the last fsync calls cannot be replayed, and what is read is older by them: {trouble}")
-        })
+        });
+        let notices: Vec<String> = self.trees.devices().notice().into_iter().chain(log).collect();
+        (!notices.is_empty()).then(|| notices.join("; "))
     }
 
     fn as_btrfs(&mut self) -> Option<&mut Btrfs> {

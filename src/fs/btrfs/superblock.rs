@@ -29,6 +29,7 @@ const INCOMPAT: &[(u64, &str)] = &[
     (0x10, "compress_zstd"),
     (0x20, "big_metadata"),
     (0x40, "extended_iref"),
+    (0x80, "raid56"),
     (0x100, "skinny_metadata"),
     (0x200, "no_holes"),
     (METADATA_UUID, "metadata_uuid"),
@@ -36,8 +37,7 @@ const INCOMPAT: &[(u64, &str)] = &[
     (0x1_0000, "simple_quota"),
 ];
 /// Those that are known and not handled.
-const REFUSED: &[(u64, &str)] =
-    &[(0x80, "raid56"), (0x1000, "zoned"), (0x2000, "extent_tree_v2"), (0x4000, "raid_stripe_tree")];
+const REFUSED: &[(u64, &str)] = &[(0x1000, "zoned"), (0x2000, "extent_tree_v2"), (0x4000, "raid_stripe_tree")];
 const METADATA_UUID: u64 = 0x400;
 
 /// How blocks are summed.
@@ -100,12 +100,20 @@ pub struct Superblock {
     /// Bytes of a sector and of a tree node.
     pub sector: u32,
     pub node: usize,
-    /// Number of this device.
+    /// Number of this device, and how many there are.
     pub device: u64,
+    pub devices: u64,
+    /// The transaction that wrote it.
+    pub generation: u64,
     /// How blocks are summed.
     pub sums: Sums,
     /// Chunks that hold the chunk tree: keys and items one after the other.
     pub system_chunks: Vec<u8>,
+}
+
+/// The UUID of the file system on a device, if it lies on several devices.
+pub fn shared(device: &dyn BlockDevice) -> Result<Option<Uuid>> {
+    Ok(read(device)?.filter(|block| le64(block, 0x88) > 1).map(|block| uuid(&block, 0x20)))
 }
 
 /// Whether there is a superblock at all: label and UUID of it.
@@ -161,10 +169,6 @@ impl Superblock {
         if unknown != 0 {
             return Err(Error::unsupported(format!("btrfs: unknown features (incompat {unknown:#x})")));
         }
-        let devices = word(0x88);
-        if devices != 1 {
-            return Err(Error::unsupported(format!("btrfs: it lies on {devices} devices; one is read")));
-        }
         let (sector, node) = (le32(&block, 0x90), le32(&block, 0x94) as usize);
         if !sector.is_power_of_two() || !(512..=NODE_MAX as u32).contains(&sector) {
             return bad(format!("sectorsize is {sector}"));
@@ -196,6 +200,8 @@ impl Superblock {
             sector,
             node,
             device: word(0xc9),
+            devices: word(0x88),
+            generation: word(0x48),
             sums,
             system_chunks: block[0x32b..0x32b + system].to_vec(),
         })

@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::chunks::{CHUNK_ITEM, CHUNKS, Chunks, system};
+use super::devices::Devices;
 use super::superblock::{Root, Superblock};
 use crate::base::bytes::{le32, le64, u8_at};
 use crate::base::{Error, Result};
-use crate::disk::Device;
 
 /// Bytes of a node's header, of a pointer to a node below, and of an item's head.
 const HEADER: usize = 101;
@@ -68,9 +68,15 @@ impl Node {
         Key::read(&self.bytes, HEADER + i * self.stride())
     }
 
-    /// The node below pointer `i`.
-    fn child(&self, i: usize) -> u64 {
-        le64(&self.bytes, HEADER + i * POINTER + Key::SIZE)
+    /// What pointer `i` says of the node below.
+    fn child(&self, i: usize) -> Below {
+        let at = HEADER + i * POINTER + Key::SIZE;
+        Below { at: le64(&self.bytes, at), generation: le64(&self.bytes, at + 8), first: self.key(i) }
+    }
+
+    /// The transaction that wrote it.
+    fn generation(&self) -> u64 {
+        le64(&self.bytes, 0x50)
     }
 
     /// The bytes of item `i` of a leaf.
@@ -91,9 +97,16 @@ impl Node {
     }
 }
 
+/// A node as the one above it has it.
+struct Below {
+    at: u64,
+    generation: u64,
+    first: Key,
+}
+
 /// The trees of one file system.
 pub struct Trees {
-    device: Device,
+    devices: Devices,
     superblock: Superblock,
     chunks: Chunks,
     nodes: RefCell<HashMap<u64, Arc<Node>>>,
@@ -108,9 +121,9 @@ impl Trees {
     ///
     /// # Errors
     /// Chunks that are damaged or of a profile that is not read.
-    pub fn open(device: Device, superblock: Superblock) -> Result<Self> {
-        let chunks = system(&superblock.system_chunks, superblock.device, device.len())?;
-        let mut trees = Trees { device, superblock, chunks, nodes: RefCell::default(), over: HashMap::new() };
+    pub fn open(devices: Devices, superblock: Superblock) -> Result<Self> {
+        let chunks = system(&superblock.system_chunks, &devices)?;
+        let mut trees = Trees { devices, superblock, chunks, nodes: RefCell::default(), over: HashMap::new() };
         let mut found = Vec::new();
         let root = trees.superblock.chunks;
         trees.items(root, Key::first(CHUNKS, CHUNK_ITEM), |key, item| {
@@ -120,9 +133,8 @@ impl Trees {
             found.push((key.offset, item.to_vec()));
             Ok(ControlFlow::Continue(()))
         })?;
-        let (id, len) = (trees.superblock.device, trees.device.len());
         for (logical, item) in found {
-            trees.chunks.add(logical, &item, id, len)?;
+            trees.chunks.add(logical, &item, &trees.devices)?;
         }
         Ok(trees)
     }
@@ -137,20 +149,43 @@ impl Trees {
         &self.chunks
     }
 
-    /// Reads bytes at a logical address from the first copy.
-    pub fn read(&self, logical: u64, buf: &mut [u8]) -> Result<()> {
-        let places = self.chunks.places(logical, buf.len() as u64)?;
-        self.device.read_at(places.first().copied().unwrap_or(u64::MAX), buf)
+    /// The devices.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
-    /// A node; `first` is the key that its parent has for it.
-    fn node(&self, at: u64, level: u8, first: Option<Key>) -> Result<Arc<Node>> {
+    /// Reads bytes at a logical address from the first copy that is here.
+    pub fn read(&self, logical: u64, buf: &mut [u8]) -> Result<()> {
+        self.read_copy(logical, 0, buf)
+    }
+
+    fn read_copy(&self, logical: u64, copy: usize, mut buf: &mut [u8]) -> Result<()> {
+        self.chunks.places(logical, buf.len() as u64, copy, &mut |(device, at), len| {
+            let (part, rest) = std::mem::take(&mut buf).split_at_mut(len as usize);
+            buf = rest;
+            self.devices.read(device, at, part)
+        })
+    }
+
+    /// The node of a tree's root.
+    fn root(&self, root: Root) -> Result<Arc<Node>> {
+        self.node(root.at, root.level, None)
+    }
+
+    /// The node below pointer `i`.
+    fn below(&self, node: &Node, i: usize) -> Result<Arc<Node>> {
+        let below = node.child(i);
+        self.node(below.at, node.level - 1, Some(&below))
+    }
+
+    /// A node, as its parent has it.
+    fn node(&self, at: u64, level: u8, below: Option<&Below>) -> Result<Arc<Node>> {
         let bad = |what: String| Error::corrupt(format!("btrfs: tree node at {at}: {what}"));
         let known = self.nodes.borrow().get(&at).cloned();
         let node = match known {
             Some(node) => node,
             None => {
-                let node = Arc::new(self.read_node(at)?);
+                let node = Arc::new(self.read_node(at, below)?);
                 let mut nodes = self.nodes.borrow_mut();
                 if (nodes.len() + 1) * self.superblock.node > CACHE {
                     nodes.clear();
@@ -162,19 +197,22 @@ impl Trees {
         if node.level != level {
             return Err(bad(format!("its level is {}, not {level}", node.level)));
         }
-        if first.is_some_and(|first| node.count == 0 || node.key(0) != first) {
+        if below.is_some_and(|below| node.count == 0 || node.key(0) != below.first) {
             return Err(bad("its first key is not the one in the node above".into()));
+        }
+        if below.is_some_and(|below| node.generation() != below.generation) {
+            return Err(bad("it is not of the transaction that the node above has".into()));
         }
         Ok(node)
     }
 
-    /// Reads a node from whichever copy is whole.
-    fn read_node(&self, at: u64) -> Result<Node> {
+    /// Reads a node from whichever copy is whole and not older than the others.
+    fn read_node(&self, at: u64, below: Option<&Below>) -> Result<Node> {
         let size = self.superblock.node;
         let mut trouble = None;
-        for place in self.chunks.places(at, size as u64)? {
+        for copy in 0..self.chunks.copies(at, size as u64)? {
             let mut bytes = vec![0; size];
-            let result = self.device.read_at(place, &mut bytes).and_then(|()| self.check_node(at, bytes));
+            let result = self.read_copy(at, copy, &mut bytes).and_then(|()| self.check_node(at, bytes, below));
             match result {
                 Ok(node) => return Ok(node),
                 Err(error) => trouble = trouble.or(Some(error)),
@@ -183,10 +221,13 @@ impl Trees {
         Err(trouble.unwrap_or_else(|| Error::corrupt(format!("btrfs: tree node at {at}: it has no copy"))))
     }
 
-    fn check_node(&self, at: u64, bytes: Vec<u8>) -> Result<Node> {
+    fn check_node(&self, at: u64, bytes: Vec<u8>, below: Option<&Below>) -> Result<Node> {
         let bad = |what: String| Err(Error::corrupt(format!("btrfs: tree node at {at}: {what}")));
         if !self.superblock.sums.is_good(&bytes) {
             return bad("its checksum is wrong".into());
+        }
+        if below.is_some_and(|below| le64(&bytes, 0x50) != below.generation) {
+            return bad("it is not of the transaction that the node above has".into());
         }
         if bytes[0x20..0x30] != self.superblock.node_uuid || le64(&bytes, 0x30) != at {
             return bad("it belongs elsewhere (fsid or bytenr)".into());
@@ -230,7 +271,7 @@ impl Trees {
         from: Key,
         mut each: impl FnMut(Key, &[u8]) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let node = self.node(root.at, root.level, None)?;
+        let node = self.root(root)?;
         let Some(over) = self.over.get(&root.at) else {
             return self.items_below(&node, &from, &Key::MAX, &mut each).map(|_| ());
         };
@@ -276,7 +317,7 @@ impl Trees {
             return Ok(ControlFlow::Continue(()));
         }
         for i in node.up_to(from).saturating_sub(1)..node.count {
-            let child = self.node(node.child(i), node.level - 1, Some(node.key(i)))?;
+            let child = self.below(node, i)?;
             let last = if i + 1 < node.count { node.key(i + 1) } else { *end };
             if self.items_below(&child, from, &last, each)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -319,7 +360,7 @@ impl Trees {
     }
 
     fn last_in_tree(&self, root: Root, key: Key) -> Result<Option<(Key, Vec<u8>)>> {
-        let mut node = self.node(root.at, root.level, None)?;
+        let mut node = self.root(root)?;
         loop {
             let Some(i) = node.up_to(&key).checked_sub(1) else { return Ok(None) };
             if node.level == 0 {
@@ -327,7 +368,7 @@ impl Trees {
                 let same = (found.object, found.kind) == (key.object, key.kind);
                 return Ok(same.then(|| (found, node.item(i).to_vec())));
             }
-            node = self.node(node.child(i), node.level - 1, Some(node.key(i)))?;
+            node = self.below(&node, i)?;
         }
     }
 }

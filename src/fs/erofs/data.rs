@@ -1,7 +1,7 @@
 //! Data that is not packed: one run of blocks, with the end behind the inode, or chunks.
 
 use super::Erofs;
-use super::inode::{Inode, Layout};
+use super::inode::{Inode, Layout, NULL};
 use crate::base::bytes::{le16, le32};
 use crate::base::{Error, Result};
 use crate::fs::{Segment, Stored};
@@ -9,8 +9,8 @@ use crate::fs::{Segment, Stored};
 /// The form of chunks: bits of the logarithm of their blocks, and an index with devices.
 const CHUNK_BITS: u32 = 0x1f;
 const CHUNK_INDEXES: u32 = 0x20;
-/// A chunk that is a hole.
-const NULL: u32 = u32::MAX;
+/// Numbers of blocks have 48 bits.
+const CHUNK_WIDE: u32 = 0x40;
 /// Places of chunks that are read at once.
 const STEP: u64 = 512;
 
@@ -33,10 +33,11 @@ impl Erofs {
     pub(super) fn read_flat(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<()> {
         let tail = self.tail(inode);
         let (run, rest) = buf.split_at_mut(tail.saturating_sub(offset).min(buf.len() as u64) as usize);
-        if !run.is_empty() {
-            let start = u64::from(inode.word) << self.superblock.log;
-            let place = start.checked_add(offset).ok_or_else(|| inode.bad("its data is outside".into()))?;
-            self.stored(place, run)?;
+        if inode.block == NULL {
+            run.fill(0);
+        } else if !run.is_empty() {
+            let place = (inode.block << self.superblock.log).checked_add(offset);
+            self.stored(place.ok_or_else(|| inode.bad("its data is outside".into()))?, run)?;
         }
         if !rest.is_empty() {
             self.metadata(inode.behind().saturating_add(offset.max(tail) - tail), rest)?;
@@ -47,8 +48,11 @@ impl Erofs {
     /// Where a plain or inline file is.
     pub(super) fn flat_segments(&self, inode: &Inode) -> Vec<Segment> {
         let tail = self.tail(inode).min(inode.size);
-        let start = u64::from(inode.word) << self.superblock.log;
-        let run = Segment { offset: 0, len: tail, block: Some(inode.word.into()), stored: Stored::Data(start) };
+        let (block, stored) = match inode.block {
+            NULL => (None, Stored::Hole),
+            block => (Some(block), Stored::Data(block << self.superblock.log)),
+        };
+        let run = Segment { offset: 0, len: tail, block, stored };
         let rest = Segment { offset: tail, len: inode.size - tail, block: None, stored: Stored::Inline };
         [run, rest].into_iter().filter(|segment| segment.len > 0).collect()
     }
@@ -58,10 +62,11 @@ impl Erofs {
     pub(super) fn chunks(&self, inode: &Inode, from: u64, each: &mut dyn FnMut(Run) -> Result<bool>) -> Result<()> {
         let number = inode.number;
         let log = self.superblock.log + (inode.word & CHUNK_BITS);
-        if inode.word & !(CHUNK_BITS | CHUNK_INDEXES) != 0 || log > 62 {
+        if inode.word & !(CHUNK_BITS | CHUNK_INDEXES | CHUNK_WIDE) != 0 || log > 62 {
             return Err(Error::unsupported(format!("erofs: inode {number}: chunks of the form {:#x}", inode.word)));
         }
         let unit: u64 = if inode.word & CHUNK_INDEXES != 0 { 8 } else { 4 };
+        let wide = unit == 8 && inode.word & CHUNK_WIDE != 0;
         let list = inode.behind().next_multiple_of(unit);
         let count = inode.size.div_ceil(1 << log);
         let mut chunk = from >> log;
@@ -72,15 +77,19 @@ impl Erofs {
             let entries = &mut entries[..(some * unit) as usize];
             self.metadata(list.saturating_add(chunk * unit), entries)?;
             for entry in entries.chunks_exact(unit as usize) {
-                let block = if unit == 8 { le32(entry, 4) } else { le32(entry, 0) };
-                if unit == 8 && block != NULL && le16(entry, 2) != 0 {
+                let mut block = u64::from(le32(entry, if unit == 8 { 4 } else { 0 }));
+                if wide {
+                    block |= u64::from(le16(entry, 0)) << 32;
+                }
+                let hole = block == if wide { (1 << 48) - 1 } else { u32::MAX.into() };
+                if unit == 8 && !hole && le16(entry, 2) != 0 {
                     return Err(Error::unsupported(format!(
                         "erofs: inode {number}: its data is on another device (number {}, feature device_table)",
                         le16(entry, 2)
                     )));
                 }
                 let at = chunk << log;
-                let place = (block != NULL).then_some(u64::from(block) << self.superblock.log);
+                let place = (!hole).then_some(block << self.superblock.log);
                 let run = Run { at, len: (inode.size - at).min(1 << log), place };
                 match &mut pending {
                     Some(last) if last.place.map(|place| place + last.len) == place => last.len += run.len,

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Erofs;
-use super::inode::{Inode, Layout};
+use super::inode::Inode;
 use crate::base::bytes::{le16, le64, u8_at};
 use crate::base::{Error, Kind, Name, Result};
 use crate::fs::{DirEntry, FileType, NodeId};
@@ -17,9 +17,9 @@ impl Erofs {
         if dir.file_type != FileType::Directory {
             return Err(Kind::NotADirectory.into());
         }
-        if !matches!(dir.layout, Layout::Plain | Layout::Inline) || dir.size > LISTING {
+        if dir.size > LISTING {
             let Inode { number, size, .. } = dir;
-            return Err(Error::unsupported(format!("erofs: directory {number}: packed, or {size} bytes long")));
+            return Err(Error::unsupported(format!("erofs: directory {number}: {size} bytes long")));
         }
         Ok(())
     }
@@ -29,7 +29,7 @@ impl Erofs {
         let bad = |what: String| dir.bad(format!("block {block} of the directory: {what}"));
         let at = block << self.superblock.log;
         let mut bytes = vec![0; (dir.size - at).min(self.superblock.block()) as usize];
-        self.read_flat(dir, at, &mut bytes)?;
+        self.fill(dir, at, &mut bytes)?;
         let first = usize::from(le16(&bytes, 8));
         if first < ENTRY || !first.is_multiple_of(ENTRY) || first > bytes.len() {
             return Err(bad(format!("names begin at byte {first}")));

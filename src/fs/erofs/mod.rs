@@ -1,4 +1,4 @@
-//! EROFS, read only: plain, inline and chunked files, and files packed with LZ4 and a compact map.
+//! EROFS, read only.
 //!
 //! `docs/formats/erofs.md` has the tables of bytes, the sources and the decisions.
 
@@ -6,6 +6,7 @@ mod attributes;
 mod data;
 mod directory;
 mod inode;
+mod map;
 mod packed;
 mod superblock;
 
@@ -23,7 +24,7 @@ use crate::fs::{
 
 use inode::{Inode, Layout};
 use packed::Kept;
-use superblock::Superblock;
+use superblock::{METABOX, Superblock};
 
 /// Word of `vfs-type`.
 pub const NAMES: &[&str] = &["erofs"];
@@ -43,7 +44,7 @@ pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
 /// See [`crate::fs::Driver::open`].
 pub fn open(device: Device) -> Result<Box<dyn FileSystem>> {
     let superblock = Superblock::open(device.as_ref())?;
-    let erofs = Erofs { device, superblock, blocks: RefCell::default(), kept: Kept::default() };
+    let erofs = Erofs { device, superblock, blocks: RefCell::default(), kept: Default::default() };
     if erofs.inode(erofs.superblock.root)?.file_type != FileType::Directory {
         return Err(Error::corrupt("erofs: the root is no directory"));
     }
@@ -56,7 +57,8 @@ struct Erofs {
     superblock: Superblock,
     /// Blocks of metadata by their numbers.
     blocks: RefCell<HashMap<u64, Arc<Vec<u8>>>>,
-    kept: Kept,
+    /// Of files, of the packed inode, and of the metabox.
+    kept: [Kept; 3],
 }
 
 impl Erofs {
@@ -65,6 +67,53 @@ impl Erofs {
         match at.checked_add(buf.len() as u64) {
             Some(end) if end <= self.device.len() => self.device.read_at(at, buf),
             _ => Err(Error::corrupt(format!("erofs: {} bytes at byte {at} are outside", buf.len()))),
+        }
+    }
+
+    /// Reads bytes of the device, or of the metabox if `at` has its bit.
+    fn anywhere(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+        if at & METABOX != 0 { self.metadata(at, buf) } else { self.stored(at, buf) }
+    }
+
+    /// A block of the metadata; the last one may be cut off.
+    fn read_block(&self, start: u64) -> Result<Vec<u8>> {
+        let boxed = match self.superblock.metabox {
+            _ if start & METABOX == 0 => None,
+            Some(number) => Some(self.inode(number)?),
+            None => return Err(Error::corrupt("erofs: an inode in the metabox, which is not there")),
+        };
+        let offset = start & !METABOX;
+        let len = boxed.as_ref().map_or(self.device.len(), |inode| inode.size);
+        let mut bytes = vec![0; self.superblock.block().min(len.saturating_sub(offset)) as usize];
+        match &boxed {
+            Some(inode) => self.fill(inode, offset, &mut bytes)?,
+            None => self.stored(offset, &mut bytes)?,
+        }
+        Ok(bytes)
+    }
+
+    /// Whether an inode is the metabox or the packed inode: their data is on the device.
+    fn is_special(&self, inode: &Inode) -> bool {
+        [self.superblock.packed, self.superblock.metabox].contains(&Some(inode.number))
+    }
+
+    /// What is kept for reading an inode. What other files are read with is kept apart.
+    fn kept(&self, inode: &Inode) -> &Kept {
+        let number = Some(inode.number);
+        match number {
+            _ if number == self.superblock.metabox => &self.kept[2],
+            _ if number == self.superblock.packed => &self.kept[1],
+            _ => &self.kept[0],
+        }
+    }
+
+    /// Fills `buf` from a file, directory or link; all of it lies inside.
+    fn fill(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<()> {
+        match inode.layout {
+            _ if buf.is_empty() => Ok(()),
+            Layout::Plain | Layout::Inline => self.read_flat(inode, offset, buf),
+            Layout::Chunks => self.read_chunks(inode, offset, buf),
+            Layout::Packed | Layout::PackedFull => self.read_packed(inode, offset, buf),
         }
     }
 
@@ -77,11 +126,7 @@ impl Erofs {
             let block = match found {
                 Some(block) => block,
                 None => {
-                    // The last block may be cut off.
-                    let start = number * size;
-                    let mut bytes = vec![0; size.min(self.device.len().saturating_sub(start)) as usize];
-                    self.stored(start, &mut bytes)?;
-                    let block = Arc::new(bytes);
+                    let block = Arc::new(self.read_block(number * size)?);
                     let mut blocks = self.blocks.borrow_mut();
                     if (blocks.len() as u64 + 1) * size > CACHE {
                         blocks.clear();
@@ -157,11 +202,12 @@ impl FileSystem for Erofs {
         let inode = self.inode(node.0)?;
         let block = self.superblock.block();
         let blocks = match inode.layout {
-            Layout::Packed | Layout::PackedFull => u64::from(inode.word) << self.superblock.log,
+            Layout::Packed | Layout::PackedFull => inode.block << self.superblock.log,
+            _ if inode.block == inode::NULL => 0,
             _ => inode.size.next_multiple_of(block),
         };
         Ok(Metadata {
-            inode: node.0,
+            inode: self.superblock.shown(node.0),
             file_type: inode.file_type,
             mode: inode.mode,
             links: inode.links.into(),
@@ -191,25 +237,18 @@ impl FileSystem for Erofs {
         if inode.file_type != FileType::Symlink {
             return Err(Kind::Invalid.into());
         }
-        if inode.size > LINK || !matches!(inode.layout, Layout::Plain | Layout::Inline) {
+        if inode.size > LINK {
             return Err(inode.bad(format!("a target of {} bytes", inode.size)));
         }
         let mut target = vec![0; inode.size as usize];
-        self.read_flat(&inode, 0, &mut target)?;
+        self.fill(&inode, 0, &mut target)?;
         Ok(GuestPathBuf(target))
     }
 
     fn read(&self, node: NodeId, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let inode = self.regular(node)?;
         let len = inode.size.saturating_sub(offset).min(buf.len() as u64) as usize;
-        if len > 0 {
-            let buf = &mut buf[..len];
-            match inode.layout {
-                Layout::Plain | Layout::Inline => self.read_flat(&inode, offset, buf)?,
-                Layout::Chunks => self.read_chunks(&inode, offset, buf)?,
-                Layout::Packed | Layout::PackedFull => self.read_packed(&inode, offset, buf)?,
-            }
-        }
+        self.fill(&inode, offset, &mut buf[..len])?;
         Ok(len)
     }
 
