@@ -341,6 +341,28 @@ fn the_least_size_is_reached() {
     }
 }
 
+/// With little in it, the least size lies in front of the resize inode's double indirect block.
+#[test]
+fn the_map_of_the_resize_inode_moves() {
+    let dir = scratch();
+    let image = dir.path().join("image");
+    run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "1024", image.to_str().unwrap(), "31744k"]);
+    let map = |image: &Path| -> u64 {
+        let (_, text) = tool("debugfs", &["-R", "stat <7>", image.to_str().unwrap()]);
+        let (_, rest) = text.split_once("(DIND):").unwrap();
+        rest.split(',').next().unwrap().parse().unwrap()
+    };
+    let wanted = tree_of(&image);
+    let least = Ext4::open(Sparse::load(&image).device()).unwrap().minimum_size().unwrap();
+    assert!(map(&image) >= least / 1024, "{least}");
+    let small = ours(dir.path(), &image, 31 * MIB, Some(least));
+    assert!(map(&small) < least / 1024);
+    judge(&small, &wanted, "least");
+    std::fs::rename(&small, &image).unwrap();
+    let large = ours(dir.path(), &image, 90 * MIB, None);
+    judge(&large, &wanted, "grown again");
+}
+
 /// New groups are used like others.
 #[test]
 fn a_grown_file_system_takes_files() {

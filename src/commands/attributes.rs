@@ -203,7 +203,7 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &[],
         summary: "set the times of a path",
         help: "Seconds and nanoseconds of the last read, then of the last change of the content. -1 as nanoseconds sets \
-               the present time, -2 leaves the time as it is.",
+               the present time, -2 leaves the time as it is. A link's own times are set, not those of what it leads to.",
         params: &[
             PATH,
             Param::required("atsecs", Kind::Int64),
@@ -223,7 +223,7 @@ pub(super) const COMMANDS: &[Command] = &[
             let accessed = moment(args.int("atsecs"), args.int("atnsecs"), now)?;
             let modified = moment(args.int("mtsecs"), args.int("mtnsecs"), now)?;
             let set = SetAttributes { accessed, modified, ..SetAttributes::default() };
-            done(cx.session.guest.set_attributes(&args.path("path"), true, &set))
+            done(cx.session.guest.set_attributes(&args.path("path"), false, &set))
         },
     },
 ];

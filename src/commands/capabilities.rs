@@ -72,7 +72,9 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let stored = encode(parse(&args.text("cap"))?)?;
-            done(cx.session.guest.set_xattr(&args.path("path"), true, ATTRIBUTE, Some(&stored)))
+            let path = args.path("path");
+            cx.session.guest.stat(&path)?.file_type.check_regular().map_err(|e| e.at(&path))?;
+            done(cx.session.guest.set_xattr(&path, true, ATTRIBUTE, Some(&stored)))
         },
     },
 ];

@@ -217,7 +217,14 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "pvcreate /dev/sda\nvgcreate vg /dev/sda\nlvcreate root vg 20\nis-lv /dev/vg/root\nis-lv /dev/sda\n",
             output: "true\nfalse\n",
         }],
-        run: |cx, args| Ok(Value::Bool(cx.session.logical_volume(&args.text("mountable"))?.is_some())),
+        run: |cx, args| {
+            let name = args.text("mountable");
+            let found = cx.session.logical_volume(&name)?.is_some();
+            if !found && !name.starts_with("btrfsvol:") {
+                cx.session.device(&name)?;
+            }
+            Ok(Value::Bool(found))
+        },
     },
     Command {
         name: "is-whole-device",

@@ -124,10 +124,11 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "1048576\n",
         }],
         run: |cx, args| {
-            let size = u64::try_from(args.int("size")).map_err(|_| Error::usage("size is negative"))?;
+            let size = u64::try_from(args.int("size")).ok().filter(|size| *size > 0);
+            let size = size.ok_or_else(|| Error::usage(format!("invalid size: {}", args.int("size"))))?;
             sectors_of_512(args)?;
             let path = cx.host.scratch(size)?;
-            let (format, label) = (Some(Format::Raw), args.text_if("label"));
+            let (format, label) = (Some(Format::Raw), label(args)?);
             attach(cx, AddDisk { path, format, label, ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
@@ -146,6 +147,7 @@ pub(super) const COMMANDS: &[Command] = &[
             output: "/dev/sda\n",
         }],
         run: |cx, args| {
+            check_bus(args)?;
             attach(cx, AddDisk { path: cx.host.absolute(args.host("filename")), ..AddDisk::default() })?;
             Ok(Value::Nothing)
         },
@@ -397,6 +399,12 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
         }
     }
     sectors_of_512(args)?;
+    check_bus(args)?;
+    one_of(args, "cachemode", &["writeback", "unsafe"])?;
+    one_of(args, "discard", &["disable", "enable", "besteffort"])?;
+    if args.bool("readonly") && args.text_if("discard").is_some_and(|mode| mode == "enable") {
+        return Err(Error::usage("discard support cannot be enabled on read-only drives"));
+    }
     let format = args.text_if("format").map(|name| format(&name)).transpose()?;
     attach(
         cx,
@@ -404,10 +412,37 @@ fn add_drive(cx: &mut Context, args: &Args) -> Result<Value> {
             path: cx.host.absolute(args.host("filename")),
             format,
             read_only: args.bool("readonly"),
-            label: args.text_if("label"),
+            label: label(args)?,
         },
     )?;
     Ok(Value::Nothing)
+}
+
+/// Refuses a setting without effect that guestfish would not take.
+fn one_of(args: &Args, name: &str, known: &[&str]) -> Result<()> {
+    match args.text_if(name).filter(|value| !known.contains(&value.as_str())) {
+        Some(value) => Err(Error::usage(format!("{name} '{value}' is none of {}", known.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a name of a bus that cannot be one.
+fn check_bus(args: &Args) -> Result<()> {
+    let plain = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    match args.text_if("iface").is_none_or(|name| plain(&name)) {
+        true => Ok(()),
+        false => Err(Error::usage("iface parameter is empty or contains disallowed characters")),
+    }
+}
+
+/// The label of a drive, as guestfish has it: 1 to 20 letters.
+fn label(args: &Args) -> Result<Option<String>> {
+    let label = args.text_if("label");
+    match label.as_ref().is_none_or(|l| (1..=20).contains(&l.len()) && l.chars().all(|c| c.is_ascii_alphabetic())) {
+        true => Ok(label),
+        false => Err(Error::usage("label parameter is empty, too long, or contains disallowed characters")
+            .hint("a label is 1 to 20 letters")),
+    }
 }
 
 /// Refuses a `blocksize` that disks do not have.

@@ -572,7 +572,12 @@ fn fsck(cx: &mut Context, args: &Args) -> Result<Value> {
 fn fill_dir(cx: &mut Context, args: &Args) -> Result<Value> {
     let (dir, count) = (args.path("dir"), args.int("nr"));
     for number in 0..count {
-        cx.session.guest.make_file(&dir.join(format!("{number:08}").as_bytes()), NEW_FILE)?;
+        cx.session.guest.write_from(
+            &dir.join(format!("{number:08}").as_bytes()),
+            0,
+            &mut std::io::empty(),
+            NEW_FILE,
+        )?;
     }
     Ok(Value::Nothing)
 }

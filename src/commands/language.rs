@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use crate::base::{Error, Result};
 use crate::command::{Command, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
 
-/// Events and their other names, in the order in which sets of them are printed.
+/// Events, in the order in which sets of them are printed.
 pub(crate) const EVENTS: [&str; 10] = [
-    "close",
-    "subprocess_quit",
-    "launch_done",
-    "progress",
     "appliance",
-    "library",
-    "trace",
+    "close",
     "enter",
+    "launch_done",
+    "library",
     "libvirt_auth",
+    "progress",
+    "subprocess_quit",
+    "trace",
     "warning",
 ];
 

@@ -157,7 +157,10 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: example!("lvrename /dev/vg/root /dev/vg/home\nlvs\n", "/dev/vg/home\n"),
         run: |cx, args| {
-            let (group, volume) = logical(cx, &args.text("logvol"))?;
+            let from = args.text("logvol");
+            // VG/LV will do, as LVM has it.
+            let from = if from.contains('/') && !from.starts_with('/') { format!("/dev/{from}") } else { from };
+            let (group, volume) = logical(cx, &from)?;
             let to = args.text("newlogvol");
             let name = match to.strip_prefix("/dev/").unwrap_or(&to).split_once('/') {
                 None => to.as_str(),
@@ -268,7 +271,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "pvcreate",
         aliases: &[],
         summary: "make a device a physical volume of LVM",
-        help: "What was on the device is gone. A device that belongs to a volume group is refused.",
+        help: "What was on the device is gone. A device that belongs to a volume group is refused, and a disk with partitions.",
         params: &[DEVICE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -280,17 +283,8 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| {
             let name = args.text("device");
             refuse_member(cx, &name)?;
-            cx.session.release(&name)?;
-            let id = new_id(cx);
-            lvm::create_physical(&cx.session.device(&name)?, id).map_err(|e| e.at(&name))?;
-            match cx.session.identify(&name)? {
-                Some(found) if found.fs_type == "LVM2_member" => Ok(Value::Nothing),
-                found => Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("the device still counts as {}", found.unwrap_or_default().fs_type),
-                )
-                .at(name)),
-            }
+            refuse_partitioned(cx, &name)?;
+            done(make_physical(cx, &name))
         },
     },
     Command {
@@ -439,7 +433,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "vgcreate",
         aliases: &[],
         summary: "make a volume group of physical volumes",
-        help: "Its extents have 4 MiB.",
+        help: "Its extents have 4 MiB. A device with nothing on it is made a physical volume by the way.",
         params: &[Param::required("volgroup", Kind::Text), Param::required("physvols", Kind::List)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -451,6 +445,14 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, args| {
             let canonical = |name: &Vec<u8>| cx.session.canonical(&String::from_utf8_lossy(name));
             let devices = args.list("physvols").iter().map(canonical).collect::<Result<Vec<String>>>()?;
+            for device in &devices {
+                // A device with nothing on it is made a physical volume by the way.
+                let empty = cx.session.identify(device)?.is_none();
+                if empty && cx.session.lvm()?.physical.iter().all(|pv| pv.name != *device) {
+                    refuse_partitioned(cx, device)?;
+                    make_physical(cx, device)?;
+                }
+            }
             let id = new_id(cx);
             done(cx.session.lvm()?.create_group(&args.text("volgroup"), &devices, id, stamp(cx, "vgcreate")))
         },
@@ -643,6 +645,33 @@ fn refuse_member(cx: &Context, device: &str) -> Result<()> {
             .at(device)
             .hint(format!("vgremove {} first", group.name))),
         None => Ok(()),
+    }
+}
+
+/// Refuses a disk with partitions.
+fn refuse_partitioned(cx: &Context, device: &str) -> Result<()> {
+    if !cx.session.devices().iter().any(|disk| disk == device) {
+        return Ok(());
+    }
+    match cx.session.table(device)? {
+        Some(table) if !table.partitions.is_empty() => Err(Error::new(ErrorKind::Busy, "the disk has partitions")
+            .at(device)
+            .hint(format!("choose one of them, or erase the table: wipefs {device}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a device a physical volume.
+fn make_physical(cx: &mut Context, name: &str) -> Result<()> {
+    cx.session.release(name)?;
+    let id = new_id(cx);
+    lvm::create_physical(&cx.session.device(name)?, id).map_err(|e| e.at(name))?;
+    match cx.session.identify(name)? {
+        Some(found) if found.fs_type == "LVM2_member" => Ok(()),
+        found => {
+            let kind = found.unwrap_or_default().fs_type;
+            Err(Error::new(ErrorKind::Busy, format!("the device still counts as {kind}")).at(name))
+        }
     }
 }
 

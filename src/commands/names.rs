@@ -155,6 +155,7 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let directory = args.path("path");
+            cx.session.guest.stat(&directory)?;
             let mut targets = Vec::new();
             for name in file_names(args)? {
                 targets.push(match cx.session.guest.read_link(&directory.join(name)) {

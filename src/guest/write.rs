@@ -31,8 +31,18 @@ impl Guest {
         work(self).map_err(|e| e.at(path))
     }
 
+    /// Whether a path is the name of a link with a slash behind it. For what changes names the link is not followed then: no
+    /// other name is meant than the one that stands there.
+    fn is_link_with_slash(&self, path: &GuestPathBuf) -> bool {
+        let bare = path.file_name().filter(|_| path.ends_with(b"/")).map(|name| path.parent().join(name));
+        bare.is_some_and(|bare| self.lstat(&bare).is_ok_and(|m| m.file_type == FileType::Symlink))
+    }
+
     /// A name that must not exist yet.
     fn new_name(&self, path: &GuestPathBuf) -> Result<Named> {
+        if self.is_link_with_slash(path) {
+            return Err(Kind::Exists.into());
+        }
         match self.name_at(path, false) {
             Ok(Named { node: Some(_), .. }) => Err(Kind::Exists.into()),
             // The root itself exists.
@@ -43,12 +53,8 @@ impl Guest {
 
     /// A name that must exist and be no mount point; its node.
     fn old_name(&self, path: &GuestPathBuf) -> Result<(Named, At)> {
-        // A link is not followed for the sake of a slash behind it: no other name is meant than the one that stands there.
-        if path.len() > 1 && path.ends_with(b"/") {
-            let bare = path.file_name().map(|name| path.parent().join(name));
-            if bare.is_some_and(|bare| self.lstat(&bare).is_ok_and(|m| m.file_type == FileType::Symlink)) {
-                return Err(Kind::NotADirectory.into());
-            }
+        if self.is_link_with_slash(path) {
+            return Err(Kind::NotADirectory.into());
         }
         let named = self.name_at(path, false)?;
         match named.node {

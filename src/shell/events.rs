@@ -27,7 +27,7 @@ fn set(text: &str) -> std::result::Result<Vec<usize>, String> {
         return Ok((0..EVENTS.len()).collect());
     }
     let mut events = Vec::new();
-    for word in text.split(',') {
+    for word in text.split(',').filter(|word| !word.is_empty()) {
         let name = if word == "launch" { "launch_done" } else { word };
         match EVENTS.iter().position(|event| *event == name) {
             Some(index) => events.push(index),
@@ -67,8 +67,9 @@ impl Handlers {
     /// `"NAME" (N): SET: SCRIPT` lines.
     pub fn list(&self) -> Vec<Vec<u8>> {
         let line = |h: &Handler| {
-            let set: Vec<&str> = h.events.iter().map(|index| EVENTS[*index]).collect();
-            format!("\"{}\" ({}): {}: {}", h.name, h.number, set.join(","), h.script).into_bytes()
+            let names: Vec<&str> = h.events.iter().map(|index| EVENTS[*index]).collect();
+            let set = if names.len() == EVENTS.len() { "*".to_string() } else { names.join(",") };
+            format!("\"{}\" ({}): {set}: {}", h.name, h.number, h.script).into_bytes()
         };
         self.all.iter().map(line).collect()
     }
@@ -97,10 +98,13 @@ mod tests {
         handlers.add("e1", "trace,close", "echo $EVENT").unwrap();
         handlers.add("e1", "launch", "x").unwrap();
         handlers.add("e2", "*", "y").unwrap();
+        handlers.add("e3", "warning,,trace,enter", "z").unwrap();
         assert_eq!(handlers.list()[0], b"\"e1\" (0): close,trace: echo $EVENT");
         assert_eq!(handlers.list()[1], b"\"e1\" (1): launch_done: x");
+        assert_eq!(handlers.list()[2], b"\"e2\" (2): *: y");
+        assert_eq!(handlers.list()[3], b"\"e3\" (3): enter,trace,warning: z");
         assert!(handlers.remove("e1") && !handlers.remove("e1"));
-        assert_eq!(handlers.list().len(), 1);
+        assert_eq!(handlers.list().len(), 2);
         assert_eq!(handlers.add("a", "bogus", "x").unwrap_err(), "unknown event name: bogus");
     }
 }

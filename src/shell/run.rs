@@ -339,12 +339,12 @@ impl<'a> Shell<'a> {
     ) -> Result<Value, Failure> {
         // guestfish traces its library: what the shell does by itself is not shown.
         let traced = session.settings.trace && command.effect != Effect::Host;
-        if traced {
-            self.trace(&trace::call(command, args))?;
-        }
         if command.effect != Effect::Host {
             let name = command.name.replace('-', "_");
             self.events.fire(self.host, "enter", &[name]).map_err(Failure::shell)?;
+        }
+        if traced {
+            self.trace(&trace::call(command, args))?;
         }
         let launched = session.is_launched();
         let mut context = Context { session, host: self.host.for_commands() };

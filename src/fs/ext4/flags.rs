@@ -71,8 +71,8 @@ impl Ext4 {
                 None => return Err(Error::new(Kind::Invalid, format!("unknown file attribute '{letter}'"))),
             }
         }
-        if !inode.is_dir() {
-            bits &= !DIRECTORIES;
+        if set && !inode.is_dir() && bits & DIRECTORIES != 0 {
+            return Err(Error::new(Kind::Unsupported, "Operation not supported: D and T are for directories"));
         }
         inode.set_flags(if set { inode.flags() | bits } else { inode.flags() & !bits });
         inode.set_time(Time::Change, self.now);

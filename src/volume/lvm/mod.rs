@@ -153,12 +153,13 @@ impl Lvm {
         }
     }
 
-    /// A group by its name.
+    /// A group by its name, with `/dev/` in front or not.
     ///
     /// # Errors
     /// `Kind::NotFound`.
     pub fn group(&self, name: &str) -> Result<&Group> {
-        self.groups.iter().find(|group| group.name == name).ok_or_else(|| {
+        let bare = name.strip_prefix("/dev/").unwrap_or(name);
+        self.groups.iter().find(|group| group.name == bare).ok_or_else(|| {
             Error::new(Kind::NotFound, format!("volume group '{name}' was not found")).hint("vgs lists the groups")
         })
     }

@@ -15,7 +15,7 @@ use super::super::inode::{FLAG_EXTENTS, FLAG_INLINE_DATA, Inode};
 use super::super::map::Map;
 use super::BATCH;
 use super::resize_inode::{DOUBLE, RESIZE_INODE};
-use crate::base::bytes::le32;
+use crate::base::bytes::{le32, put_le32};
 use crate::base::{Error, Kind, Result};
 use crate::fs::{Edit, FileSystem, FileType};
 
@@ -84,6 +84,7 @@ impl Ext4 {
         self.sync()?;
         self.move_blocks(&new, &leave)?;
         self.move_mmp(&leave)?;
+        self.move_resize_map(&leave)?;
         self.drop_heads(&new)?;
         self.sync()?;
         self.cut(blocks, sb.backup_groups())?;
@@ -162,6 +163,22 @@ impl Ext4 {
         self.superblock.set_mmp_block(to);
         self.superblock_changed = true;
         Ok(())
+    }
+
+    /// Finds another place for the resize inode's double indirect block; `write_resize_inode` fills it.
+    fn move_resize_map(&mut self, leave: &Leave) -> Result<()> {
+        if !self.geometry.compat.has(Compat::RESIZE_INODE) {
+            return Ok(());
+        }
+        let mut inode = self.inode(RESIZE_INODE)?;
+        let number = u64::from(le32(inode.area(), DOUBLE));
+        if leave.keeps(number) {
+            return Ok(());
+        }
+        let to = self.allocate(self.geometry.first_block, 1)?.start;
+        self.vacate(number, 1);
+        put_le32(inode.area_mut(), DOUBLE, to as u32);
+        self.put_inode(&inode)
     }
 
     /// Moves the blocks of all inodes that lie where nothing can stay.
