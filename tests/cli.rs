@@ -372,6 +372,15 @@ fn globs_over_the_guest() {
 }
 
 #[test]
+fn free_space_is_named_by_a_directory() {
+    let folder = with_disk();
+    let lines = "write /f x\n-fstrim /f\n-zero-free-space /f\n-scrub-freespace /f\nfstrim /lost+found/\n";
+    let ran = on_disk(&folder, &[], lines);
+    assert_eq!((ran.status, ran.err.matches("/f: Not a directory").count()), (0, 3), "{}", ran.err);
+    assert_eq!(judged(&folder, "/f"), "x");
+}
+
+#[test]
 fn trees_in_and_out() {
     let folder = with_disk();
     let make = "mkdir -p in/sub && echo a > in/a && ln in/a in/hard && ln -s /etc/passwd in/link && \

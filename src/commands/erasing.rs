@@ -99,7 +99,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "scrub-freespace /\nls /\n", output: "lost+found\n" }],
         run: |cx, args| {
-            let device = cx.session.guest.device_of(&args.path("dir"))?.to_string();
+            let device = cx.session.guest.device_of_directory(&args.path("dir"))?.to_string();
             super::extfs::zero(cx, &device, 0..u64::MAX, 0)
         },
     },

@@ -455,7 +455,7 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Writes,
         examples: &[Example { setup: Setup::Ext4, lines: "zero-free-space /\nls /\n", output: "lost+found\n" }],
         run: |cx, args| {
-            let device = cx.session.guest.device_of(&args.path("directory"))?.to_string();
+            let device = cx.session.guest.device_of_directory(&args.path("directory"))?.to_string();
             zero(cx, &device, 0..u64::MAX, 0)
         },
     },
@@ -589,7 +589,7 @@ fn fstrim(cx: &mut Context, args: &Args) -> Result<Value> {
     };
     let (offset, length) = (number("offset", 0)?, number("length", u64::MAX)?);
     let minimum = number("minimumfreeextent", 0)?;
-    let device = cx.session.guest.device_of(&args.path("mountpoint"))?.to_string();
+    let device = cx.session.guest.device_of_directory(&args.path("mountpoint"))?.to_string();
     discards(cx, &device)?;
     zero(cx, &device, offset..offset.saturating_add(length), minimum)
 }

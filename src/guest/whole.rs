@@ -3,7 +3,7 @@
 use super::Guest;
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::fs::ext4::Ext4;
-use crate::fs::{FileSystem, NodeId};
+use crate::fs::{FileSystem, FileType, NodeId};
 
 /// Opens a file system that is not open yet.
 pub type Opener<'a> = &'a mut dyn FnMut() -> Result<Box<dyn FileSystem>>;
@@ -65,6 +65,17 @@ impl Guest {
     pub fn device_of(&self, path: &GuestPathBuf) -> Result<&str> {
         let at = self.at(path, true).map_err(|e| e.at(path))?;
         Ok(self.mounts.get(at.mount).map_or("", |mount| mount.device.as_str()))
+    }
+
+    /// The device of the file system that holds a directory.
+    ///
+    /// # Errors
+    /// `Kind::NotADirectory`.
+    pub fn device_of_directory(&self, path: &GuestPathBuf) -> Result<&str> {
+        match self.type_of(self.at(path, true).map_err(|e| e.at(path))?)? {
+            FileType::Directory => self.device_of(path),
+            _ => Err(Error::from(Kind::NotADirectory).at(path)),
+        }
     }
 
     /// The ext4 driver that holds a path, and the path's node there. A link at its end is not followed.

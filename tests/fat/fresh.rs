@@ -20,7 +20,7 @@ struct Log {
 struct Recorder {
     inner: Memory,
     log: Mutex<Log>,
-    pristine: bool,
+    may_take: bool,
 }
 
 impl BlockDevice for Recorder {
@@ -49,12 +49,12 @@ impl BlockDevice for Recorder {
         self.inner.zero(range)
     }
     fn takes_fresh_within(&self, _range: Range<u64>) -> bool {
-        self.pristine
+        self.may_take
     }
 }
 
-fn recorder(bytes: Vec<u8>, pristine: bool) -> Arc<Recorder> {
-    Arc::new(Recorder { inner: Memory::from(bytes), log: Mutex::default(), pristine })
+fn recorder(bytes: Vec<u8>, may_take: bool) -> Arc<Recorder> {
+    Arc::new(Recorder { inner: Memory::from(bytes), log: Mutex::default(), may_take })
 }
 
 fn bytes(ranges: &[Range<u64>]) -> u64 {
