@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use super::content::{Content, content};
 use super::writing::{NEW_FILE, done};
 use crate::base::digest::Checksum;
-use crate::base::{Error, Kind as ErrorKind, Result, base64};
+use crate::base::{Result, base64};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::fs::FileType;
 
@@ -153,9 +153,7 @@ impl Read for Decoded<'_> {
 fn checksums_out(cx: &mut Context, args: &Args) -> Result<Value> {
     let checksum = Checksum::from_name(&args.text("csumtype"))?;
     let directory = args.path("directory");
-    if cx.session.guest.stat(&directory)?.file_type != FileType::Directory {
-        return Err(Error::from(ErrorKind::NotADirectory).at(directory));
-    }
+    cx.session.guest.stat(&directory)?.file_type.check_directory().map_err(|e| e.at(&directory))?;
     let mut files = Vec::new();
     cx.session.guest.walk(&directory, &mut |entry| {
         if entry.metadata.file_type == FileType::Regular {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use super::long_listing;
-use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
+use crate::base::{GuestPathBuf, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 use crate::fs::{FileType, Metadata};
 
@@ -231,9 +231,7 @@ fn is_type(cx: &mut Context, args: &Args, wanted: FileType) -> Result<Value> {
 }
 
 fn find(cx: &mut Context, directory: &GuestPathBuf) -> Result<Vec<Vec<u8>>> {
-    if cx.session.guest.stat(directory)?.file_type != FileType::Directory {
-        return Err(Error::from(ErrorKind::NotADirectory).at(directory));
-    }
+    cx.session.guest.stat(directory)?.file_type.check_directory().map_err(|e| e.at(directory))?;
     // The answer is what follows the directory as it was typed.
     let slash: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
     let host = cx.host;

@@ -73,6 +73,17 @@ impl FileType {
         }
     }
 
+    /// `Ok` for a directory.
+    ///
+    /// # Errors
+    /// `Kind::NotADirectory`.
+    pub fn check_directory(self) -> Result<()> {
+        match self {
+            FileType::Directory => Ok(()),
+            _ => Err(Kind::NotADirectory.into()),
+        }
+    }
+
     /// From `st_mode`.
     pub fn from_mode(mode: u32) -> Option<Self> {
         Some(match mode & 0o170000 {

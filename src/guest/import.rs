@@ -48,9 +48,7 @@ impl Guest {
     /// and the file systems say. The subject is the path in the guest.
     pub fn import(&mut self, into: &GuestPathBuf, source: &mut dyn Source, options: &ImportOptions) -> Result<Report> {
         let top = self.at(into, true)?;
-        if self.type_of(top)? != FileType::Directory {
-            return Err(Error::from(Kind::NotADirectory).at(into));
-        }
+        self.type_of(top)?.check_directory().map_err(|e| e.at(into))?;
         let path = self.realpath(into)?;
         let mut import = Import {
             guest: self,

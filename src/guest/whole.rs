@@ -72,10 +72,9 @@ impl Guest {
     /// # Errors
     /// `Kind::NotADirectory`.
     pub fn device_of_directory(&self, path: &GuestPathBuf) -> Result<&str> {
-        match self.type_of(self.at(path, true).map_err(|e| e.at(path))?)? {
-            FileType::Directory => self.device_of(path),
-            _ => Err(Error::from(Kind::NotADirectory).at(path)),
-        }
+        let file_type = self.at(path, true).and_then(|at| self.type_of(at));
+        file_type.and_then(FileType::check_directory).map_err(|e| e.at(path))?;
+        self.device_of(path)
     }
 
     /// The ext4 driver that holds a path, and the path's node there. A link at its end is not followed.

@@ -255,9 +255,7 @@ impl Guest {
     pub fn rmdir(&mut self, path: &GuestPathBuf) -> Result<()> {
         self.on(path, |guest| {
             let (named, node) = guest.old_name(path)?;
-            if guest.type_of(node)? != FileType::Directory {
-                return Err(Kind::NotADirectory.into());
-            }
+            guest.type_of(node)?.check_directory()?;
             guest.edit(named.parent)?.rmdir(named.parent.node, &named.name)
         })
     }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::Erofs;
 use super::inode::Inode;
 use crate::base::bytes::{le16, le64, u8_at};
-use crate::base::{Error, Kind, Name, Result};
+use crate::base::{Error, Name, Result};
 use crate::fs::{DirEntry, FileType, NodeId};
 
 const ENTRY: usize = 12;
@@ -14,9 +14,7 @@ const LISTING: u64 = 64 << 20;
 
 impl Erofs {
     fn check_directory(&self, dir: &Inode) -> Result<()> {
-        if dir.file_type != FileType::Directory {
-            return Err(Kind::NotADirectory.into());
-        }
+        dir.file_type.check_directory()?;
         if dir.size > LISTING {
             let Inode { number, size, .. } = dir;
             return Err(Error::unsupported(format!("erofs: directory {number}: {size} bytes long")));

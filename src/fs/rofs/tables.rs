@@ -182,9 +182,7 @@ impl Tables {
 
     /// The entries of a directory.
     pub fn entries(&self, inode: &Inode) -> Result<&[Entry]> {
-        if inode.file_type != FileType::Directory {
-            return Err(Kind::NotADirectory.into());
-        }
+        inode.file_type.check_directory()?;
         let range = inode.data_offset.checked_add(inode.count).map(|end| inode.data_offset as usize..end as usize);
         let entries = range.and_then(|range| self.entries.get(range));
         entries.ok_or_else(|| damaged("a directory's entries are not there"))

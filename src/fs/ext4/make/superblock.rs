@@ -56,7 +56,7 @@ pub fn of_journal(device: &dyn BlockDevice, options: &MakeOptions) -> Result<Sup
             format!("a journal of {blocks} blocks of {block_size} bytes is too small, {MIN_BLOCKS} are needed");
         return Err(Error::new(Kind::NoSpace, detail).hint("make the partition larger, or choose a smaller block size"));
     }
-    let mut b = common(options, block_size, blocks, INODE_SIZE);
+    let mut b = common(options, block_size, blocks, layout::blocks_per_group(block_size), INODE_SIZE);
     put_le32(&mut b, at::INCOMPAT, Incompat::JOURNAL_DEV);
     view(&b)
 }
@@ -71,16 +71,16 @@ fn put_wide(b: &mut [u8], lo: usize, hi: usize, value: u64) {
     put_le32(b, hi, (value >> 32) as u32);
 }
 
-/// What all superblocks have: the size of blocks and their number, names, times and how to behave.
-fn common(options: &MakeOptions, block_size: u64, blocks: u64, inode_size: u64) -> Vec<u8> {
+/// What all superblocks have: the size of blocks and their number, those of a group, names, times and how to behave.
+fn common(options: &MakeOptions, block_size: u64, blocks: u64, per_group: u64, inode_size: u64) -> Vec<u8> {
     let mut b = vec![0; SUPERBLOCK_SIZE];
     put_wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, blocks);
     put_le32(&mut b, at::FIRST_DATA_BLOCK, layout::first_block(block_size) as u32);
     let log = block_size.trailing_zeros() - 10;
     put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
     put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
-    put_le32(&mut b, at::BLOCKS_PER_GROUP, layout::blocks_per_group(block_size) as u32);
-    put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout::blocks_per_group(block_size) as u32);
+    put_le32(&mut b, at::BLOCKS_PER_GROUP, per_group as u32);
+    put_le32(&mut b, at::CLUSTERS_PER_GROUP, per_group as u32);
     put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
     put_le16(&mut b, at::MAGIC, MAGIC);
     put_le16(&mut b, at::STATE, STATE_VALID);
@@ -112,7 +112,7 @@ impl Builder<'_> {
     /// The superblock of group 0, its checksum still to be made.
     pub fn superblock(&self, free_blocks: u64) -> Result<Superblock> {
         let (layout, features) = (&self.layout, &self.features);
-        let mut b = common(self.options, layout.block_size, layout.blocks, layout.inode_size);
+        let mut b = common(self.options, layout.block_size, layout.blocks, layout.blocks_per_group, layout.inode_size);
         put_le32(&mut b, at::INODES, layout.inodes());
         put_wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
         put_wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
@@ -123,8 +123,6 @@ impl Builder<'_> {
         put_le32(&mut b, at::RO_COMPAT, features.ro_compat.0);
         put_le16(&mut b, at::RESERVED_GDT, layout.reserved_gdt as u16);
         put_le32(&mut b, at::FLAGS, if self.options.ext.test { SIGNED_HASH | TEST } else { SIGNED_HASH });
-        put_le32(&mut b, at::BLOCKS_PER_GROUP, layout.blocks_per_group as u32);
-        put_le32(&mut b, at::CLUSTERS_PER_GROUP, layout.blocks_per_group as u32);
         put_le16(&mut b, also::STRIDE, self.options.ext.stride.unwrap_or(0));
         put_le32(&mut b, also::STRIPE_WIDTH, self.options.ext.stripe_width.unwrap_or(0));
         if features.has("64bit") {
