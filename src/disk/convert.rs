@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
+use super::direct::Direct;
 use super::lanes::{self, Piece, Work};
 use super::target::Target;
 use super::{CreateOptions, Disk, Format, qcow2};
@@ -65,8 +66,10 @@ pub fn convert_while(
 /// The file that a copy is written to by several threads.
 pub(super) struct Output<'a> {
     file: &'a File,
+    direct: Direct,
     path: &'a Path,
-    /// The kernel takes one write to a file at a time. Who waits for it there burns CPU time, who waits here does not.
+    /// The kernel takes one write to its cache of a file at a time. Who waits for it there burns CPU time, who waits here
+    /// does not.
     gate: Mutex<Written>,
 }
 
@@ -79,7 +82,7 @@ struct Written {
 
 impl<'a> Output<'a> {
     pub fn new(file: &'a File, path: &'a Path) -> Self {
-        Output { file, path, gate: Mutex::default() }
+        Output { file, direct: Direct::default(), path, gate: Mutex::default() }
     }
 
     /// The empty file.
@@ -92,11 +95,14 @@ impl<'a> Output<'a> {
         self.path
     }
 
-    /// Writes bytes at an offset. Whenever some have come together the host is asked to bring them to the disk, without waiting
-    /// for it: they must be there in the end, and meanwhile the disk would be idle.
+    /// Writes bytes at an offset: large ones past the cache. Whenever some others have come together the host is asked to bring
+    /// them to the disk, without waiting for it: they must be there in the end, and meanwhile the disk would be idle.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |e| Error::io(self.path.display(), e).with(format_args!("writing at {at}"));
+        if self.direct.write_large(self.file, bytes, at).map_err(failed)? {
+            return Ok(());
+        }
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.write_all_at(bytes, at).map_err(failed)?;
         let end = at + bytes.len() as u64;
         gate.range = match gate.bytes {

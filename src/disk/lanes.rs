@@ -17,7 +17,7 @@ const WINDOW: u64 = 256 << 20;
 const PIECE: u64 = 1 << 20;
 /// Holes that are shorter are read with the data around them.
 const GAP: u64 = 32 << 10;
-/// More lanes do not help: the host takes one write at a time.
+/// More lanes do not help: the host takes one write to its cache at a time.
 const LANES_MAX: usize = 8;
 /// Bytes that all lanes together may hold.
 const MEMORY: u64 = 48 << 20;

@@ -4,6 +4,7 @@
 //! and one atomic [`Disk::commit`]. [`BlockDevice`] is what everything above the stage sees.
 
 pub mod convert;
+mod direct;
 pub mod guest_log;
 pub mod info;
 mod lanes;

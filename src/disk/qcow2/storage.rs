@@ -10,6 +10,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::window::{self, Window};
 use crate::base::{Error, Kind, Result};
+use crate::disk::direct::Direct;
 use crate::disk::lock::ImageLock;
 use crate::disk::raw::{self, open_image};
 
@@ -62,6 +63,7 @@ pub(super) fn read_data(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> R
 /// A regular file or block device, or a part of one.
 pub(super) struct HostFile {
     file: File,
+    direct: Direct,
     /// `None`: all of it.
     part: Option<Range<u64>>,
     path: PathBuf,
@@ -85,7 +87,13 @@ impl HostFile {
     pub fn open_part(path: &Path, windows: &[Window]) -> Result<Self> {
         let file = open_image(path, false)?;
         let lock = ImageLock::read(&file, path)?;
-        let mut opened = HostFile { file, part: None, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) };
+        let mut opened = HostFile {
+            file,
+            direct: Direct::default(),
+            part: None,
+            path: path.to_path_buf(),
+            lock: Mutex::new(Some(lock)),
+        };
         if !windows.is_empty() {
             opened.part = Some(window::part(windows, opened.len()?).map_err(|e| e.at(path.display()))?);
         }
@@ -137,7 +145,7 @@ impl Storage for HostFile {
         Ok(done)
     }
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.file.write_all_at(data, offset).map_err(|e| self.io(e))
+        self.direct.write_all_at(&self.file, data, offset).map_err(|e| self.io(e))
     }
     fn flush(&self) -> Result<()> {
         raw::flush(&self.file).map_err(|e| self.io(e))
@@ -158,7 +166,8 @@ impl Storage for HostFile {
             return Err(Error::from(Kind::ReadOnly).at(self.path.display()));
         }
         let file = open_image(&self.path, true)?;
-        let again = HostFile { file, part: None, path: self.path.clone(), lock: Mutex::default() };
+        let again =
+            HostFile { file, direct: Direct::default(), part: None, path: self.path.clone(), lock: Mutex::default() };
         self.in_place()?;
         again.in_place()?;
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, ioctl_ficlone};
 use super::{Place, Storage};
 use crate::base::{Error, Kind, Result, holes};
 use crate::disk::Run;
+use crate::disk::direct::Direct;
 use crate::disk::lock::ImageLock;
 
 /// Bytes written at once where zeros have to be written out.
@@ -78,12 +79,13 @@ pub(in crate::disk) fn still_at(file: &File, path: &Path, shown: &Path) -> Resul
 #[derive(Debug)]
 pub(super) struct FileStorage {
     file: File,
+    direct: Direct,
     shown: PathBuf,
 }
 
 impl FileStorage {
     pub(super) fn new(file: File, shown: &Path) -> Self {
-        FileStorage { file, shown: shown.to_path_buf() }
+        FileStorage { file, direct: Direct::default(), shown: shown.to_path_buf() }
     }
 
     fn at(&self, e: impl Into<io::Error>) -> Error {
@@ -129,7 +131,7 @@ impl Storage for FileStorage {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.file.write_all_at(data, offset).map_err(|e| self.at(e))
+        self.direct.write_all_at(&self.file, data, offset).map_err(|e| self.at(e))
     }
 
     fn zero(&self, range: Range<u64>) -> Result<()> {
