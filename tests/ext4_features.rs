@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imgsh::base::{Error, Kind, Timestamp};
 use imgsh::disk::BlockDevice;
 use imgsh::fs::model::Model;
-use imgsh::fs::{self, FileSystem, FileType, NewKind, NewNode, NodeId, SetAttributes};
+use imgsh::fs::{self, FileSystem, FileType, MakeOptions, NewKind, NewNode, NodeId, SetAttributes, ext4};
 use oracle::guest::{Guest, check, mke2fs, noise};
 use oracle::kernel::judge_by_kernel;
 use oracle::scripts::everything;
@@ -31,6 +31,30 @@ fn everything_with_rare_features() {
     ];
     for kind in kinds {
         check(&mke2fs(&[&["-t", "ext4"], *kind].concat(), "64M", &[]), &everything, &format!("{kind:?}"));
+    }
+}
+
+/// The same in file systems that are not mke2fs's but ours.
+#[test]
+fn everything_in_what_we_made_with_rare_features() {
+    let kinds = [
+        ("ext4", "meta_bg,^resize_inode", 1024),
+        ("ext4", "inline_data,encrypt,verity", 2048),
+        ("ext4", "mmp,sparse_super2,quota,project,orphan_file", 1024),
+        ("ext3", "quota", 4096),
+        ("ext4", "casefold,quota,inline_data", 4096),
+    ];
+    for (fs_type, features, block_size) in kinds {
+        let device = Sparse::new(64 << 20);
+        let options = MakeOptions {
+            fs_type: fs_type.to_string(),
+            features: Some(features.to_string()),
+            block_size: Some(block_size),
+            ..MakeOptions::default()
+        };
+        ext4::make(&device.device(), &options).unwrap();
+        // ext3 has block lists.
+        check(&device, &everything, &format!("{fs_type} {features}{}", if fs_type == "ext3" { ", lists" } else { "" }));
     }
 }
 

@@ -22,7 +22,7 @@ fn options(fs_type: &str) -> MakeOptions {
 
 /// The lines of dumpe2fs that tell the geometry: all but places of files, checksums and lifetime writes.
 fn geometry(image: &Path) -> Vec<String> {
-    let differ = ["Lifetime writes", "Checksum:", "  Free blocks:"];
+    let differ = ["Lifetime writes", "Checksum:", "  Free blocks:", "    mmp_update", "    mmp_node", "    mmp_device"];
     let text = run("dumpe2fs", &[image.to_str().unwrap()]);
     let lines = text.lines().filter(|line| !differ.iter().any(|d| line.starts_with(d)));
     lines.map(|line| line.split(" csum ").next().unwrap().split(", csum").next().unwrap().to_string()).collect()
@@ -97,6 +97,8 @@ fn images_are_those_of_mke2fs() {
         ("ext4", &["-b", "2048", "-O", "metadata_csum_seed,orphan_file", "-L", "sixteen letters!"]),
         ("ext4", &["-O", "^metadata_csum,uninit_bg", "-I", "128"]),
         ("ext4", &["-O", "^flex_bg,^has_journal"]),
+        ("ext4", &["-O", "verity,encrypt,casefold,sparse_super2,project"]),
+        ("ext4", &["-O", "meta_bg,^resize_inode"]),
         ("ext3", &[]),
         ("ext2", &[]),
     ];
@@ -196,6 +198,36 @@ fn geometry_is_that_of_mke2fs() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// Features that few ask for, with the blocks and inodes that they take.
+#[test]
+fn rare_features_are_laid_out_as_by_mke2fs() {
+    let dir = oracle::scratch();
+    let grid: &[(u64, &str, &[&str])] = &[
+        (64 * MIB, "ext4", &["-O", "mmp"]),
+        (256 * MIB, "ext4", &["-O", "mmp,metadata_csum_seed", "-b", "4096"]),
+        (GIB, "ext4", &["-O", "quota"]),
+        (64 * MIB, "ext4", &["-O", "quota,project"]),
+        (64 * MIB, "ext4", &["-O", "quota,project,mmp,orphan_file"]),
+        (64 * MIB, "ext2", &["-O", "quota", "-b", "2048"]),
+        (64 * MIB, "ext3", &["-O", "quota,project,mmp"]),
+        (16 * MIB, "ext4", &["-O", "sparse_super2"]),
+        (24 * MIB, "ext4", &["-O", "sparse_super2"]),
+        (3 * GIB, "ext4", &["-O", "sparse_super2,^resize_inode"]),
+        (600 * MIB, "ext2", &["-O", "sparse_super2", "-b", "1024"]),
+        (64 * MIB, "ext4", &["-O", "inline_data", "-b", "2048"]),
+        (GIB, "ext4", &["-O", "inline_data"]),
+        (512 * MIB, "ext4", &["-O", "meta_bg,^resize_inode", "-b", "1024"]),
+        (20 * GIB, "ext4", &["-O", "meta_bg,^resize_inode"]),
+        (GIB, "ext2", &["-O", "meta_bg,^resize_inode", "-b", "1024"]),
+        (GIB, "ext3", &["-O", "meta_bg,^resize_inode,sparse_super2", "-b", "1024"]),
+        (GIB, "ext4", &["-O", "meta_bg,^resize_inode,^flex_bg", "-b", "1024"]),
+        (GIB, "ext4", &["-O", "verity,encrypt,casefold,stable_inodes"]),
+    ];
+    let differences: Vec<String> =
+        grid.iter().flat_map(|(size, fs_type, extra)| compare(dir.path(), *size, fs_type, extra)).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
 /// Sizes where mke2fs leaves gaps, rounds or places a block differently; ours need only be right.
 #[test]
 fn other_sizes_are_clean() {
@@ -277,9 +309,11 @@ fn what_cannot_be_made_is_refused() {
         assert_eq!(kind, Kind::Invalid, "{text}");
     }
     assert_eq!(refused(GIB, &|o| o.ext.journal_size = Some(600)).0, Kind::NoSpace);
-    for word in ["bigalloc", "inline_data", "meta_bg", "mmp", "quota", "encrypt", "casefold", "nonsense"] {
+    for word in ["bigalloc", "nonsense"] {
         let (kind, text) = refused(GIB, &|o| o.features = Some(format!("has_journal,{word}")));
         assert_eq!(kind, Kind::Unsupported);
         assert!(text.contains(word), "{text}");
     }
+    let (kind, text) = refused(GIB, &|o| o.features = Some("meta_bg".to_string()));
+    assert!(kind == Kind::Invalid && text.contains("'meta_bg' and 'resize_inode'"), "{text}");
 }

@@ -91,6 +91,10 @@ bits! { RoCompat:
     BIGALLOC = 0x200;
     /// All metadata has a crc32c.
     METADATA_CSUM = 0x400;
+    /// Inodes belong to projects.
+    PROJECT = 0x2000;
+    /// Files may have a tree of checksums.
+    VERITY = 0x8000;
     /// The orphan file is not empty.
     ORPHAN_PRESENT = 0x10000;
 }

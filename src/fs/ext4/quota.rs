@@ -49,6 +49,31 @@ struct File<'a> {
     changed: BTreeSet<u32>,
 }
 
+/// The seconds that somebody may use more than a soft limit, where nobody asks for others: a week.
+const GRACE: u32 = 604_800;
+/// In the first block: these times, for space and inodes.
+const GRACES: usize = 8;
+
+/// A file of a new file system, in which all is id 0's: so many inodes and bytes.
+pub(super) fn first_file(kind: usize, inodes: u64, space: u64) -> Vec<u8> {
+    const DATA: u32 = TREE + LEVELS;
+    let mut bytes = vec![0; (DATA as usize + 1) * BLOCK];
+    put_le32(&mut bytes, 0, MAGICS[kind]);
+    put_le32(&mut bytes, 4, VERSION);
+    put_le32(&mut bytes, GRACES, GRACE);
+    put_le32(&mut bytes, GRACES + 4, GRACE);
+    put_le32(&mut bytes, BLOCKS, DATA + 1);
+    put_le32(&mut bytes, FREE_ENTRY, DATA);
+    for level in TREE..DATA {
+        put_le32(&mut bytes, level as usize * BLOCK, level + 1);
+    }
+    let block = &mut bytes[DATA as usize * BLOCK..];
+    put_le16(block, ENTRIES, 1);
+    put_le64(block, HEADER + INODES, inodes);
+    put_le64(block, HEADER + SPACE, space);
+    bytes
+}
+
 fn bad(kind: usize, what: impl std::fmt::Display) -> Error {
     Error::corrupt(format!("ext4: {} quota file: {what}", NAMES[kind]))
 }

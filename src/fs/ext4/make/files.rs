@@ -1,16 +1,19 @@
-//! The files that a new file system begins with: root, `lost+found`, the resize inode, journal and orphan file.
+//! The files that a new file system begins with: root, `lost+found`, the resize inode, journal, quota and orphan file.
 
 use std::ops::Range;
 
 use super::layout::{FIRST_INODE, extra_size};
-use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
+use super::{Builder, JOURNAL_INODE};
 use crate::base::bytes::put_le32;
 use crate::base::{Error, Kind, Result};
 use crate::fs::FileType;
-use crate::fs::ext4::inode::{FLAG_EXTENTS, Inode, ROOT, Time};
+use crate::fs::ext4::inode::{FLAG_EXTENTS, FLAG_IMMUTABLE, Inode, ROOT, Time};
 use crate::fs::ext4::journal::JournalSuper;
-use crate::fs::ext4::{checksum, dirent, extent};
+use crate::fs::ext4::{checksum, dirent, extent, mmp, quota};
 
+/// The inodes of what users and groups use.
+const USER_QUOTA_INODE: u32 = 3;
+const GROUP_QUOTA_INODE: u32 = 4;
 /// The inode that holds the blocks reserved for growth.
 const RESIZE_INODE: u32 = 7;
 /// `i_block` index of the double indirect block.
@@ -37,8 +40,15 @@ impl Builder<'_> {
         if let Some(blocks) = self.journal {
             self.journal(blocks)?;
         }
-        if self.features.has("orphan_file") {
-            self.orphan_file()?;
+        if self.features.has("mmp") {
+            let block = self.take_block(self.layout.first)?;
+            let seed = self.features.has("metadata_csum").then_some(self.seed);
+            self.write_block(block, &mmp::clean(self.layout.block_size as usize, self.options.now, seed))?;
+            self.guard = Some(block);
+        }
+        self.quota_files()?;
+        if let Some(number) = self.orphan_inode() {
+            self.orphan_file(number)?;
         }
         Ok(())
     }
@@ -264,12 +274,43 @@ impl Builder<'_> {
         }
     }
 
+    /// Inodes of the files of what users, groups and projects use; 0 for those that are not there.
+    pub fn quota_inodes(&self) -> [u32; 3] {
+        let projects = if self.features.quota_of_projects() { FIRST_INODE + 1 } else { 0 };
+        if self.features.has("quota") { [USER_QUOTA_INODE, GROUP_QUOTA_INODE, projects] } else { [0; 3] }
+    }
+
+    /// The inode of the orphan file, if there is one: the last.
+    pub fn orphan_inode(&self) -> Option<u32> {
+        self.features.has("orphan_file").then_some(self.inodes.len() as u32)
+    }
+
+    /// Files of what users, groups and projects use: all that is there belongs to root.
+    fn quota_files(&mut self) -> Result<()> {
+        let block_size = self.layout.block_size;
+        let counted = [ROOT, FIRST_INODE].map(|number| self.inodes[number as usize - 1].sectors(block_size) * 512);
+        for (kind, number) in self.quota_inodes().into_iter().enumerate().filter(|(_, number)| *number != 0) {
+            let bytes = quota::first_file(kind, counted.len() as u64, counted.iter().sum());
+            self.system_file(number, bytes.len() as u64);
+            let inode = &mut self.inodes[number as usize - 1];
+            inode.set_flags(inode.flags() | FLAG_IMMUTABLE);
+            let blocks = (bytes.len() as u64).div_ceil(block_size);
+            let places = self.map_file(number, self.layout.first, blocks)?.into_iter().flatten();
+            for (at, part) in places.zip(bytes.chunks(block_size as usize)) {
+                let mut block = part.to_vec();
+                block.resize(block_size as usize, 0);
+                self.write_block(at, &block)?;
+            }
+        }
+        Ok(())
+    }
+
     /// An empty orphan file: blocks of zero words with a magic number and a checksum at the end.
-    fn orphan_file(&mut self) -> Result<()> {
+    fn orphan_file(&mut self, number: u32) -> Result<()> {
         let (block_size, blocks) = (self.layout.block_size, self.layout.orphan_blocks());
-        self.system_file(ORPHAN_INODE, blocks * block_size);
-        let seed = checksum::inode_seed(self.seed, ORPHAN_INODE, 0);
-        for at in self.map_file(ORPHAN_INODE, self.layout.first, blocks)?.into_iter().flatten() {
+        self.system_file(number, blocks * block_size);
+        let seed = checksum::inode_seed(self.seed, number, 0);
+        for at in self.map_file(number, self.layout.first, blocks)?.into_iter().flatten() {
             let mut block = vec![0; block_size as usize];
             let tail = block.len() - 8;
             put_le32(&mut block, tail, 0x0b10_ca04);

@@ -51,8 +51,23 @@ pub struct Layout {
     pub flex: u32,
     /// Blocks that it is to have room for in its descriptors, if that was asked for.
     grows_to: Option<u64>,
-    /// Whether few groups hold copies of the superblock.
-    sparse: bool,
+    /// Which groups hold copies of the superblock.
+    copies: Copies,
+    /// Whether small files and directories lie in their inodes.
+    inline: bool,
+    /// Whether descriptors lie with the groups that they are of (meta_bg), and not all together.
+    spread: bool,
+}
+
+/// Which groups but the first hold copies of the superblock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    /// All.
+    Every,
+    /// 1 and the powers of 3, 5 and 7.
+    Few,
+    /// 1 and the last one.
+    Two,
 }
 
 /// Where a group's metadata lies, in blocks.
@@ -185,7 +200,13 @@ impl Layout {
             reserved_gdt: 0,
             flex: if features.has("flex_bg") { ext.flex_groups.unwrap_or(FLEX) } else { 1 },
             grows_to: ext.grows_to.filter(|_| features.has("resize_inode")),
-            sparse: features.has("sparse_super"),
+            copies: match (features.has("sparse_super2"), features.has("sparse_super")) {
+                (true, _) => Copies::Two,
+                (_, true) => Copies::Few,
+                _ => Copies::Every,
+            },
+            inline: features.has("inline_data"),
+            spread: features.has("meta_bg"),
         };
         if layout.grows_to.is_some_and(|most| most <= blocks) {
             let detail = format!("{blocks} blocks cannot grow to {}", ext.grows_to.unwrap_or(0));
@@ -282,7 +303,7 @@ impl Layout {
         start..(start + self.blocks_per_group).min(self.blocks)
     }
 
-    /// Whether a group begins with a copy of superblock and descriptors: 0, 1 and powers of 3, 5 and 7.
+    /// Whether a group begins with the superblock or a copy of it.
     pub fn has_super(&self, group: u32) -> bool {
         let power_of = |base: u32| {
             let mut power = base;
@@ -291,14 +312,39 @@ impl Layout {
             }
             power == group
         };
-        !self.sparse || group <= 1 || power_of(3) || power_of(5) || power_of(7)
+        match self.copies {
+            Copies::Every => true,
+            Copies::Few => group <= 1 || power_of(3) || power_of(5) || power_of(7),
+            Copies::Two => group == 0 || self.two_copies().contains(&group),
+        }
     }
 
-    /// Superblock, descriptors and the blocks reserved for them in a group that has them, else nothing.
+    /// The groups with copies where there are two at most, as the superblock names them: 0 for none.
+    pub fn two_copies(&self) -> [u32; 2] {
+        match self.groups {
+            0 | 1 => [0, 0],
+            2 => [0, 1],
+            groups => [1, groups - 1],
+        }
+    }
+
+    /// The blocks of descriptors that a group has behind its superblock or its copy, if it has one: with meta_bg the first, the
+    /// second and the last group of those that a block of descriptors is of have that block.
+    pub fn descriptors(&self, group: u32) -> Range<u64> {
+        if !self.spread {
+            return if self.has_super(group) { 0..self.desc_blocks } else { 0..0 };
+        }
+        let per_block = (self.block_size / self.desc_size) as u32;
+        let block = u64::from(group / per_block);
+        let place = group % per_block;
+        block..block + u64::from(place <= 1 || place == per_block - 1)
+    }
+
+    /// Superblock, descriptors and the blocks reserved for them in a group that has any of these, else nothing.
     pub fn head(&self, group: u32) -> Range<u64> {
-        let start = self.group(group).start;
-        let len = if self.has_super(group) { 1 + self.desc_blocks + self.reserved_gdt } else { 0 };
-        start..start + len
+        let (start, descriptors) = (self.group(group).start, self.descriptors(group));
+        let copy = if self.has_super(group) { 1 + self.reserved_gdt } else { 0 };
+        start..start + copy + (descriptors.end - descriptors.start)
     }
 
     /// Blocks that a group needs for itself if its metadata lies in it.
@@ -408,6 +454,8 @@ impl Layout {
 
     /// Blocks of `lost+found`: 16 KiB, at least two, at most what an inode maps directly.
     pub fn lost_found_blocks(&self) -> u64 {
-        (16_384 / self.block_size).clamp(2, 12)
+        let blocks = (16_384 / self.block_size).clamp(2, 12);
+        // mke2fs begins with an empty one that has no block and lets it grow as often as one that has.
+        if self.inline { blocks - 1 } else { blocks }
     }
 }

@@ -23,8 +23,6 @@ use crate::fs::MakeOptions;
 
 /// The journal's inode.
 const JOURNAL_INODE: u32 = 8;
-/// The orphan file takes the first inode behind `lost+found`.
-const ORPHAN_INODE: u32 = 12;
 /// Bytes at both ends of a device where other formats keep their marks (the same 64 KiB that mke2fs clears at the
 /// end; at the front as far as ISO 9660, swap, Btrfs and LUKS reach).
 const MARKS_FRONT: u64 = 128 * 1024;
@@ -67,9 +65,11 @@ struct Builder<'a> {
     places: Vec<Places>,
     /// Blocks of the journal, if there is one.
     journal: Option<u64>,
+    /// The block that guards against two mounts, if there is one.
+    guard: Option<u64>,
     /// The seed of all metadata checksums.
     seed: u32,
-    /// The inodes in use: 1 to 11, or 12.
+    /// The inodes in use: 1 to 11, and those of the project quota and of the orphan file if there are such.
     inodes: Vec<Inode>,
 }
 
@@ -100,7 +100,8 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     }
     let mut space = Space::default();
     let places = layout.place(&mut space)?;
-    let last = if features.has("orphan_file") { ORPHAN_INODE } else { FIRST_INODE };
+    let more = [features.quota_of_projects(), features.has("orphan_file")];
+    let last = FIRST_INODE + more.into_iter().filter(|one| *one).count() as u32;
     let empty = vec![0; layout.inode_size as usize];
     let mut inodes: Vec<Inode> = (1..=last).map(|number| Inode::new(number, &empty)).collect();
     for time in [Time::Access, Time::Change, Time::Modify] {
@@ -108,8 +109,18 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         inodes[0].set_time(time, options.now);
     }
     let seed = checksum::crc32c(!0, &options.uuid.0);
-    let mut builder =
-        Builder { device: device.as_ref(), options, features, layout, space, places, journal, seed, inodes };
+    let mut builder = Builder {
+        device: device.as_ref(),
+        options,
+        features,
+        layout,
+        space,
+        places,
+        journal,
+        guard: None,
+        seed,
+        inodes,
+    };
     builder.clear()?;
     builder.files()?;
     builder.write()
@@ -163,11 +174,18 @@ impl Builder<'_> {
             free_blocks += self.group(number, desc)?;
         }
         let main = self.superblock(free_blocks)?;
-        for number in (0..self.layout.groups).filter(|number| self.layout.has_super(*number)) {
-            let block = self.layout.group(number).start;
-            let at = if number == 0 { super::superblock::SUPERBLOCK_OFFSET } else { block * block_size };
-            self.device.write_at(at, self.copy_for(&main, number).bytes())?;
-            self.device.write_at((block + 1) * block_size, &descriptors)?;
+        for number in 0..self.layout.groups {
+            let mut block = self.layout.group(number).start;
+            if self.layout.has_super(number) {
+                let at = if number == 0 { super::superblock::SUPERBLOCK_OFFSET } else { block * block_size };
+                self.device.write_at(at, self.copy_for(&main, number).bytes())?;
+                block += 1;
+            }
+            let own = self.layout.descriptors(number);
+            let own = (own.start * block_size) as usize..(own.end * block_size) as usize;
+            if !own.is_empty() {
+                self.device.write_at(block * block_size, &descriptors[own])?;
+            }
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! The superblock of a new file system and its copies.
 
 use super::layout::{self, FIRST_INODE, INODE_SIZE};
-use super::{Builder, JOURNAL_INODE, ORPHAN_INODE};
+use super::{Builder, JOURNAL_INODE};
 use crate::base::bytes::{put_le16, put_le32};
 use crate::base::{Error, Kind, Result};
 use crate::disk::BlockDevice;
 use crate::fs::MakeOptions;
 use crate::fs::ext4::features::Incompat;
 use crate::fs::ext4::journal::JournalSuper;
+use crate::fs::ext4::mmp;
 use crate::fs::ext4::superblock::{MAGIC, STATE_VALID, SUPERBLOCK_SIZE, Superblock, at};
 
 /// Fields that only a maker writes.
@@ -23,7 +24,9 @@ mod also {
     pub const JOURNAL_BACKUP: usize = 0x10c;
     pub const MIN_EXTRA_ISIZE: usize = 0x15c;
     pub const STRIDE: usize = 0x164;
+    pub const MMP_INTERVAL: usize = 0x166;
     pub const STRIPE_WIDTH: usize = 0x170;
+    pub const ENCRYPT_ALGORITHMS: usize = 0x254;
     pub const LAST_WRITE_HIGH: usize = 0x274;
     pub const CREATED_HIGH: usize = 0x276;
     pub const LAST_CHECK_HIGH: usize = 0x277;
@@ -41,6 +44,10 @@ const TEST: u32 = 4;
 const HALF_MD4: u8 = 1;
 /// `s_checksum_type`.
 const CRC32C: u8 = 1;
+/// `s_encrypt_algos`: AES-256 in XTS and CTS mode.
+const ENCRYPT_ALGORITHMS: [u8; 2] = [1, 4];
+/// `s_encoding`: Unicode 12.1.
+const UTF8_12_1: u16 = 1;
 /// Blocks kept for root: one of 20.
 const RESERVED_PART: u64 = 20;
 
@@ -145,8 +152,23 @@ impl Builder<'_> {
         } else {
             put_le32(&mut b, at::OVERHEAD, self.metadata_blocks() as u32);
         }
-        if features.has("orphan_file") {
-            put_le32(&mut b, at::ORPHAN_FILE, ORPHAN_INODE);
+        put_le32(&mut b, at::ORPHAN_FILE, self.orphan_inode().unwrap_or(0));
+        let quota = [at::USER_QUOTA, at::GROUP_QUOTA, at::PROJECT_QUOTA].into_iter().zip(self.quota_inodes());
+        quota.for_each(|(at, number)| put_le32(&mut b, at, number));
+        if features.has("sparse_super2") {
+            let copies = [0, 4].into_iter().zip(layout.two_copies());
+            copies.for_each(|(i, group)| put_le32(&mut b, at::BACKUP_GROUPS + i, group));
+        }
+        if let Some(block) = self.guard {
+            put_le32(&mut b, at::MMP_BLOCK, block as u32);
+            put_le32(&mut b, at::MMP_BLOCK + 4, (block >> 32) as u32);
+            put_le16(&mut b, also::MMP_INTERVAL, mmp::INTERVAL);
+        }
+        if features.has("encrypt") {
+            b[also::ENCRYPT_ALGORITHMS..also::ENCRYPT_ALGORITHMS + 2].copy_from_slice(&ENCRYPT_ALGORITHMS);
+        }
+        if features.has("casefold") {
+            put_le16(&mut b, at::ENCODING, UTF8_12_1);
         }
         view(&b)
     }

@@ -33,6 +33,7 @@ const WORDS: &[(&str, Bit, &[&str])] = &[
     ("dir_index", C(Compat::DIR_INDEX), ALL),
     ("orphan_file", C(Compat::ORPHAN_FILE), &[]),
     ("stable_inodes", C(Compat::STABLE_INODES), &[]),
+    ("sparse_super2", C(Compat::SPARSE_SUPER2), &[]),
     ("journal_dev", I(Incompat::JOURNAL_DEV), &[]),
     ("filetype", I(Incompat::FILETYPE), ALL),
     ("extent", I(Incompat::EXTENTS), &["ext4"]),
@@ -42,6 +43,11 @@ const WORDS: &[(&str, Bit, &[&str])] = &[
     ("ea_inode", I(Incompat::EA_INODE), &[]),
     ("large_dir", I(Incompat::LARGE_DIR), &[]),
     ("metadata_csum_seed", I(Incompat::CSUM_SEED), &[]),
+    ("meta_bg", I(Incompat::META_BG), &[]),
+    ("mmp", I(Incompat::MMP), &[]),
+    ("inline_data", I(Incompat::INLINE_DATA), &[]),
+    ("encrypt", I(Incompat::ENCRYPT), &[]),
+    ("casefold", I(Incompat::CASEFOLD), &[]),
     ("sparse_super", R(RoCompat::SPARSE_SUPER), ALL),
     ("large_file", R(RoCompat::LARGE_FILE), ALL),
     ("huge_file", R(RoCompat::HUGE_FILE), &["ext4"]),
@@ -49,6 +55,9 @@ const WORDS: &[(&str, Bit, &[&str])] = &[
     ("dir_nlink", R(RoCompat::DIR_NLINK), &["ext4"]),
     ("extra_isize", R(RoCompat::EXTRA_ISIZE), &["ext4"]),
     ("metadata_csum", R(RoCompat::METADATA_CSUM), &["ext4"]),
+    ("quota", R(RoCompat::QUOTA), &[]),
+    ("project", R(RoCompat::PROJECT), &[]),
+    ("verity", R(RoCompat::VERITY), &[]),
 ];
 
 const ALL: &[&str] = &["ext2", "ext3", "ext4"];
@@ -96,6 +105,10 @@ impl Features {
         if features.has("metadata_csum") {
             features.set(R(RoCompat::GDT_CSUM), false);
         }
+        if features.has("meta_bg") && features.has("resize_inode") {
+            let detail = format!("mkfs {fs_type}: features 'meta_bg' and 'resize_inode' exclude each other");
+            return Err(Error::new(Kind::Invalid, detail).hint("add ^resize_inode to the features"));
+        }
         for (word, needed) in NEEDS {
             if features.has(word) && !features.has(needed) {
                 let detail = format!("mkfs {fs_type}: feature '{word}' needs feature '{needed}'");
@@ -113,6 +126,11 @@ impl Features {
             Some(R(bit)) => self.ro_compat.has(bit),
             None => false,
         }
+    }
+
+    /// Whether there is a file of what projects use: the feature `project` alone only says that inodes may belong to some.
+    pub fn quota_of_projects(&self) -> bool {
+        self.has("quota") && self.has("project")
     }
 
     /// Takes the journal away: the file system is too small for one.
