@@ -284,6 +284,25 @@ fn a_failure_commits_nothing() {
     );
 }
 
+/// What a command wrote ahead before it failed takes no space on the host from then on.
+#[test]
+fn a_failed_command_gives_its_space_back() {
+    for format in ["raw", "qcow2"] {
+        let dir = TempDir::new().unwrap();
+        host(dir.path(), "qemu-img", &["create", "-q", "-f", format, "disk", "256M"]);
+        assert_eq!(imgsh(dir.path(), &["-a", "disk"], "run\nmkfs ext4 /dev/sda\n").status, 0);
+        fs::write(dir.path().join("large"), vec![1; 20 << 20]).unwrap();
+        host(dir.path(), "tar", &["cf", "cut.tar", "large"]);
+        fs::File::options().write(true).open(dir.path().join("cut.tar")).unwrap().set_len(15 << 20).unwrap();
+        let bytes = fs::read(dir.path().join("disk")).unwrap();
+        let ran = imgsh(dir.path(), &["-a", "disk", "-m", "/dev/sda"], "-tar-in cut.tar /\n! du -k disk\nls /\n");
+        assert!(ran.status == 0 && ran.err.contains("in the middle of an entry"), "{}", ran.err);
+        let kib: u64 = ran.out.split('\t').next().unwrap().parse().unwrap();
+        assert!(kib < 2000 && ran.out.ends_with("\tdisk\nlost+found\n"), "{format}: {}", ran.out);
+        assert!(fs::read(dir.path().join("disk")).unwrap() == bytes, "{format}");
+    }
+}
+
 #[test]
 fn dry_runs_and_runs_without_sync() {
     let folder = with_disk();

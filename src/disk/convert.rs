@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::direct::Direct;
+use super::direct::{Direct, Room};
 use super::lanes::{self, Piece, Work};
 use super::target::Target;
 use super::{CreateOptions, Disk, Format, qcow2};
@@ -66,8 +66,10 @@ pub fn convert_while(
 /// The file that a copy is written to by several threads.
 pub(super) struct Output<'a> {
     file: &'a File,
-    direct: Direct,
     path: &'a Path,
+    direct: Direct,
+    /// One for each thread that writes.
+    rooms: Mutex<Vec<Room>>,
     /// The kernel takes one write to its cache of a file at a time. Who waits for it there burns CPU time, who waits here
     /// does not.
     gate: Mutex<Written>,
@@ -82,7 +84,7 @@ struct Written {
 
 impl<'a> Output<'a> {
     pub fn new(file: &'a File, path: &'a Path) -> Self {
-        Output { file, direct: Direct::default(), path, gate: Mutex::default() }
+        Output { file, path, direct: Direct::default(), rooms: Mutex::default(), gate: Mutex::default() }
     }
 
     /// The empty file.
@@ -99,8 +101,13 @@ impl<'a> Output<'a> {
     /// them to the disk, without waiting for it: they must be there in the end, and meanwhile the disk would be idle.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let failed = |e| Error::io(self.path.display(), e).with(format_args!("writing at {at}"));
-        if self.direct.write_large(self.file, bytes, at).map_err(failed)? {
-            return Ok(());
+        if self.direct.takes(self.file, bytes.len()) {
+            let rooms = || self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut room = rooms().pop().unwrap_or_default();
+            room.start(bytes.len(), at, bytes);
+            let done = self.direct.write(self.file, &room);
+            rooms().push(room);
+            return done.map_err(failed);
         }
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.file.write_all_at(bytes, at).map_err(failed)?;

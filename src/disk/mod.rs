@@ -5,6 +5,7 @@
 
 pub mod convert;
 mod direct;
+mod file;
 pub mod guest_log;
 pub mod info;
 mod lanes;
@@ -204,6 +205,14 @@ pub trait Disk: Send + Sync {
     /// Writes bytes that the committed state does not use, ahead of the commit. After a crash or
     /// [`Disk::abandon`] the committed state is as it was, but for these unused bytes.
     fn write_fresh(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Waits until the host has taken everything that was written fresh. An error is told once: what was written fresh since
+    /// the last time may be missing, and is not to be used.
+    ///
+    /// # Errors
+    /// The host's.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
     /// Makes everything written fresh, and `changes`, the committed state, at once or not at all.
     /// On an error before the point of no return nothing has changed; after it the message says what to do.
     fn commit(&self, changes: &dyn Changes) -> Result<()>;

@@ -27,6 +27,9 @@ impl Session {
             self.guest.check_interrupt()?;
             Ok(answer)
         });
+        // All disks, so that no error is left for the next command.
+        let settled: Vec<Result<()>> = self.disks.iter().map(|disk| disk.stage.settle()).collect();
+        let result = result.and_then(|answer| settled.into_iter().collect::<Result<()>>().map(|()| answer));
         self.inside = false;
         self.forget_layout();
         match result {
@@ -51,6 +54,10 @@ impl Session {
     fn go_back(&mut self, savepoints: &[Savepoint]) -> Result<()> {
         for (disk, savepoint) in self.disks.iter().zip(savepoints) {
             disk.stage.rollback(*savepoint)?;
+            if self.steps.is_empty() && !disk.stage.is_changed() {
+                // What was written fresh, for nothing, gives the host its space back now: it may be what there is too little of.
+                disk.stage.abandon().ok();
+            }
         }
         self.read_anew();
         Ok(())

@@ -151,6 +151,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits until the host has taken everything that was written fresh: [`Disk::settle`].
+    ///
+    /// # Errors
+    /// The host's, told once: go back to the last savepoint before which it settled.
+    pub fn settle(&self) -> Result<()> {
+        self.disk.settle()
+    }
+
     /// Whether anything is staged or was written fresh.
     pub fn is_changed(&self) -> bool {
         self.read_state().is_changed()

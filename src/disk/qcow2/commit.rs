@@ -96,6 +96,8 @@ pub(super) fn finish(state: &mut State, mark: Mark, prepared: Result<Option<Prep
         }
         Err(error) => {
             if let Some(writer) = state.writer.as_mut() {
+                // What is given up need not arrive.
+                state.image.storage.settle().ok();
                 // The first error is the one to tell.
                 writer.back_to(&state.image, &mut state.fresh, mark).ok();
             }

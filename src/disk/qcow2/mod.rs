@@ -214,6 +214,11 @@ impl Disk for Qcow2 {
         state.image.storage.in_place()?;
         commit::commit(&mut state, changes, Some(&Label { name, now }))
     }
+    fn settle(&self) -> Result<()> {
+        let state = self.state();
+        let data = state.image.data.as_ref().map_or(Ok(()), |data| data.settle());
+        state.image.storage.settle().and(data)
+    }
     fn abandon(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let State { image, fresh, writer: Some(writer), broken } = &mut *state else { return Ok(()) };

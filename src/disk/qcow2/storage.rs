@@ -1,8 +1,7 @@
 //! The host file below an image: the one seam between the format and the host.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +9,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::window::{self, Window};
 use crate::base::{Error, Kind, Result};
-use crate::disk::direct::Direct;
+use crate::disk::file::ImageFile;
 use crate::disk::lock::ImageLock;
 use crate::disk::raw::{self, open_image};
 
@@ -28,8 +27,12 @@ pub(super) trait Storage: Send + Sync {
     fn grows(&self) -> bool;
     /// Reads up to the end of the file; gives the count of bytes read.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize>;
-    /// Writes all of `data`.
+    /// Writes all of `data`, or hands it to somebody who does; then an error comes with a later call.
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Waits until the host has taken everything. An error is told once.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
     /// Everything written so far is on stable storage when this comes back.
     fn flush(&self) -> Result<()>;
     /// Cuts or extends the file.
@@ -62,8 +65,7 @@ pub(super) fn read_data(storage: &dyn Storage, offset: u64, buf: &mut [u8]) -> R
 
 /// A regular file or block device, or a part of one.
 pub(super) struct HostFile {
-    file: File,
-    direct: Direct,
+    file: ImageFile,
     /// `None`: all of it.
     part: Option<Range<u64>>,
     path: PathBuf,
@@ -87,13 +89,8 @@ impl HostFile {
     pub fn open_part(path: &Path, windows: &[Window]) -> Result<Self> {
         let file = open_image(path, false)?;
         let lock = ImageLock::read(&file, path)?;
-        let mut opened = HostFile {
-            file,
-            direct: Direct::default(),
-            part: None,
-            path: path.to_path_buf(),
-            lock: Mutex::new(Some(lock)),
-        };
+        let mut opened =
+            HostFile { file: ImageFile::new(file), part: None, path: path.to_path_buf(), lock: Mutex::new(Some(lock)) };
         if !windows.is_empty() {
             opened.part = Some(window::part(windows, opened.len()?).map_err(|e| e.at(path.display()))?);
         }
@@ -102,7 +99,7 @@ impl HostFile {
 
     /// Device and inode of the open file.
     pub fn id(&self) -> Result<FileId> {
-        let metadata = self.file.metadata().map_err(|e| self.io(e))?;
+        let metadata = self.file.as_file().metadata().map_err(|e| self.io(e))?;
         Ok(FileId(metadata.dev(), metadata.ino()))
     }
 
@@ -116,50 +113,44 @@ impl Storage for HostFile {
         &self.path
     }
     fn len(&self) -> Result<u64> {
-        let len = raw::size(&self.file).map_err(|e| self.io(e))?;
+        let len = self.file.settled().and_then(raw::size).map_err(|e| self.io(e))?;
         Ok(self.part.as_ref().map_or(len, |part| part.end.min(len).saturating_sub(part.start)))
     }
     fn start(&self) -> u64 {
         self.part.as_ref().map_or(0, |part| part.start)
     }
     fn grows(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.is_file())
+        self.file.as_file().metadata().is_ok_and(|metadata| metadata.is_file())
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let mut done = 0;
         // No file is longer; the kernel would call it a wrong argument.
         let Some(offset) = offset.checked_add(self.start()).filter(|at| i64::try_from(*at).is_ok()) else {
             return Ok(0);
         };
         let end = self.part.as_ref().map_or(u64::MAX, |part| part.end);
         let most = end.saturating_sub(offset).min(buf.len() as u64) as usize;
-        let buf = buf.get_mut(..most).unwrap_or_default();
-        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset.saturating_add(done as u64)) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.io(e)),
-            }
-        }
-        Ok(done)
+        self.file.read_at(offset, buf.get_mut(..most).unwrap_or_default()).map_err(|e| self.io(e))
     }
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.direct.write_all_at(&self.file, data, offset).map_err(|e| self.io(e))
+        self.file.write_all_at(offset, data).map_err(|e| self.io(e))
+    }
+    fn settle(&self) -> Result<()> {
+        self.file.settle().map_err(|e| self.io(e))
     }
     fn flush(&self) -> Result<()> {
-        raw::flush(&self.file).map_err(|e| self.io(e))
+        self.file.sync().map_err(|e| self.io(e))
     }
     fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|e| self.io(e))
+        self.file.settled().and_then(|file| file.set_len(len)).map_err(|e| self.io(e))
     }
     fn punch(&self, offset: u64, len: u64) -> Result<()> {
         let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return Ok(()) };
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(&self.file, mode, offset, len).map_err(|e| self.io(e.into()))
+        let file = self.file.settled().map_err(|e| self.io(e))?;
+        fallocate(file, mode, offset, len).map_err(|e| self.io(e.into()))
     }
     fn in_place(&self) -> Result<()> {
-        raw::still_at(&self.file, &self.path, &self.path)
+        raw::still_at(self.file.as_file(), &self.path, &self.path)
     }
     fn writable(&self) -> Result<Arc<dyn Storage>> {
         if self.part.is_some() {
@@ -167,12 +158,12 @@ impl Storage for HostFile {
         }
         let file = open_image(&self.path, true)?;
         let again =
-            HostFile { file, direct: Direct::default(), part: None, path: self.path.clone(), lock: Mutex::default() };
+            HostFile { file: ImageFile::new(file), part: None, path: self.path.clone(), lock: Mutex::default() };
         self.in_place()?;
         again.in_place()?;
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = lock.as_mut() {
-            lock.upgrade(&again.file, &self.path)?;
+            lock.upgrade(again.file.as_file(), &self.path)?;
         }
         *again.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock.take();
         Ok(Arc::new(again))

@@ -302,6 +302,8 @@ impl Writer {
 
     /// Forgets everything since the last commit and gives the space back.
     pub fn abandon(&mut self, image: &Image, fresh: &mut Fresh) -> Result<()> {
+        // What is given up need not arrive.
+        image.storage.settle().ok();
         self.back_to(image, fresh, Mark::default())
     }
 

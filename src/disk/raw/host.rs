@@ -5,12 +5,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 use nix::unistd::{Whence, lseek};
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, ioctl_ficlone};
@@ -18,7 +18,7 @@ use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, ioctl_ficlone};
 use super::{Place, Storage};
 use crate::base::{Error, Kind, Result, holes};
 use crate::disk::Run;
-use crate::disk::direct::Direct;
+use crate::disk::file::ImageFile;
 use crate::disk::lock::ImageLock;
 
 /// Bytes written at once where zeros have to be written out.
@@ -55,15 +55,6 @@ pub(in crate::disk) fn size(file: &File) -> io::Result<u64> {
     Ok(metadata.len())
 }
 
-/// Makes everything written to a file durable. After a failure the kernel may call what it could not write clean, so it is
-/// asked to forget it: what is read from now on is what the medium has.
-pub(in crate::disk) fn flush(file: &File) -> io::Result<()> {
-    file.sync_data().inspect_err(|_| {
-        // Only advice: where it is not taken, reads may show what is not there.
-        posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
-    })
-}
-
 /// Answers `Kind::Busy` unless `path` names this open file: what would be written to it would be found by nobody.
 pub(in crate::disk) fn still_at(file: &File, path: &Path, shown: &Path) -> Result<()> {
     let ours = file.metadata().map_err(|e| Error::io(shown.display(), e))?;
@@ -78,14 +69,13 @@ pub(in crate::disk) fn still_at(file: &File, path: &Path, shown: &Path) -> Resul
 /// One open file.
 #[derive(Debug)]
 pub(super) struct FileStorage {
-    file: File,
-    direct: Direct,
+    file: ImageFile,
     shown: PathBuf,
 }
 
 impl FileStorage {
     pub(super) fn new(file: File, shown: &Path) -> Self {
-        FileStorage { file, direct: Direct::default(), shown: shown.to_path_buf() }
+        FileStorage { file: ImageFile::new(file), shown: shown.to_path_buf() }
     }
 
     fn at(&self, e: impl Into<io::Error>) -> Error {
@@ -111,33 +101,28 @@ fn flags_range(range: &Range<u64>) -> Option<(i64, i64)> {
 
 impl Storage for FileStorage {
     fn len(&self) -> Result<u64> {
-        size(&self.file).map_err(|e| self.at(e))
+        self.file.settled().and_then(size).map_err(|e| self.at(e))
     }
 
-    fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
-        while !buf.is_empty() {
-            match self.file.read_at(buf, offset) {
-                Ok(0) => break,
-                Ok(n) => {
-                    offset = offset.saturating_add(n as u64);
-                    buf = buf.get_mut(n..).unwrap_or_default();
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.at(e)),
-            }
-        }
-        buf.fill(0);
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let got = self.file.read_at(offset, buf).map_err(|e| self.at(e))?;
+        buf.get_mut(got..).unwrap_or_default().fill(0);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.direct.write_all_at(&self.file, data, offset).map_err(|e| self.at(e))
+        self.file.write_all_at(offset, data).map_err(|e| self.at(e))
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.file.settle().map_err(|e| self.at(e))
     }
 
     fn zero(&self, range: Range<u64>) -> Result<()> {
         let Some((start, len)) = flags_range(&range) else { return Ok(()) };
         let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        match fallocate(&self.file, punch, start, len) {
+        let file = self.file.settled().map_err(|e| self.at(e))?;
+        match fallocate(file, punch, start, len) {
             Ok(()) => return Ok(()),
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::ENODEV) => {}
             Err(e) => return Err(self.at(e)),
@@ -147,7 +132,8 @@ impl Storage for FileStorage {
 
     fn reserve(&self, range: Range<u64>) -> Result<()> {
         let Some((start, len)) = flags_range(&range) else { return Ok(()) };
-        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len) {
+        let file = self.file.settled().map_err(|e| self.at(e))?;
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len) {
             // Where space cannot be reserved, a full host shows only after the commit point.
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::ENODEV) => Ok(()),
             Err(e) => Err(self.at(e)),
@@ -155,20 +141,21 @@ impl Storage for FileStorage {
     }
 
     fn runs(&self, range: Range<u64>) -> Result<Vec<Run>> {
-        let runs = holes::runs(&self.file, range).map_err(|e| self.at(e))?;
+        let file = self.file.settled().map_err(|e| self.at(e))?;
+        let runs = holes::runs(file, range).map_err(|e| self.at(e))?;
         Ok(runs.into_iter().map(|(range, hole)| Run { range, hole }).collect())
     }
 
     fn is_hole(&self) -> bool {
-        holes::has_no_data(&self.file)
+        self.file.settled().is_ok_and(holes::has_no_data)
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|e| self.at(e))
+        self.file.settled().and_then(|file| file.set_len(len)).map_err(|e| self.at(e))
     }
 
     fn sync(&self) -> Result<()> {
-        flush(&self.file).map_err(|e| self.at(e))
+        self.file.sync().map_err(|e| self.at(e))
     }
 }
 
@@ -190,7 +177,7 @@ const MARK: &str = "user.imgsh.journal";
 impl HostPlace {
     /// The file that is open best.
     fn file(&self) -> &File {
-        &self.writer.get().unwrap_or(&self.reader).file
+        self.writer.get().unwrap_or(&self.reader).file.as_file()
     }
 
     /// A file that may be a journal, if there is one at `path`.
@@ -201,7 +188,7 @@ impl HostPlace {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(at)?,
         };
-        let (journal, image) = (file.metadata().map_err(at)?, self.reader.file.metadata().map_err(at)?);
+        let (journal, image) = (file.metadata().map_err(at)?, self.reader.file.as_file().metadata().map_err(at)?);
         let ours = [image.uid(), nix::unistd::geteuid().as_raw()].contains(&journal.uid());
         if !journal.is_file() || !ours {
             return Err(Error::new(
@@ -270,7 +257,7 @@ impl Place for HostPlace {
             let file = open_image(&self.real, true).map_err(|e| e.at(self.shown.display()))?;
             // The name may have been given to another file since.
             still_at(&file, &self.real, &self.shown)?;
-            still_at(&self.reader.file, &self.real, &self.shown)?;
+            still_at(self.reader.file.as_file(), &self.real, &self.shown)?;
             lock.upgrade(&file, &self.shown)?;
             self.writer.get_or_init(|| FileStorage::new(file, &self.shown));
         }
@@ -282,7 +269,7 @@ impl Place for HostPlace {
     }
 
     fn in_place(&self) -> Result<()> {
-        still_at(&self.reader.file, &self.real, &self.shown)
+        still_at(self.reader.file.as_file(), &self.real, &self.shown)
     }
 
     fn create_journal(&self) -> Result<Box<dyn Storage>> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
 
 use self::host::{FileStorage, HostPlace};
-pub(in crate::disk) use self::host::{flush, forget_journal, open_image, size, still_at};
+pub(in crate::disk) use self::host::{forget_journal, open_image, size, still_at};
 use self::journal::Overlay;
 use super::guest_log::LogPlan;
 use super::{Changes, CreateOptions, Disk, Format, Kept, Located, Run, check_bounds, target};
@@ -34,7 +34,12 @@ trait Storage: Send + Sync {
     fn len(&self) -> Result<u64>;
     /// Fills `buf`; past the end there are zeros.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// Writes all of `data`, or hands it to somebody who does; then an error comes with a later call.
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Waits until the host has taken everything. An error is told once.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
     /// Zeros, as a hole if possible.
     fn zero(&self, range: Range<u64>) -> Result<()>;
     /// Makes sure that there is space for a range, without changing what it reads as.
@@ -289,6 +294,10 @@ impl Disk for Raw {
         self.place.image().write_at(offset, data)
     }
 
+    fn settle(&self) -> Result<()> {
+        self.place.image().settle()
+    }
+
     fn commit(&self, changes: &dyn Changes) -> Result<()> {
         let mut state = self.state();
         self.make_writable(&mut state)?;
@@ -326,6 +335,8 @@ impl Disk for Raw {
                 )
             };
             state.broken = Some(words.clone());
+            // That it failed was told.
+            image.settle().ok();
             // From here on reads see the new state, however much of it has arrived.
             if let Ok(Some(records)) = journal::records(file.as_ref(), self.len) {
                 *self.overlay.write().unwrap_or_else(|e| e.into_inner()) = Some(Overlay::new(file, records));
@@ -352,6 +363,8 @@ impl Disk for Raw {
             Err(error) => Err((UNKNOWN, error)),
         };
         done.map_err(|(what, error)| {
+            // That it failed was told.
+            image.settle().ok();
             let words = format!("{what}: {error}");
             state.broken = Some(words.clone());
             Error::new(error.kind(), words).at(self.place.path().display()).hint(
@@ -362,6 +375,8 @@ impl Disk for Raw {
 
     fn abandon(&self) -> Result<()> {
         let mut state = self.state();
+        // What is given up need not arrive.
+        self.place.image().settle().ok();
         for (start, end) in std::mem::take(&mut state.fresh) {
             self.place.image().zero(start..end)?;
         }
