@@ -1,6 +1,6 @@
 //! What only guestfish's virtual machine has: settings that are kept and answered, and questions about it.
 
-use super::settings::{NO_EFFECT, get, set};
+use super::settings::{NO_EFFECT, get, set, set_backend};
 use super::writing::done;
 use crate::base::{Error, Kind as ErrorKind, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
@@ -25,11 +25,12 @@ macro_rules! keep {
     };
 }
 
-/// Answers a switch that is off at the start.
+/// Answers a switch.
 macro_rules! is_on {
-    ($name:literal, $key:literal, $summary:literal) => {
-        get!($name, $summary, NO_EFFECT, Returns::Bool, concat!($name, "\n"), "false\n", |cx, _| {
-            Ok(Value::Bool(cx.session.settings.others.get($key).is_some_and(|value| value == "true")))
+    ($name:literal, $key:literal, $summary:literal, $output:literal) => {
+        get!($name, $summary, NO_EFFECT, Returns::Bool, concat!($name, "\n"), $output, |cx, _| {
+            let default = $output.trim_end();
+            Ok(Value::Bool(cx.session.settings.others.get($key).map_or(default, String::as_str) == "true"))
         })
     };
 }
@@ -100,12 +101,16 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "drop-caches",
         aliases: &[],
         summary: "drop the caches of the kernel",
-        help: "There is no kernel, and what imgsh keeps is always what is on the disk: it has no effect.",
+        help: "WHATTODROP is 1 to 4, as for Linux. There is no kernel, and what imgsh keeps is always what is on the disk: it \
+               has no effect.",
         params: &[Param::required("whattodrop", Kind::Int)],
         returns: Returns::Nothing,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EmptyDisk, lines: "drop-caches 3\n", output: "" }],
-        run: |_, _| Ok(Value::Nothing),
+        run: |_, args| match args.int("whattodrop") {
+            1..=4 => Ok(Value::Nothing),
+            _ => Err(Error::from(ErrorKind::Invalid).at("/proc/sys/vm/drop_caches")),
+        },
     },
     Command {
         name: "echo-daemon",
@@ -122,12 +127,15 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "get-attach-method",
         aliases: &[],
         summary: "name of the back end",
-        help: "As `get-backend`.",
+        help: "As `get-backend`, but that `direct` is called `appliance`.",
         params: &[],
         returns: Returns::Text,
         effect: Effect::Host,
-        examples: &[Example { setup: Setup::Nothing, lines: "get-attach-method\n", output: "direct\n" }],
-        run: |cx, _| Ok(Value::text(cx.session.settings.backend.clone())),
+        examples: &[Example { setup: Setup::Nothing, lines: "get-attach-method\n", output: "appliance\n" }],
+        run: |cx, _| {
+            let backend = cx.session.settings.backend.clone();
+            Ok(Value::text(if backend == "direct" { "appliance".to_string() } else { backend }))
+        },
     },
     Command {
         name: "get-backend-setting",
@@ -167,11 +175,11 @@ pub(super) const COMMANDS: &[Command] = &[
         run: |cx, _| Ok(Value::list(cx.session.settings.backend_settings.clone())),
     },
     answer!("get-cachedir", "cachedir", "folder for the virtual machine's system", "/var/tmp\n"),
-    is_on!("get-direct", "direct", "whether the console is passed through"),
-    answer!("get-hv", "hv", "program of the virtual machine", "\n"),
-    answer!("get-qemu", "hv", "program of the virtual machine, by its old name", "\n"),
-    is_on!("get-recovery-proc", "recovery-proc", "whether a process watches over the virtual machine"),
-    is_on!("get-selinux", "selinux", "whether the virtual machine uses SELinux"),
+    is_on!("get-direct", "direct", "whether the console is passed through", "false\n"),
+    answer!("get-hv", "hv", "program of the virtual machine", "/usr/bin/qemu-system-x86_64\n"),
+    answer!("get-qemu", "hv", "program of the virtual machine, by its old name", "/usr/bin/qemu-system-x86_64\n"),
+    is_on!("get-recovery-proc", "recovery-proc", "whether a process watches over the virtual machine", "true\n"),
+    is_on!("get-selinux", "selinux", "whether the virtual machine uses SELinux", "false\n"),
     answer!("get-sockdir", "sockdir", "folder for sockets", "/tmp\n"),
     answer!("get-tmpdir", "tmpdir", "folder for temporary files", "/tmp\n"),
     state!("is-busy", "whether a command is running", "None is when this one is.", "false\n", |_| false),
@@ -264,10 +272,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "set-attach-method libvirt\nget-attach-method\n",
             output: "libvirt\n",
         }],
-        run: |cx, args| {
-            cx.session.settings.backend = args.text("backend");
-            Ok(Value::Nothing)
-        },
+        run: |cx, args| done(set_backend(cx, args.text("backend"))),
     },
     Command {
         name: "set-backend-setting",
@@ -353,6 +358,17 @@ pub(super) const COMMANDS: &[Command] = &[
         "set-tmpdir /x\nget-tmpdir\n",
         "/x\n"
     ),
+    Command {
+        name: "user-cancel",
+        aliases: &[],
+        summary: "stop the transfer that is under way",
+        help: "None is when this command is, so it has no effect; Ctrl-C stops one.",
+        params: &[],
+        returns: Returns::Nothing,
+        effect: Effect::Host,
+        examples: &[Example { setup: Setup::Nothing, lines: "user-cancel\n", output: "" }],
+        run: |_, _| Ok(Value::Nothing),
+    },
 ];
 
 fn setting_name(setting: &str) -> &str {
@@ -366,7 +382,7 @@ fn environment(cx: &mut Context, variable: &dyn Fn(&str) -> Option<String>) -> R
         None => Ok(None),
         Some("1" | "true" | "t" | "yes" | "y" | "on") => Ok(Some(true)),
         Some("" | "0" | "false" | "f" | "no" | "n" | "off") => Ok(Some(false)),
-        Some(_) => Err(Error::usage(format!("{name} must be 0 or 1"))),
+        Some(other) => Err(Error::usage(format!("{name}={other}: non-boolean value")).hint("write 0 or 1")),
     };
     if let Some(trace) = truth("LIBGUESTFS_TRACE")? {
         settings.trace = trace;

@@ -136,7 +136,6 @@ const REFUSALS: &[Refusal] = &[
             "c-pointer",
             "internal-exit",
             "modprobe",
-            "user-cancel",
         ],
         "this is a question to guestfish's virtual machine, and there is none",
         "leave it out",

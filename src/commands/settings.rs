@@ -46,6 +46,17 @@ macro_rules! set {
 
 pub(super) use {get, set};
 
+/// Keeps the name of a back end, if libguestfs has such a one; the appliance is its direct one.
+pub(super) fn set_backend(cx: &mut Context, name: String) -> Result<()> {
+    cx.session.settings.backend = match name.as_str() {
+        "appliance" => "direct".to_string(),
+        "direct" | "libvirt" => name,
+        _ if name.starts_with("libvirt:") => name,
+        _ => return Err(Error::usage(format!("invalid backend: {name}")).hint("there are direct and libvirt")),
+    };
+    Ok(())
+}
+
 pub(super) const COMMANDS: &[Command] = &[
     get!(
         "get-append",
@@ -141,10 +152,7 @@ pub(super) const COMMANDS: &[Command] = &[
         Param::required("backend", Kind::Text),
         "set-backend libvirt\nget-backend\n",
         "libvirt\n",
-        |cx, args| {
-            cx.session.settings.backend = args.text("backend");
-            Ok(())
-        }
+        |cx, args| set_backend(cx, args.text("backend"))
     ),
     set!(
         "set-identifier",
@@ -155,7 +163,12 @@ pub(super) const COMMANDS: &[Command] = &[
         "set-identifier one\nget-identifier\n",
         "one\n",
         |cx, args| {
-            cx.session.settings.identifier = args.text("identifier");
+            let name = args.text("identifier");
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+                let wanted = "identifier must contain only alphanumeric characters, underscore or minus sign";
+                return Err(Error::usage(wanted));
+            }
+            cx.session.settings.identifier = name;
             Ok(())
         }
     ),
