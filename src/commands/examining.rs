@@ -340,7 +340,13 @@ fn file(cx: &mut Context, args: &Args) -> Result<Value> {
         }
     }
     let start = beginning(what.reader(cx, 0)?).map_err(|e| e.at(what.name()))?;
-    let outside = inspect::file_type_of(&start);
+    let mut read = |offset: u64, len: u64| {
+        let mut bytes = Vec::new();
+        // What cannot be read is not there; the beginning could be.
+        let read = what.reader(cx, offset).map(|reader| reader.take(len).read_to_end(&mut bytes));
+        read.map(|_| bytes).unwrap_or_default()
+    };
+    let outside = inspect::file_type_with(&start, &mut read);
     if Compression::of(&start) == Compression::None {
         return Ok(Value::text(with_mode(mode, &outside)));
     }

@@ -2,7 +2,8 @@
 //!
 //! The magics are those that each format's own documentation gives.
 
-use crate::base::bytes::{be16, be32, le16, le32};
+use super::elf;
+use crate::base::bytes::{be16, be32, le16, le32, le64};
 use crate::base::{Timestamp, Uuid};
 
 /// How much of a file's beginning is looked at.
@@ -28,7 +29,6 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"!<arch>\ndebian-binary", "Debian binary package (format 2.0)"),
     (0, b"!<arch>\n", "current ar archive"),
     (0, b"\xed\xab\xee\xdb", "RPM"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG image data"),
     (0, b"\xff\xd8\xff", "JPEG image data"),
     (0, b"GIF87a", "GIF image data, version 87a"),
     (0, b"GIF89a", "GIF image data, version 89a"),
@@ -39,8 +39,6 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"vhdxfile", "Microsoft Disk Image eXtended"),
     (0, b"LUKS\xba\xbe", "LUKS encrypted file"),
     (0, b"hsqs", "Squashfs filesystem, little endian"),
-    (0, b"XFSB", "SGI XFS filesystem data"),
-    (0x10040, b"_BHRfS_M", "BTRFS Filesystem"),
     (32769, b"CD001", "ISO 9660 CD-ROM filesystem data"),
     (0, b"SQLite format 3\0", "SQLite 3.x database"),
     (0, b"regf", "MS Windows registry file, NT/2000 or above"),
@@ -50,16 +48,29 @@ const MAGICS: &[(usize, &[u8], &str)] = &[
     (0, b"-----BEGIN OPENSSH PRIVATE KEY-----", "OpenSSH private key"),
 ];
 
-/// What begins with these bytes.
+/// What these bytes are, or begin with.
 pub fn file_type_of(start: &[u8]) -> String {
+    let part = |offset: u64, len: u64| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| start.get(offset..)).unwrap_or_default();
+        rest[..rest.len().min(usize::try_from(len).unwrap_or(usize::MAX))].to_vec()
+    };
+    file_type_with(start, &mut { part })
+}
+
+/// What a file is that begins with these bytes; `read` gives others: those from an offset on, at most so many.
+pub fn file_type_with<'a>(start: &[u8], read: &'a mut (dyn FnMut(u64, u64) -> Vec<u8> + 'a)) -> String {
     if start.is_empty() {
         return "empty".to_string();
     }
     if start.len() == 1 {
         return "very short file (no magic)".to_string();
     }
-    if let Some(found) =
-        elf(start).or_else(|| pe(start)).or_else(|| disk(start)).or_else(|| gzip(start)).or_else(|| swap(start))
+    if let Some(found) = elf::describe(start, read)
+        .or_else(|| pe(start))
+        .or_else(|| disk(start))
+        .or_else(|| gzip(start))
+        .or_else(|| swap(start))
+        .or_else(|| png(start))
     {
         return found;
     }
@@ -72,80 +83,6 @@ pub fn file_type_of(start: &[u8]) -> String {
         return "LZMA compressed data".to_string();
     }
     text(start).unwrap_or_else(|| "data".to_string())
-}
-
-/// A program, library or object file (System V ABI: class at byte 4, data at 5, type at 16, machine at 18).
-fn elf(start: &[u8]) -> Option<String> {
-    if !start.starts_with(b"\x7fELF") || start.len() < 20 {
-        return None;
-    }
-    let little = start[5] == 1;
-    let half = |at: usize| if little { le16(start, at) } else { be16(start, at) };
-    let class = match start[4] {
-        1 => "32-bit",
-        2 => "64-bit",
-        _ => "unknown class",
-    };
-    let (kind, linked) = match half(16) {
-        1 => ("relocatable", ""),
-        2 => ("executable", ", statically linked"),
-        3 => ("shared object", ", dynamically linked"),
-        4 => ("core file", ""),
-        _ => ("unknown type", ""),
-    };
-    // A program header of type 3 names the interpreter: such a file is a program.
-    let program = interpreter(start, little);
-    let (kind, linked) = match (&program, half(16)) {
-        (Some(_), 2) => ("executable", ", dynamically linked"),
-        (Some(_), 3) => ("pie executable", ", dynamically linked"),
-        _ => (kind, linked),
-    };
-    let machine = match half(18) {
-        2 => "SPARC",
-        3 => "Intel 80386",
-        8 => "MIPS",
-        20 => "PowerPC or cisco 4500",
-        21 => "64-bit PowerPC or cisco 7500",
-        22 => "IBM S/390",
-        40 => "ARM",
-        43 => "SPARC V9",
-        50 => "IA-64",
-        62 => "x86-64",
-        183 => "ARM aarch64",
-        243 => "UCB RISC-V",
-        258 => "LoongArch",
-        _ => "unknown machine",
-    };
-    let order = if little { "LSB" } else { "MSB" };
-    let abi = match start[7] {
-        3 => "GNU/Linux",
-        9 => "FreeBSD",
-        _ => "SYSV",
-    };
-    let interpreter = program.map(|p| format!(", interpreter {p}")).unwrap_or_default();
-    Some(format!("ELF {class} {order} {kind}, {machine}, version 1 ({abi}){linked}{interpreter}"))
-}
-
-/// The interpreter that an ELF program asks for.
-fn interpreter(start: &[u8], little: bool) -> Option<String> {
-    let wide = start[4] == 2;
-    let half = |at: usize| if little { le16(start, at) } else { be16(start, at) };
-    let word = |at: usize| if little { le32(start, at) } else { be32(start, at) };
-    // Only the low half of 64-bit offsets: what is looked at is small.
-    let low = |at: usize| if wide && !little { word(at + 4) } else { word(at) };
-    let (table, size, count) = if wide { (low(32), half(54), half(56)) } else { (low(28), half(42), half(44)) };
-    for index in 0..usize::from(count.min(64)) {
-        let header = (table as usize).checked_add(index * usize::from(size))?;
-        if start.get(header..).is_none_or(|rest| rest.len() < 32) {
-            return None;
-        }
-        if word(header) == 3 {
-            let at = low(header + if wide { 8 } else { 4 }) as usize;
-            let path = start.get(at..)?.split(|b| *b == 0).next()?;
-            return Some(crate::base::printable(path.get(..path.len().min(256))?));
-        }
-    }
-    None
 }
 
 fn pe(start: &[u8]) -> Option<String> {
@@ -200,6 +137,25 @@ fn gzip(start: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// A picture (PNG specification, section 11.2.2): width at 16, height at 20, bits at 24, colour at 25, interlacing at 28.
+fn png(start: &[u8]) -> Option<String> {
+    let rest = start.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
+    if rest.get(4..8)? != b"IHDR" || start.len() < 29 {
+        return Some("PNG image data".to_string());
+    }
+    let colour = match start[25] {
+        0 => " grayscale",
+        2 => "/color RGB",
+        3 => " colormap",
+        4 => " gray+alpha",
+        6 => "/color RGBA",
+        _ => "",
+    };
+    let interlaced = if start[28] == 0 { "non-interlaced" } else { "interlaced" };
+    let (width, height, bits) = (be32(start, 16), be32(start, 20), start[24]);
+    Some(format!("PNG image data, {width} x {height}, {bits}-bit{colour}, {interlaced}"))
+}
+
 /// Swap with pages of 4 KiB (Linux, include/linux/swap.h): version at 1024, last page at 1028, bad pages at 1032, UUID at 1036, label at 1052.
 fn swap(start: &[u8]) -> Option<String> {
     if start.get(4086..4096)? != b"SWAPSPACE2" {
@@ -218,15 +174,8 @@ fn swap(start: &[u8]) -> Option<String> {
 
 /// File systems and partition tables, whose magics stand far inside.
 fn disk(start: &[u8]) -> Option<String> {
-    // ext: magic at 56 of the superblock at 1024, features at 92, 96.
-    if start.len() >= 2048 && le16(start, 1080) == 0xef53 {
-        let (compatible, incompatible) = (le32(start, 1116), le32(start, 1120));
-        let name = match (incompatible & 0x40 != 0, compatible & 4 != 0) {
-            (true, _) => "ext4",
-            (false, true) => "ext3",
-            (false, false) => "ext2",
-        };
-        return Some(format!("Linux rev 1.0 {name} filesystem data"));
+    if let Some(found) = ext(start).or_else(|| xfs(start)).or_else(|| btrfs(start)) {
+        return Some(found);
     }
     if start.get(510..512) == Some(&[0x55, 0xaa]) {
         if start.get(54..59) == Some(b"FAT12")
@@ -243,6 +192,60 @@ fn disk(start: &[u8]) -> Option<String> {
     None
 }
 
+/// A text of `len` bytes, or up to the first NUL.
+fn label(start: &[u8], at: usize, len: usize) -> Option<String> {
+    let text = start.get(at..at + len)?.split(|b| *b == 0).next()?;
+    Some(crate::base::printable(text)).filter(|text| !text.is_empty())
+}
+
+/// The superblock of ext2, ext3 and ext4 at 1024: revision at 76 and 62, state at 58, features from 92 on, UUID at 104, label at 120.
+fn ext(start: &[u8]) -> Option<String> {
+    let b = start.get(1024..2048).filter(|b| le16(b, 56) == 0xef53)?;
+    let [journal, incompatible, compatible] = [92, 96, 100].map(|at| le32(b, at));
+    let (journal, state) = (journal & 4 != 0, le16(b, 58));
+    let name = match journal {
+        false => "ext2",
+        true if incompatible < 0x40 && compatible < 8 => "ext3",
+        true => "ext4",
+    };
+    let unclean = if !journal && state & 1 == 0 { " (mounted or unclean)" } else { "" };
+    let uuid = Uuid(b.get(104..120)?.try_into().ok()?);
+    let mut text = format!("Linux rev {}.{} {name} filesystem data{unclean}, UUID={uuid}", le32(b, 76), le16(b, 62));
+    if let Some(label) = label(b, 120, 16) {
+        text.push_str(&format!(", volume name \"{label}\""));
+    }
+    let marks = [
+        (incompatible & 4 != 0, " (needs journal recovery)"),
+        (state & 2 != 0, " (errors)"),
+        (incompatible & 0x40 != 0, " (extents)"),
+        (incompatible & 0x80 != 0, " (64bit)"),
+        (compatible & 2 != 0, " (large files)"),
+        (compatible & 8 != 0, " (huge files)"),
+    ];
+    marks.iter().filter(|(set, _)| *set).for_each(|(_, word)| text.push_str(word));
+    Some(text)
+}
+
+/// The superblock of XFS: bytes of a block at 4, version with its flags at 100, bytes of an inode at 104.
+fn xfs(start: &[u8]) -> Option<String> {
+    let b = start.get(..512).filter(|b| b.starts_with(b"XFSB"))?;
+    let directories = if be16(b, 100) & 0x2000 != 0 { "v2" } else { "v1" };
+    Some(format!("SGI XFS filesystem data (blksz {}, inosz {}, {directories} dirs)", be32(b, 4), be16(b, 104)))
+}
+
+/// The superblock of btrfs at 64 KiB: UUID at 32, magic at 64, bytes of all devices and used ones at 112, number of devices at 136, bytes of a
+/// sector, a node and a leaf at 144, label at 299.
+fn btrfs(start: &[u8]) -> Option<String> {
+    let b = start.get(0x10000..0x11000).filter(|b| b[64..].starts_with(b"_BHRfS_M"))?;
+    let label = label(b, 299, 256).map(|label| format!("label \"{label}\", ")).unwrap_or_default();
+    let uuid = Uuid(b.get(32..48)?.try_into().ok()?);
+    let [sector, node, leaf] = [144, 148, 152].map(|at| le32(b, at));
+    let [all, used, devices] = [112, 120, 136].map(|at| le64(b, at));
+    Some(format!(
+        "BTRFS Filesystem {label}sectorsize {sector}, nodesize {node}, leafsize {leaf}, UUID={uuid}, {used}/{all} bytes used, {devices} devices"
+    ))
+}
+
 /// Text of some kind, if all of it is.
 fn text(start: &[u8]) -> Option<String> {
     let plain = |b: u8| matches!(b, 0x07..=0x0d | 0x1b | b' '..=b'~');
@@ -255,7 +258,11 @@ fn text(start: &[u8]) -> Option<String> {
         _ if start.iter().all(|b| plain(*b) || *b >= 0xa0) => "ISO-8859",
         _ => return None,
     };
-    let kind = script(start).map(|script| format!("{script}, "));
+    let script = script(start);
+    if script.as_deref() == Some("Perl script") {
+        return Some("Perl script text executable".to_string());
+    }
+    let kind = script.map(|script| format!("{script}, "));
     let executable = if kind.is_some() && start.starts_with(b"#!") { " executable" } else { "" };
     let crlf = start.windows(2).filter(|w| w == b"\r\n").count();
     let lines = start.iter().filter(|b| **b == b'\n').count();
@@ -320,6 +327,12 @@ mod tests {
             (b"\x01\x02\x03", "data"),
             (b"\x1f\x8b\x08\0\0\0\0\0\0\xff", "gzip compressed data"),
             (b"\n", "very short file (no magic)"),
+            (b"#!/usr/bin/perl -w\n", "Perl script text executable"),
+            (
+                b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x20\x08\x06\0\0\0",
+                "PNG image data, 16 x 32, 8-bit/color RGBA, non-interlaced",
+            ),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10", "PNG image data"),
             (
                 b"\x1f\x8b\x08\x08\x80\x1e\xd5\x65\x02\x03f.txt\0",
                 "gzip compressed data, was \"f.txt\", last modified: Tue Feb 20 21:49:52 2024, max compression, from Unix",

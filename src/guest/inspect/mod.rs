@@ -5,6 +5,7 @@
 
 mod applications;
 mod arch;
+mod elf;
 mod file_type;
 mod fstab;
 mod needed;
@@ -14,7 +15,7 @@ mod rpm;
 
 pub use applications::{Application, applications};
 pub use arch::architecture;
-pub use file_type::{TYPE_BYTES, file_type_of};
+pub use file_type::{TYPE_BYTES, file_type_of, file_type_with};
 pub use fstab::FstabEntry;
 pub use needed::needed;
 pub use owners::owned_files;

@@ -1,12 +1,11 @@
 //! What an ELF program or library asks of the dynamic linker.
 
-use crate::base::bytes::{be16, be32, be64, le16, le32, le64};
+use super::elf::{PT_DYNAMIC, Segment, Words};
 use crate::base::{Error, GuestPathBuf, Result, printable};
 use crate::guest::Guest;
 
-/// Segment types (System V ABI): what is loaded, and the dynamic section.
+/// Type of the segments that are loaded.
 const PT_LOAD: u32 = 1;
-const PT_DYNAMIC: u32 = 2;
 /// Tags of dynamic entries, with the words that `readelf -d` has for them.
 const TAGS: &[(u64, &str)] = &[(1, "NEEDED"), (14, "SONAME"), (15, "RPATH"), (29, "RUNPATH")];
 const DT_STRTAB: u64 = 5;
@@ -22,18 +21,9 @@ const STRING_MAX: u64 = 4096;
 /// Those of reading; structures that lead out of the file.
 pub fn needed(guest: &Guest, path: &GuestPathBuf) -> Result<Option<Vec<(&'static str, String)>>> {
     let head = guest.read_at(path, 0, 64)?;
-    if head.len() < 52 || !head.starts_with(b"\x7fELF") || !matches!(head[4], 1 | 2) || !matches!(head[5], 1 | 2) {
-        return Ok(None);
-    }
-    let words = Words { wide: head[4] == 2, little: head[5] == 1 };
-    if words.wide && head.len() < 64 {
-        return Ok(None);
-    }
-    let (table, size, count) = match words.wide {
-        true => (words.word(&head, 32), words.half(&head, 54), words.half(&head, 56)),
-        false => (words.word(&head, 28), words.half(&head, 42), words.half(&head, 44)),
-    };
-    if size < if words.wide { 56 } else { 32 } || count > SEGMENTS_MAX {
+    let Some(words) = Words::of(&head) else { return Ok(None) };
+    let (table, size, count) = words.segments(&head);
+    if size < words.segment_size() || count > SEGMENTS_MAX {
         return Err(Error::corrupt(format!("ELF: {count} program headers of {size} bytes")));
     }
     let headers = exactly(guest, path, table, size * count, "program headers")?;
@@ -76,39 +66,4 @@ fn exactly(guest: &Guest, path: &GuestPathBuf, offset: u64, len: u64, what: &str
         return Err(Error::corrupt(format!("ELF: {what}: the file ends inside it")));
     }
     Ok(bytes)
-}
-
-struct Segment {
-    kind: u32,
-    offset: u64,
-    address: u64,
-    len: u64,
-}
-
-/// The size and order of a file's words.
-#[derive(Clone, Copy)]
-struct Words {
-    wide: bool,
-    little: bool,
-}
-
-impl Words {
-    fn half(self, bytes: &[u8], at: usize) -> u64 {
-        u64::from(if self.little { le16(bytes, at) } else { be16(bytes, at) })
-    }
-
-    fn word(self, bytes: &[u8], at: usize) -> u64 {
-        match (self.wide, self.little) {
-            (true, true) => le64(bytes, at),
-            (true, false) => be64(bytes, at),
-            (false, true) => le32(bytes, at).into(),
-            (false, false) => be32(bytes, at).into(),
-        }
-    }
-
-    fn segment(self, bytes: &[u8]) -> Segment {
-        let kind = if self.little { le32(bytes, 0) } else { be32(bytes, 0) };
-        let [offset, address, len] = if self.wide { [8, 16, 32] } else { [4, 8, 16] }.map(|at| self.word(bytes, at));
-        Segment { kind, offset, address, len }
-    }
 }
