@@ -168,3 +168,28 @@ fn errors_of_the_library_are_told_at_the_call() {
     assert!(message.contains("error: osv_command_line: none of these disks is an OSv image"), "{message}");
     assert!(!message.contains("std/") && !message.contains("called from"), "{message}");
 }
+
+/// Functions of the same name in a script and two modules of its user: each calls its own.
+#[test]
+fn functions_of_modules_keep_apart() {
+    let world = World::new();
+    let module = |letter: &str| {
+        format!(
+            "/* it's {letter} */ fn word(x) {{ `{letter}${{x}}` }}\nfn all(x) {{ word(x) }}\n\
+             fn twice() {{ word(this) + word(this) }}\nfn method(x) {{ x.twice() }}\nfn fails() {{ throw word(0) }}\n"
+        )
+    };
+    fs::write(world.path("a.rhai"), module("a")).unwrap();
+    fs::write(world.path("b.rhai"), module("b")).unwrap();
+    let main = "import \"a\" as a;\nimport \"b\" as b;\nfn word(x) { `m${x}` }\nfn mine(x) { word(x) }\n\
+                for i in 0..2 {\n  print(`${mine(1)} ${a::all(1)} ${b::all(1)} ${word(2)} ${a::word(3)} ${b::word(3)} ${mine(1)}`);\n  \
+                print(`${a::method(4)} ${b::method(5)}`);\n  try { b::fails() } catch (e) { print(e) }\n}\n";
+    fs::write(world.path("main.rhai"), main).unwrap();
+    let once = "m1 a1 b1 m2 a3 b3 m1\na4a4 b5b5\nb0\n";
+    assert_eq!(world.good(&["main.rhai"]), once.repeat(2));
+    // An error names the function as it is written.
+    fs::write(world.path("bad.rhai"), "import \"a\" as a;\nfn fails() { 1 }\na::fails();\n").unwrap();
+    let output = world.imgsh(&["bad.rhai"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("fails()") && !said.contains("__own_"), "{said}");
+}

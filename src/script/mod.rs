@@ -59,6 +59,8 @@ pub struct Interpreter {
     engine: Engine,
     scope: Scope<'static>,
     functions: AST,
+    /// Names of functions, for the modules that are imported.
+    taken: modules::Taken,
     shared: Rc<Shared>,
 }
 
@@ -69,7 +71,8 @@ impl Interpreter {
         let mut engine = Engine::new();
         engine.set_max_expr_depths(256, 256);
         engine.set_max_call_levels(128);
-        engine.set_module_resolver(modules::Resolver::new(shared.host.clone()));
+        let taken = modules::Taken::default();
+        engine.set_module_resolver(modules::Resolver::new(shared.host.clone(), taken.clone()));
         let host = shared.host.clone();
         engine.on_print(move |line| say(host.as_ref(), line));
         let host = shared.host.clone();
@@ -84,7 +87,7 @@ impl Interpreter {
         yaml::register(&mut engine);
         natives::register(&mut engine, &shared);
         bind::register(&mut engine, &shared);
-        Interpreter { engine, scope: Scope::new(), functions: AST::empty(), shared }
+        Interpreter { engine, scope: Scope::new(), functions: AST::empty(), taken, shared }
     }
 
     /// Runs a script file; `args` are its `ARGS` array.
@@ -96,6 +99,7 @@ impl Interpreter {
         let text = modules::read_source(self.shared.host.as_ref(), path)?;
         let mut ast = self.engine.compile(without_shebang(&text)).map_err(|e| error::from_parse(&e, &name))?;
         ast.set_source(&name);
+        modules::take_names(&self.taken, &ast);
         let mut scope = Scope::new();
         scope.push_constant("ARGS", args.iter().map(|a| Dynamic::from(a.clone())).collect::<rhai::Array>());
         self.lend(session, |this| {
@@ -111,6 +115,7 @@ impl Interpreter {
     pub fn evaluate(&mut self, session: &mut Session, text: &str, source: &str) -> Result<Option<String>> {
         let mut ast = self.engine.compile_with_scope(&self.scope, text).map_err(|e| error::from_parse(&e, source))?;
         ast.set_source(source);
+        modules::take_names(&self.taken, &ast);
         let whole = self.functions.merge(&ast);
         let value = self.lend(session, |this| {
             let mut scope = std::mem::take(&mut this.scope);

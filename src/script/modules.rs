@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rhai::module_resolvers::ModuleResolver;
-use rhai::{Engine, EvalAltResult, Module, Position, Scope, Shared};
+use rhai::{AST, Engine, EvalAltResult, Module, Position, Scope, Shared};
 
 use super::own_names::with_own_names;
 use super::{SCRIPT_LIMIT, error, unreadable};
@@ -45,17 +45,28 @@ pub struct Resolver {
     host: Rc<dyn Host>,
     /// Modules of the library that were imported before: they never change.
     known: RefCell<HashMap<String, Shared<Module>>>,
+    taken: Taken,
+}
+
+/// Whose function has which name: a file's, or the script's own for an empty one.
+pub type Taken = Rc<RefCell<HashMap<String, String>>>;
+
+/// Notes the functions of the script itself.
+pub fn take_names(taken: &Taken, ast: &AST) {
+    let mut taken = taken.borrow_mut();
+    ast.iter_functions().for_each(|function| drop(taken.insert(function.name.to_string(), String::new())));
 }
 
 impl Resolver {
     /// A resolver that reads files through `host`.
-    pub fn new(host: Rc<dyn Host>) -> Self {
-        Resolver { host, known: RefCell::default() }
+    pub fn new(host: Rc<dyn Host>, taken: Taken) -> Self {
+        Resolver { host, known: RefCell::default(), taken }
     }
 
-    fn source(&self, importer: Option<&str>, name: &str) -> Result<String> {
+    /// The module's text, and the file it is from.
+    fn source(&self, importer: Option<&str>, name: &str) -> Result<(String, PathBuf)> {
         if let Some((_, text)) = LIBRARY.iter().find(|(known, _)| *known == name) {
-            return Ok(with_own_names(text, name));
+            return Ok((with_own_names(text, name, &|_| true), PathBuf::new()));
         }
         let mut path = PathBuf::from(name);
         if path.extension().is_none() {
@@ -66,7 +77,25 @@ impl Resolver {
         if let Some(folder) = importer.and_then(|i| Path::new(i).parent()) {
             path = folder.join(path);
         }
-        read_source(self.host.as_ref(), &path)
+        Ok((read_source(self.host.as_ref(), &path)?, path))
+    }
+
+    /// A user's module: functions whose names others have, too, get names of their own.
+    fn compile(&self, engine: &Engine, text: &str, path: &Path) -> std::result::Result<AST, rhai::ParseError> {
+        let ast = engine.compile(text)?;
+        let owner = path.display().to_string();
+        let mut taken = self.taken.borrow_mut();
+        let names: Vec<String> = ast.iter_functions().map(|function| function.name.to_string()).collect();
+        let others = |name: &str| taken.get(name).is_some_and(|other| *other != owner);
+        let ast = match names.iter().any(|name| others(name)) {
+            // What does not compile any more was not understood.
+            true => engine.compile(with_own_names(text, &owner, &others)).unwrap_or(ast),
+            false => ast,
+        };
+        for name in names {
+            taken.entry(name).or_insert_with(|| owner.clone());
+        }
+        Ok(ast)
     }
 }
 
@@ -81,9 +110,9 @@ impl ModuleResolver for Resolver {
         if let Some(module) = self.known.borrow().get(name) {
             return Ok(module.clone());
         }
-        let text = self.source(importer, name).map_err(|e| error::thrown("import", e, position))?;
-        let mut ast =
-            engine.compile(text).map_err(|e| error::thrown("import", error::from_parse(&e, name), position))?;
+        let (text, path) = self.source(importer, name).map_err(|e| error::thrown("import", e, position))?;
+        let compiled = if is_library(name) { engine.compile(text) } else { self.compile(engine, &text, &path) };
+        let mut ast = compiled.map_err(|e| error::thrown("import", error::from_parse(&e, name), position))?;
         ast.set_source(name);
         let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
         if is_library(name) {
