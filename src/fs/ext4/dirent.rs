@@ -84,6 +84,21 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// The lengths and the inode of the entry at `at`.
+#[inline]
+fn head(block: &[u8], at: usize, has_types: bool) -> Result<(usize, usize, u32), Broken> {
+    let Some(head) = block.get(at..).and_then(|rest| rest.first_chunk::<HEADER>()) else { return Err(Broken) };
+    let len = record_len(u16::from_le_bytes([head[4], head[5]]), block.len());
+    let high = if has_types { 0 } else { usize::from(head[7]) << 8 };
+    let name_len = usize::from(head[6]) | high;
+    let inode = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let fits = len >= HEADER && len.is_multiple_of(4) && len <= block.len() - at;
+    if !fits || name_len > NAME_MAX || inode != 0 && needed(name_len) > len {
+        return Err(Broken);
+    }
+    Ok((len, name_len, inode))
+}
+
 /// Where a used entry of this name begins in a block, and its inode; entries behind it are not looked at. The block is as
 /// [`Entries::new`] wants it.
 ///
@@ -92,19 +107,28 @@ impl<'a> Iterator for Entries<'a> {
 pub fn find(block: &[u8], has_types: bool, name: &[u8]) -> Result<Option<(usize, u32)>, Broken> {
     let mut at = 0;
     while at < block.len() {
-        let Some(head) = block.get(at..).and_then(|rest| rest.first_chunk::<HEADER>()) else { return Err(Broken) };
         // Names of another length, the most, are passed by their lengths alone.
-        let len = record_len(u16::from_le_bytes([head[4], head[5]]), block.len());
-        let high = if has_types { 0 } else { usize::from(head[7]) << 8 };
-        let name_len = usize::from(head[6]) | high;
-        let inode = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        let fits = len >= HEADER && len.is_multiple_of(4) && len <= block.len() - at;
-        if !fits || name_len > NAME_MAX || inode != 0 && needed(name_len) > len {
-            return Err(Broken);
-        }
+        let (len, name_len, inode) = head(block, at, has_types)?;
         let here = at + HEADER;
         if inode != 0 && name_len == name.len() && block.get(here..here + name_len) == Some(name) {
             return Ok(Some((at, inode)));
+        }
+        at += len;
+    }
+    Ok(None)
+}
+
+/// The first entry of a block with room for `need` bytes behind what it uses: where it begins, the bytes that it uses, its length.
+///
+/// # Errors
+/// A broken entry in front of it.
+pub fn room(block: &[u8], has_types: bool, need: usize) -> Result<Option<(usize, usize, usize)>, Broken> {
+    let mut at = 0;
+    while at < block.len() {
+        let (len, name_len, inode) = head(block, at, has_types)?;
+        let used = if inode == 0 { 0 } else { needed(name_len) };
+        if len - used >= need {
+            return Ok(Some((at, used, len)));
         }
         at += len;
     }

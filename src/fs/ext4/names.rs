@@ -84,14 +84,8 @@ impl Ext4 {
         // Looked at before it is changed, so that a full leaf is not written again.
         let block = self.dir_block(dir, logical)?.ok_or_else(|| self.broken(dir, "a leaf is a hole"))?;
         let need = dirent::needed(new.name.len());
-        let mut place = None;
-        for entry in self.entries_of(dir, logical, self.entry_area(&block)) {
-            let entry = entry?;
-            if entry.len - entry.used() >= need {
-                place = Some((entry.at, entry.used(), entry.len));
-                break;
-            }
-        }
+        let place = dirent::room(self.entry_area(&block), self.geometry.has_types(), need)
+            .map_err(|_| self.broken(dir, &format!("broken entry in block {logical}")))?;
         let (number, role) = (block.number, block.role);
         drop(block);
         let Some(place) = place else { return Ok(false) };
