@@ -314,6 +314,13 @@ fn what_cannot_be_made_is_refused() {
         assert_eq!(kind, Kind::Unsupported);
         assert!(text.contains(word), "{text}");
     }
+    for (features, word) in [("project", "project"), ("quota,project", "project"), ("inline_data", "inline_data")] {
+        let (kind, text) = refused(GIB, &|o| {
+            o.features = Some(features.to_string());
+            o.inode_size = Some(128);
+        });
+        assert!(kind == Kind::Invalid && text.contains(&format!("'{word}'")), "{text}");
+    }
     let (kind, text) = refused(GIB, &|o| o.features = Some("meta_bg".to_string()));
     assert!(kind == Kind::Invalid && text.contains("'meta_bg' and 'resize_inode'"), "{text}");
 }

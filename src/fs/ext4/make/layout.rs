@@ -167,6 +167,11 @@ impl Layout {
             let detail = format!("inode size {inode_size} is no power of two from 128 to the block size {block_size}");
             return Err(Error::new(Kind::Invalid, detail));
         }
+        // Both keep something behind the first 128 bytes.
+        if let Some(word) = ["project", "inline_data"].into_iter().find(|word| inode_size == 128 && features.has(word)) {
+            let detail = format!("inodes of 128 bytes are too small for the feature '{word}'");
+            return Err(Error::new(Kind::Invalid, detail).hint("choose inodes of 256 bytes"));
+        }
         let most = blocks_per_group(block_size);
         let blocks_per_group = ext.blocks_per_group.map_or(most, u64::from);
         if !blocks_per_group.is_multiple_of(8) || !(256..=most).contains(&blocks_per_group) {
