@@ -106,7 +106,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "blockdev-setrw",
         aliases: &[],
         summary: "make a device writable again",
-        help: "Takes back `blockdev-setro`. A disk that was added read-only stays so.",
+        help: "Takes back `blockdev-setro`.",
         params: &[DEVICE],
         returns: Returns::Nothing,
         effect: Effect::Session,

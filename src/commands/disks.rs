@@ -24,7 +24,7 @@ macro_rules! read_only {
             params: $params,
             returns: Returns::Nothing,
             effect: Effect::Session,
-            examples: &[Example { setup: Setup::Nothing, lines: $lines, output: "true\n" }],
+            examples: &[Example { setup: Setup::Nothing, lines: $lines, output: "ext2\n" }],
             run: |cx, args| {
                 let path = cx.host.absolute(args.host("filename"));
                 attach(cx, AddDisk { path, read_only: true, ..AddDisk::default() })?;
@@ -41,7 +41,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "attach a disk image that is never written, by an old name",
         "As `add-drive-ro`.",
         &[FILENAME],
-        "disk-create disk.img raw 1M\nadd-cdrom disk.img\nrun\nblockdev-getro /dev/sda\n"
+        "disk-create disk.img raw 1M\nadd-cdrom disk.img\nrun\nmkfs ext2 /dev/sda\nvfs-type /dev/sda\n"
     ),
     Command {
         name: "add-drive",
@@ -49,7 +49,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "attach a disk image",
         help: "Attaches a raw or qcow2 image; its devices appear with `run`, the first disk as /dev/sda. Without \
                `format` the first bytes decide; give `format:raw` for images of unknown origin. With `readonly:true` \
-               it is never written. `label` gives the disk the name /dev/disk/guestfs/LABEL.\n\n\
+               it is never written: what changes is seen until the end of the session, and is not kept. `label` gives the disk the name /dev/disk/guestfs/LABEL.\n\n\
                Options of guestfish that only matter to its virtual machine (iface, name, cachemode, discard, \
                copyonread) are read and have no effect. Network disks (protocol, server, username, secret) and \
                blocks of 4096 bytes are refused.",
@@ -82,14 +82,14 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "add-drive-ro",
         aliases: &["add-ro"],
         summary: "attach a disk image that is never written",
-        help: "",
+        help: "What changes is seen until the end of the session, and is not kept.",
         params: &[FILENAME],
         returns: Returns::Nothing,
         effect: Effect::Session,
         examples: &[Example {
             setup: Setup::Nothing,
-            lines: "disk-create disk.img raw 1M\nadd-ro disk.img\nrun\nblockdev-getro /dev/sda\n",
-            output: "true\n",
+            lines: "disk-create disk.img raw 1M\nadd-ro disk.img\nrun\nmkfs ext2 /dev/sda\nvfs-type /dev/sda\n",
+            output: "ext2\n",
         }],
         run: |cx, args| {
             let path = cx.host.absolute(args.host("filename"));
@@ -103,7 +103,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "attach a disk image that is never written, with the name of a bus",
         "As `add-drive-ro`; the bus has no effect.",
         &[FILENAME, Param::required("iface", Kind::Text)],
-        "disk-create disk.img raw 1M\nadd-drive-ro-with-if disk.img ide\nrun\nblockdev-getro /dev/sda\n"
+        "disk-create disk.img raw 1M\nadd-drive-ro-with-if disk.img ide\nrun\nmkfs ext2 /dev/sda\nvfs-type /dev/sda\n"
     ),
     Command {
         name: "add-drive-scratch",

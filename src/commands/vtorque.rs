@@ -1,6 +1,6 @@
 //! Commands for vTorque administrators; their checks are written in Rhai, in `stdlib/vtorque.rhai`.
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Kind as ErrorKind, Result};
 use crate::command::{Arg, Args, Command, Context, Control, Effect, Example, Kind, Param, Returns, Setup, Value};
 
 /// Commands for vTorque.
@@ -78,6 +78,10 @@ fn vtorque_check(cx: &mut Context, args: &Args) -> Result<Value> {
         None | Some("" | "false" | "no" | "0") => "",
         Some(other) => return Err(Error::usage(format!("fix:{other}: takes true, false or all"))),
     };
+    if !fix.is_empty() && cx.session.disk_facts().all(|disk| disk.read_only) {
+        return Err(Error::new(ErrorKind::ReadOnly, "the image was added read-only: what fix changes would be lost")
+            .hint("leave out --ro; --dry-run shows the edits without making them"));
+    }
     options.push(("fix".to_string(), fix.to_string()));
     options.extend(args.text_if("root").map(|root| ("root".to_string(), root)));
     if let Some(Arg::Host(profile)) = args.get("profile") {

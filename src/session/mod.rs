@@ -39,7 +39,7 @@ pub struct AddDisk {
     pub path: PathBuf,
     /// Its format; `None` probes.
     pub format: Option<Format>,
-    /// Never written: every write is refused.
+    /// The image is never written: what changes is seen by this session only.
     pub read_only: bool,
     /// Name under /dev/disk/guestfs/.
     pub label: Option<String>,
@@ -79,7 +79,7 @@ pub struct DiskFacts {
     pub format: &'static str,
     /// Size of the disk in bytes.
     pub size: u64,
-    /// Whether every write is refused.
+    /// Whether its changes are never committed.
     pub read_only: bool,
 }
 
@@ -87,7 +87,18 @@ pub struct DiskFacts {
 struct Attached {
     path: PathBuf,
     label: Option<String>,
+    /// Whether its changes are never committed.
+    read_only: bool,
+    /// Whether the user was told so.
+    told: bool,
     stage: Arc<Stage>,
+}
+
+impl Attached {
+    /// Whether a commit would write to it.
+    fn is_changed(&self) -> bool {
+        !self.read_only && self.stage.is_changed()
+    }
 }
 
 /// Disks, volumes, mounts, steps.
@@ -133,9 +144,10 @@ impl Session {
 
     /// Attaches a disk that is open already; `add` says how to treat it.
     pub fn attach(&mut self, disk: Box<dyn Disk>, add: AddDisk) {
-        let options =
-            StageOptions { read_only: add.read_only, dry_run: self.options.dry_run, number: self.disks.len() };
-        self.disks.push(Attached { path: add.path, label: add.label, stage: Stage::new(disk, options) });
+        let dry_run = self.options.dry_run || add.read_only;
+        let options = StageOptions { read_only: false, dry_run, number: self.disks.len() };
+        let stage = Stage::new(disk, options);
+        self.disks.push(Attached { path: add.path, label: add.label, read_only: add.read_only, told: false, stage });
     }
 
     /// `run`: makes the devices available.
@@ -177,7 +189,7 @@ impl Session {
             path: disk.path.clone(),
             format: disk.stage.disk().format(),
             size: disk.stage.disk().len(),
-            read_only: crate::disk::BlockDevice::read_only(disk.stage.as_ref()),
+            read_only: disk.read_only,
         })
     }
 

@@ -36,6 +36,7 @@ impl Session {
             Ok(answer) => {
                 let changed = |(disk, to): (&super::Attached, &Savepoint)| disk.stage.is_changed_since(*to);
                 if self.disks.iter().zip(&savepoints).any(changed) {
+                    self.notice_lost();
                     self.steps.push(Step { label: label.to_string() });
                     self.savepoints.push(savepoints);
                 }
@@ -47,6 +48,21 @@ impl Session {
                     Err(worse.hint(format!("going back after an error ({error}) failed; quit without a commit")))
                 }
             },
+        }
+    }
+
+    /// Tells, once for each disk, that its changes are not kept.
+    fn notice_lost(&mut self) {
+        if self.options.dry_run {
+            return;
+        }
+        for index in 0..self.disks.len() {
+            let disk = &mut self.disks[index];
+            if disk.read_only && !disk.told && disk.stage.is_changed() {
+                disk.told = true;
+                let path = disk.path.display();
+                self.notices.push(format!("{path} was added read-only: its changes end with this session"));
+            }
         }
     }
 
@@ -108,7 +124,7 @@ impl Session {
 
     /// Whether a commit would write anything. Never under `dry_run`.
     pub fn is_changed(&self) -> bool {
-        !self.options.dry_run && self.disks.iter().any(|disk| disk.stage.is_changed())
+        !self.options.dry_run && self.disks.iter().any(super::Attached::is_changed)
     }
 
     /// What is staged, by disk; disks without changes are left out.
@@ -122,8 +138,8 @@ impl Session {
             .collect())
     }
 
-    /// Makes all steps permanent, each image at once or not at all. Under `dry_run` it does nothing: all stays
-    /// staged, and can be looked at and undone.
+    /// Makes all steps permanent, each image at once or not at all; disks that were added read-only keep theirs staged.
+    /// Under `dry_run` it does nothing: all stays staged, and can be looked at and undone.
     ///
     /// # Errors
     /// What a disk says. Images are committed one after the other; the hint says which are done.
@@ -137,7 +153,7 @@ impl Session {
     /// As [`Session::commit`]; `Kind::Unsupported`, before anything is written, if one of these images is not qcow2.
     pub fn commit_keeping(&mut self, name: &str, now: Timestamp) -> Result<()> {
         self.guest.sync()?;
-        if let Some(disk) = self.disks.iter().find(|d| d.stage.is_changed() && d.stage.disk().format() != "qcow2") {
+        if let Some(disk) = self.disks.iter().find(|d| d.is_changed() && d.stage.disk().format() != "qcow2") {
             return Err(Error::unsupported(format!(
                 "a {} image has no room for an old state",
                 disk.stage.disk().format()
@@ -157,15 +173,15 @@ impl Session {
         if self.options.dry_run {
             return Ok(());
         }
-        for (index, disk) in self.disks.iter().enumerate() {
+        for (index, disk) in self.disks.iter().enumerate().filter(|(_, disk)| !disk.read_only) {
             let Err(error) = commit(self, index, &disk.stage) else { continue };
             let error = error.at(disk.path.display());
             let name = |disk: &super::Attached| disk.path.display().to_string();
-            let done: Vec<String> = self.disks[..index].iter().map(name).collect();
+            let done: Vec<String> = self.disks[..index].iter().filter(|d| !d.read_only).map(name).collect();
             if done.is_empty() {
                 return Err(error);
             }
-            let open: Vec<String> = self.disks[index..].iter().filter(|d| d.stage.is_changed()).map(name).collect();
+            let open: Vec<String> = self.disks[index..].iter().filter(|d| d.is_changed()).map(name).collect();
             // What is left cannot be taken back step by step: part of the steps is permanent.
             self.forget_steps();
             return Err(error.hint(format!("committed: {}; not committed: {}", done.join(", "), open.join(", "))));

@@ -85,6 +85,9 @@ fn quickstart_makes_a_guest_that_fits() {
     // A second run finds nothing left to mend.
     let again = world.good(&["-a", IMAGE, "vtorque-check", "fix:true"]);
     assert!(!again.contains("\nfix ") && !again.starts_with("fix ") && again.contains("overall: pass"), "{again}");
+    // What would be lost is not mended.
+    let refused = world.imgsh(&["--ro", "-a", IMAGE, "vtorque-check", "fix:true"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("was added read-only"), "{refused:?}");
 }
 
 /// `fix` mends, and mends once: the second run writes nothing, and the file systems are clean.

@@ -155,26 +155,58 @@ fn an_interrupt_undoes_the_command() {
 }
 
 #[test]
-fn a_read_only_disk_refuses_writes() {
+fn changes_of_a_read_only_disk_are_seen_and_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut s = session(folder.path(), 1, SessionOptions::default());
     mkfs(&mut s, "/dev/sda", "RO").unwrap();
     s.commit().unwrap();
     drop(s);
     let mut s = Session::default();
-    let path_of = folder.path().join("disk0.img");
+    let image = folder.path().join("disk0.img");
     let label = Some("data".to_string());
-    s.add(AddDisk { path: path_of, format: None, read_only: true, label }).unwrap();
+    s.add(AddDisk { path: image.clone(), format: None, read_only: true, label }).unwrap();
     s.launch().unwrap();
     assert_eq!(s.canonical("/dev/disk/guestfs/data").unwrap(), "/dev/sda");
     assert_eq!(s.canonical("/dev/disk/by-uuid/ABAB-ABAB").unwrap(), "/dev/sda");
     for wrong in ["/dev/disk/guestfs/data1", "/dev/disk/by-uuid/", "/dev/sdb", "/dev/sda1", "/dev/disk/x", "sda"] {
         assert_eq!(kind(s.canonical(wrong)), Kind::NotFound, "{wrong}");
     }
-    s.mount("/dev/sda", &path("/"), false).unwrap();
-    assert!(s.guest.mounts()[0].read_only);
+    let before = std::fs::read(&image).unwrap();
+    s.mount("/dev/sda", &path("/"), true).unwrap();
     assert_eq!(kind(write(&mut s, "/x", b"")), Kind::ReadOnly);
-    assert_eq!(kind(mkfs(&mut s, "/dev/sda", "NO")), Kind::Busy);
     s.guest.umount_all().unwrap();
-    assert_eq!(kind(mkfs(&mut s, "/dev/sda", "NO")), Kind::ReadOnly);
+    s.mount("/dev/sda", &path("/"), false).unwrap();
+    write(&mut s, "/x", &[7; 3 << 20]).unwrap();
+    write(&mut s, "/y", b"more").unwrap();
+    let notices = s.take_notices();
+    assert!(notices.len() == 1 && notices[0].contains("disk0.img was added read-only"), "{notices:?}");
+    assert!(!s.is_changed() && s.disk_facts().all(|disk| disk.read_only));
+    s.commit().unwrap();
+    s.commit_keeping("state", NOW).unwrap();
+    assert_eq!(s.guest.stat(&path("/y")).unwrap().size, 4);
+    s.guest.umount_all().unwrap();
+    mkfs(&mut s, "/dev/sda", "NEW").unwrap();
+    drop(s);
+    assert!(before == std::fs::read(&image).unwrap());
+}
+
+#[test]
+fn a_commit_leaves_the_read_only_disks_among_others() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(session(folder.path(), 2, SessionOptions::default()));
+    let mut s = Session::default();
+    for (name, read_only) in [("disk0.img", true), ("disk1.img", false)] {
+        s.add(AddDisk { path: folder.path().join(name), read_only, ..AddDisk::default() }).unwrap();
+    }
+    s.launch().unwrap();
+    mkfs(&mut s, "/dev/sda", "LOST").unwrap();
+    assert!(!s.is_changed());
+    mkfs(&mut s, "/dev/sdb", "KEPT").unwrap();
+    assert!(s.is_changed());
+    s.commit().unwrap();
+    let types = s.file_systems().unwrap();
+    assert!(types.iter().all(|(_, kind)| kind == "vfat") && types.len() == 2, "{types:?}");
+    drop(s);
+    let empty = |name: &str| std::fs::read(folder.path().join(name)).unwrap().iter().all(|b| *b == 0);
+    assert!(empty("disk0.img") && !empty("disk1.img"));
 }
