@@ -43,6 +43,8 @@ fn everything_in_what_we_made_with_rare_features() {
         ("ext4", "mmp,sparse_super2,quota,project,orphan_file", 1024),
         ("ext3", "quota", 4096),
         ("ext4", "casefold,quota,inline_data", 4096),
+        ("ext4", "bigalloc", 4096),
+        ("ext4", "bigalloc,quota,^flex_bg,orphan_file", 1024),
     ];
     for (fs_type, features, block_size) in kinds {
         let device = Sparse::new(64 << 20);

@@ -222,6 +222,7 @@ fn rare_features_are_laid_out_as_by_mke2fs() {
         (GIB, "ext3", &["-O", "meta_bg,^resize_inode,sparse_super2", "-b", "1024"]),
         (GIB, "ext4", &["-O", "meta_bg,^resize_inode,^flex_bg", "-b", "1024"]),
         (GIB, "ext4", &["-O", "verity,encrypt,casefold,stable_inodes"]),
+        (60 * GIB, "ext4", &["-O", "bigalloc", "-b", "4096"]),
     ];
     let differences: Vec<String> =
         grid.iter().flat_map(|(size, fs_type, extra)| compare(dir.path(), *size, fs_type, extra)).collect();
@@ -309,7 +310,7 @@ fn what_cannot_be_made_is_refused() {
         assert_eq!(kind, Kind::Invalid, "{text}");
     }
     assert_eq!(refused(GIB, &|o| o.ext.journal_size = Some(600)).0, Kind::NoSpace);
-    for word in ["bigalloc", "nonsense"] {
+    for word in ["snapshot", "nonsense"] {
         let (kind, text) = refused(GIB, &|o| o.features = Some(format!("has_journal,{word}")));
         assert_eq!(kind, Kind::Unsupported);
         assert!(text.contains(word), "{text}");

@@ -114,10 +114,11 @@ impl Builder<'_> {
             }
         }
         let (block_size, seed) = (self.layout.block_size, self.seed);
+        let (cluster, whole) = (self.layout.cluster, self.layout.whole(count));
         let leaf = if entries.len() > extent::ROOT_ENTRIES { Some(self.take_block(goal)?) } else { None };
         let inode = &mut self.inodes[number as usize - 1];
         inode.set_flags(inode.flags() | FLAG_EXTENTS);
-        inode.set_sectors((count + u64::from(leaf.is_some())) * (block_size / 512), block_size, true)?;
+        inode.set_sectors((whole + leaf.map_or(0, |_| cluster)) * (block_size / 512), block_size, true)?;
         let area = inode.area_mut();
         let Some(leaf) = leaf else {
             extent::put_header(area, entries.len() as u16, extent::ROOT_ENTRIES as u16, 0);
@@ -177,10 +178,11 @@ impl Builder<'_> {
         Ok(block as u32)
     }
 
+    /// Every block counts as its cluster: only the resize inode has a map where there are any, and mke2fs counts it so.
     fn set_block_map(&mut self, number: u32, root: &[u32], blocks: u64) -> Result<()> {
-        let block_size = self.layout.block_size;
+        let (block_size, cluster) = (self.layout.block_size, self.layout.cluster);
         let inode = &mut self.inodes[number as usize - 1];
-        inode.set_sectors(blocks * (block_size / 512), block_size, false)?;
+        inode.set_sectors(blocks * cluster * (block_size / 512), block_size, false)?;
         root.iter().enumerate().for_each(|(i, word)| put_le32(inode.area_mut(), 4 * i, *word));
         Ok(())
     }
@@ -245,7 +247,7 @@ impl Builder<'_> {
         let double = self.take_block(layout.first)?;
         let mut list = vec![0; words as usize];
         for i in 0..layout.reserved_gdt {
-            let block = layout.first + 1 + layout.desc_blocks + i;
+            let block = layout.descriptors_at(0) + layout.desc_blocks + i;
             list[((layout.desc_blocks + i) % words) as usize] = block as u32;
             let twins: Vec<u32> = copies.iter().map(|group| (block + group * layout.blocks_per_group) as u32).collect();
             self.write_words(block, &twins)?;
@@ -323,10 +325,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Takes the first free block from `goal` on, else the first of all.
+    /// Takes the first free block (of a cluster) from `goal` on, else the first of all.
     fn take_block(&mut self, goal: u64) -> Result<u64> {
-        let (first, end) = (self.layout.first, self.layout.blocks);
-        let found = self.space.first_fit(goal..end, 1).or_else(|| self.space.first_fit(first..end, 1));
+        let (first, end, cluster) = (self.layout.first, self.layout.blocks, self.layout.cluster);
+        let found = self.space.first_fit(goal..end, cluster).or_else(|| self.space.first_fit(first..end, cluster));
         found.ok_or_else(|| Error::new(Kind::NoSpace, "the device is too small for this file system"))
     }
 
@@ -347,7 +349,7 @@ impl Builder<'_> {
             return Err(Error::new(Kind::NoSpace, "the device is too small for this file system")
                 .hint("switch the journal off with the feature ^has_journal, or make the device larger"));
         }
-        runs.iter().for_each(|run| self.space.take(run.clone()));
+        runs.iter().for_each(|run| self.space.take(run.start..run.start + self.layout.whole(run.end - run.start)));
         Ok(runs)
     }
 

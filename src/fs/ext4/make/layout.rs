@@ -19,6 +19,8 @@ const FLEX: u32 = 16;
 pub const INODE_SIZE: u64 = 256;
 /// Inodes that are not for files: 1 to 10; 11 is `lost+found`.
 pub const FIRST_INODE: u32 = 11;
+/// Blocks of a cluster under bigalloc.
+const CLUSTER: u64 = 16;
 /// Blocks that must be left in the last group, or it is not made.
 const LAST_GROUP_ROOM: u64 = 50;
 
@@ -31,6 +33,8 @@ pub struct Layout {
     pub blocks: u64,
     /// The block that group 0 begins with.
     pub first: u64,
+    /// Blocks that are allocated together, 1 without bigalloc. Groups and the file system are whole clusters.
+    pub cluster: u64,
     /// Blocks of a group but the last.
     pub blocks_per_group: u64,
     /// Number of groups.
@@ -139,12 +143,12 @@ pub fn blocks(bytes: u64, sector: u32, options: &MakeOptions) -> Result<(u64, u6
 }
 
 /// The block that group 0 begins with.
-pub fn first_block(block_size: u64) -> u64 {
-    u64::from(block_size == 1024)
+pub fn first_block(block_size: u64, cluster: u64) -> u64 {
+    u64::from(block_size == 1024 && cluster == 1)
 }
 
-/// Blocks of a group: one block of its bitmap tells of them.
-pub fn blocks_per_group(block_size: u64) -> u64 {
+/// Blocks or clusters of a group, or inodes at most: one block of its bitmap tells of them.
+pub fn bits_per_block(block_size: u64) -> u64 {
     block_size * 8
 }
 
@@ -168,17 +172,21 @@ impl Layout {
             return Err(Error::new(Kind::Invalid, detail));
         }
         // Both keep something behind the first 128 bytes.
-        if let Some(word) = ["project", "inline_data"].into_iter().find(|word| inode_size == 128 && features.has(word)) {
+        if let Some(word) = ["project", "inline_data"].into_iter().find(|word| inode_size == 128 && features.has(word))
+        {
             let detail = format!("inodes of 128 bytes are too small for the feature '{word}'");
             return Err(Error::new(Kind::Invalid, detail).hint("choose inodes of 256 bytes"));
         }
-        let most = blocks_per_group(block_size);
+        let cluster = if features.has("bigalloc") { CLUSTER } else { 1 };
+        let blocks = blocks / cluster * cluster;
+        let bits = bits_per_block(block_size);
+        let (step, least, most) = (8 * cluster, 256 * cluster, bits * cluster);
         let blocks_per_group = ext.blocks_per_group.map_or(most, u64::from);
-        if !blocks_per_group.is_multiple_of(8) || !(256..=most).contains(&blocks_per_group) {
+        if !blocks_per_group.is_multiple_of(step) || !(least..=most).contains(&blocks_per_group) {
             return Err(invalid(
                 "blocks per group",
                 blocks_per_group,
-                &format!("a multiple of 8 from 256 to {most} is needed"),
+                &format!("a multiple of {step} from {least} to {most} is needed"),
             ));
         }
         if ext.flex_groups.is_some_and(|groups| !groups.is_power_of_two() || groups > 1 << 30) {
@@ -194,7 +202,8 @@ impl Layout {
         let mut layout = Layout {
             block_size,
             blocks,
-            first: first_block(block_size),
+            first: first_block(block_size, cluster),
+            cluster,
             blocks_per_group,
             groups: 0,
             inode_size,
@@ -221,8 +230,8 @@ impl Layout {
         loop {
             // A bitmap of inodes is one block: more of them need smaller groups.
             let groups = layout.blocks.saturating_sub(layout.first).div_ceil(layout.blocks_per_group).max(1);
-            if inodes.div_ceil(groups) > most && layout.blocks_per_group > 256 {
-                (layout.blocks, layout.blocks_per_group) = (blocks, layout.blocks_per_group - 8);
+            if inodes.div_ceil(groups) > bits && layout.blocks_per_group > least {
+                (layout.blocks, layout.blocks_per_group) = (blocks, layout.blocks_per_group - step);
                 continue;
             }
             layout.divide(inodes, features.has("resize_inode")).ok_or_else(|| too_small(bytes))?;
@@ -265,7 +274,7 @@ impl Layout {
                 return Err(invalid("bytes per inode", ratio, "1024 to 67108864 are possible"));
             }
             Some(ratio) => ratio,
-            None => usage(bytes, options.ext.usage.as_deref())?.1.max(self.block_size),
+            None => usage(bytes, options.ext.usage.as_deref())?.1.max(self.block_size * self.cluster),
         };
         Ok(all / ratio)
     }
@@ -348,8 +357,20 @@ impl Layout {
     /// Superblock, descriptors and the blocks reserved for them in a group that has any of these, else nothing.
     pub fn head(&self, group: u32) -> Range<u64> {
         let (start, descriptors) = (self.group(group).start, self.descriptors(group));
-        let copy = if self.has_super(group) { 1 + self.reserved_gdt } else { 0 };
+        let copy = if self.has_super(group) { self.boot() + 1 + self.reserved_gdt } else { 0 };
         start..start + copy + (descriptors.end - descriptors.start)
+    }
+
+    /// Blocks in front of the superblock in group 0: one where blocks of 1024 bytes are counted from 0. The resize inode
+    /// looks for twins of its blocks as far from the starts of their groups, so these have such a block, too.
+    pub fn boot(&self) -> u64 {
+        u64::from(self.block_size == 1024) - self.first
+    }
+
+    /// The first block of descriptors that a group has.
+    pub fn descriptors_at(&self, group: u32) -> u64 {
+        let before = if group == 0 { self.boot() } else { 0 };
+        self.group(group).start + before + u64::from(self.has_super(group))
     }
 
     /// Blocks that a group needs for itself if its metadata lies in it.
@@ -435,7 +456,12 @@ impl Layout {
 
     /// Blocks of the orphan file.
     pub fn orphan_blocks(&self) -> u64 {
-        (self.blocks / 4096).clamp(32, 512)
+        self.whole((self.blocks / 4096).clamp(32, 512))
+    }
+
+    /// The blocks of the clusters that so many blocks need.
+    pub fn whole(&self, blocks: u64) -> u64 {
+        blocks.next_multiple_of(self.cluster)
     }
 
     /// Where to look first for the journal: the emptiest group around the middle, so that it is near everything.

@@ -63,6 +63,8 @@ struct Builder<'a> {
     layout: Layout,
     space: Space,
     places: Vec<Places>,
+    /// Blocks that hold no files: in front of the first group, copies of superblock and descriptors, bitmaps, tables.
+    overhead: u64,
     /// Blocks of the journal, if there is one.
     journal: Option<u64>,
     /// The block that guards against two mounts, if there is one.
@@ -100,6 +102,8 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
     }
     let mut space = Space::default();
     let places = layout.place(&mut space)?;
+    space.fill(layout.cluster);
+    let overhead = layout.first + space.count(0..layout.blocks);
     let more = [features.quota_of_projects(), features.has("orphan_file")];
     let last = FIRST_INODE + more.into_iter().filter(|one| *one).count() as u32;
     let empty = vec![0; layout.inode_size as usize];
@@ -116,6 +120,7 @@ pub fn make(device: &Device, options: &MakeOptions) -> Result<()> {
         layout,
         space,
         places,
+        overhead,
         journal,
         guard: None,
         seed,
@@ -175,16 +180,15 @@ impl Builder<'_> {
         }
         let main = self.superblock(free_blocks)?;
         for number in 0..self.layout.groups {
-            let mut block = self.layout.group(number).start;
             if self.layout.has_super(number) {
-                let at = if number == 0 { super::superblock::SUPERBLOCK_OFFSET } else { block * block_size };
+                let start = self.layout.group(number).start * block_size;
+                let at = if number == 0 { super::superblock::SUPERBLOCK_OFFSET } else { start };
                 self.device.write_at(at, self.copy_for(&main, number).bytes())?;
-                block += 1;
             }
             let own = self.layout.descriptors(number);
             let own = (own.start * block_size) as usize..(own.end * block_size) as usize;
             if !own.is_empty() {
-                self.device.write_at(block * block_size, &descriptors[own])?;
+                self.device.write_at(self.layout.descriptors_at(number) * block_size, &descriptors[own])?;
             }
         }
         Ok(())
@@ -202,7 +206,10 @@ impl Builder<'_> {
         let head = layout.head(number);
         let own = [place.block_bitmap..place.block_bitmap + 1, place.inode_bitmap..place.inode_bitmap + 1];
         let own = own.into_iter().chain([head, place.inode_table..place.inode_table + layout.table_blocks]);
-        let own: u64 = own.filter(|run| range.contains(&run.start)).map(|run| run.end - run.start).sum();
+        let mut clusters = Space::default();
+        own.filter(|run| range.contains(&run.start) && !run.is_empty()).for_each(|run| clusters.take(run));
+        clusters.fill(layout.cluster);
+        let own = clusters.count(range.clone());
         let mut flags = group::INODE_ZEROED;
         if self.lazy() {
             if number > 0 {
@@ -217,7 +224,7 @@ impl Builder<'_> {
         desc.set_block_bitmap(place.block_bitmap);
         desc.set_inode_bitmap(place.inode_bitmap);
         desc.set_inode_table(place.inode_table);
-        desc.set_free_blocks(free as u32);
+        desc.set_free_blocks((free / layout.cluster) as u32);
         desc.set_free_inodes(free_inodes);
         desc.set_used_dirs(if number == 0 { 2 } else { 0 });
         desc.set_flags(flags);
@@ -225,11 +232,12 @@ impl Builder<'_> {
             desc.set_itable_unused(free_inodes);
         }
         if flags & group::BLOCK_UNINIT == 0 {
-            let runs = self.space.used(range.clone()).map(|run| run.start - range.start..run.end - range.start);
-            let bytes = bitmap(block_size, range.end - range.start, runs);
+            let bit = |block: u64| (block - range.start) / layout.cluster;
+            let runs = self.space.used(range.clone()).map(|run| bit(run.start)..bit(run.end));
+            let bytes = bitmap(block_size, bit(range.end), runs);
             self.device.write_at(place.block_bitmap * block_size, &bytes)?;
             if with_sums {
-                let covered = &bytes[..(layout.blocks_per_group / 8) as usize];
+                let covered = &bytes[..(layout.blocks_per_group / layout.cluster / 8) as usize];
                 desc.set_block_bitmap_checksum(checksum::crc32c(self.seed, covered));
             }
         }

@@ -22,6 +22,23 @@ impl Space {
         self.0.insert(run.start, run.end);
     }
 
+    /// Marks the rest of each cluster of `cluster` blocks that is partly used.
+    pub fn fill(&mut self, cluster: u64) {
+        let mut whole: BTreeMap<u64, u64> = BTreeMap::new();
+        for (start, end) in &self.0 {
+            let (start, end) = (start / cluster * cluster, end.next_multiple_of(cluster));
+            match whole.last_entry() {
+                Some(mut last) if *last.get() >= start => {
+                    last.insert(end);
+                }
+                _ => {
+                    whole.insert(start, end);
+                }
+            }
+        }
+        self.0 = whole;
+    }
+
     /// The used runs that touch `range`, clipped to it.
     pub fn used(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let before = self.0.range(..range.start).next_back();
@@ -73,5 +90,10 @@ mod tests {
         assert_eq!(space.count(35..60), 5);
         assert_eq!(space.first_fit(0..50, 11), None);
         assert!(space.free(38..50).eq(std::iter::once(40..50)));
+        space.take(63..66);
+        space.take(70..71);
+        space.take(90..91);
+        space.fill(16);
+        assert!(space.used(0..200).eq([0..96]));
     }
 }

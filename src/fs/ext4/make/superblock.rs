@@ -63,7 +63,9 @@ pub fn of_journal(device: &dyn BlockDevice, options: &MakeOptions) -> Result<Sup
             format!("a journal of {blocks} blocks of {block_size} bytes is too small, {MIN_BLOCKS} are needed");
         return Err(Error::new(Kind::NoSpace, detail).hint("make the partition larger, or choose a smaller block size"));
     }
-    let mut b = common(options, block_size, blocks, layout::blocks_per_group(block_size), INODE_SIZE);
+    let size =
+        Sizes { block: block_size, blocks, group: layout::bits_per_block(block_size), cluster: 1, inode: INODE_SIZE };
+    let mut b = common(options, &size);
     put_le32(&mut b, at::INCOMPAT, Incompat::JOURNAL_DEV);
     view(&b)
 }
@@ -78,16 +80,25 @@ fn put_wide(b: &mut [u8], lo: usize, hi: usize, value: u64) {
     put_le32(b, hi, (value >> 32) as u32);
 }
 
+/// What is counted in a file system: bytes of a block, blocks, those of a group and of a cluster, bytes of an inode.
+struct Sizes {
+    block: u64,
+    blocks: u64,
+    group: u64,
+    cluster: u64,
+    inode: u64,
+}
+
 /// What all superblocks have: the size of blocks and their number, those of a group, names, times and how to behave.
-fn common(options: &MakeOptions, block_size: u64, blocks: u64, per_group: u64, inode_size: u64) -> Vec<u8> {
+fn common(options: &MakeOptions, size: &Sizes) -> Vec<u8> {
     let mut b = vec![0; SUPERBLOCK_SIZE];
-    put_wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, blocks);
-    put_le32(&mut b, at::FIRST_DATA_BLOCK, layout::first_block(block_size) as u32);
-    let log = block_size.trailing_zeros() - 10;
+    put_wide(&mut b, at::BLOCKS_LO, at::BLOCKS_HI, size.blocks);
+    put_le32(&mut b, at::FIRST_DATA_BLOCK, layout::first_block(size.block, size.cluster) as u32);
+    let log = size.block.trailing_zeros() - 10;
     put_le32(&mut b, at::LOG_BLOCK_SIZE, log);
-    put_le32(&mut b, at::LOG_CLUSTER_SIZE, log);
-    put_le32(&mut b, at::BLOCKS_PER_GROUP, per_group as u32);
-    put_le32(&mut b, at::CLUSTERS_PER_GROUP, per_group as u32);
+    put_le32(&mut b, at::LOG_CLUSTER_SIZE, log + size.cluster.trailing_zeros());
+    put_le32(&mut b, at::BLOCKS_PER_GROUP, size.group as u32);
+    put_le32(&mut b, at::CLUSTERS_PER_GROUP, (size.group / size.cluster) as u32);
     put_le16(&mut b, also::MAX_MOUNTS, u16::MAX);
     put_le16(&mut b, at::MAGIC, MAGIC);
     put_le16(&mut b, at::STATE, STATE_VALID);
@@ -103,15 +114,15 @@ fn common(options: &MakeOptions, block_size: u64, blocks: u64, per_group: u64, i
     }
     put_le32(&mut b, at::REVISION, 1);
     put_le32(&mut b, at::FIRST_INODE, FIRST_INODE);
-    put_le16(&mut b, at::INODE_SIZE, inode_size as u16);
+    put_le16(&mut b, at::INODE_SIZE, size.inode as u16);
     b[at::UUID..at::UUID + 16].copy_from_slice(&options.uuid.0);
     let label = options.label.as_deref().unwrap_or_default().as_bytes();
     b[at::LABEL..at::LABEL + label.len()].copy_from_slice(label);
     b[at::HASH_SEED..at::HASH_SEED + 16].copy_from_slice(&options.seed);
     b[at::HASH_VERSION] = HALF_MD4;
     put_le32(&mut b, also::MOUNT_OPTIONS, MOUNT_OPTIONS);
-    put_le16(&mut b, also::MIN_EXTRA_ISIZE, layout::extra_size(inode_size));
-    put_le16(&mut b, at::WANT_EXTRA_ISIZE, layout::extra_size(inode_size));
+    put_le16(&mut b, also::MIN_EXTRA_ISIZE, layout::extra_size(size.inode));
+    put_le16(&mut b, at::WANT_EXTRA_ISIZE, layout::extra_size(size.inode));
     b
 }
 
@@ -119,7 +130,14 @@ impl Builder<'_> {
     /// The superblock of group 0, its checksum still to be made.
     pub fn superblock(&self, free_blocks: u64) -> Result<Superblock> {
         let (layout, features) = (&self.layout, &self.features);
-        let mut b = common(self.options, layout.block_size, layout.blocks, layout.blocks_per_group, layout.inode_size);
+        let size = Sizes {
+            block: layout.block_size,
+            blocks: layout.blocks,
+            group: layout.blocks_per_group,
+            cluster: layout.cluster,
+            inode: layout.inode_size,
+        };
+        let mut b = common(self.options, &size);
         put_le32(&mut b, at::INODES, layout.inodes());
         put_wide(&mut b, at::RESERVED_LO, at::RESERVED_HI, layout.blocks / RESERVED_PART);
         put_wide(&mut b, at::FREE_BLOCKS_LO, at::FREE_BLOCKS_HI, free_blocks);
@@ -144,14 +162,14 @@ impl Builder<'_> {
         if features.has("metadata_csum_seed") {
             put_le32(&mut b, at::CHECKSUM_SEED, self.seed);
         }
+        let mut overhead = self.overhead;
         if let Some(blocks) = self.journal {
             put_le32(&mut b, at::JOURNAL_INODE, JOURNAL_INODE);
             b[also::JOURNAL_BACKUP_TYPE] = 1;
             b[also::JOURNAL_BACKUP..also::JOURNAL_BACKUP + 68].copy_from_slice(&self.journal_backup());
-            put_le32(&mut b, at::OVERHEAD, (self.metadata_blocks() + blocks) as u32);
-        } else {
-            put_le32(&mut b, at::OVERHEAD, self.metadata_blocks() as u32);
+            overhead += blocks;
         }
+        put_le32(&mut b, at::OVERHEAD, overhead.div_ceil(layout.cluster) as u32);
         put_le32(&mut b, at::ORPHAN_FILE, self.orphan_inode().unwrap_or(0));
         let quota = [at::USER_QUOTA, at::GROUP_QUOTA, at::PROJECT_QUOTA].into_iter().zip(self.quota_inodes());
         quota.for_each(|(at, number)| put_le32(&mut b, at, number));
@@ -183,12 +201,5 @@ impl Builder<'_> {
         let mut copy = Superblock::from_bytes(&b).unwrap_or_else(|| main.clone());
         copy.stamp();
         copy
-    }
-
-    /// Blocks that hold no files: in front of the first group, copies of superblock and descriptors, bitmaps, tables.
-    fn metadata_blocks(&self) -> u64 {
-        let layout = &self.layout;
-        let heads: u64 = (0..layout.groups).map(|group| layout.head(group)).map(|head| head.end - head.start).sum();
-        layout.first + heads + u64::from(layout.groups) * (2 + layout.table_blocks)
     }
 }

@@ -58,6 +58,7 @@ const WORDS: &[(&str, Bit, &[&str])] = &[
     ("quota", R(RoCompat::QUOTA), &[]),
     ("project", R(RoCompat::PROJECT), &[]),
     ("verity", R(RoCompat::VERITY), &[]),
+    ("bigalloc", R(RoCompat::BIGALLOC), &[]),
 ];
 
 const ALL: &[&str] = &["ext2", "ext3", "ext4"];
@@ -65,6 +66,7 @@ const ALL: &[&str] = &["ext2", "ext3", "ext4"];
 /// The words that mean more than one bit of [`WORDS`] can say need one another like this: the first needs the second.
 const NEEDS: &[(&str, &str)] = &[
     ("64bit", "extent"),
+    ("bigalloc", "extent"),
     ("resize_inode", "sparse_super"),
     ("resize_inode", "large_file"),
     ("metadata_csum_seed", "metadata_csum"),
@@ -172,11 +174,13 @@ mod tests {
 
     #[test]
     fn refusals_name_the_word() {
-        let error = Features::new("ext4", Some("bigalloc")).unwrap_err();
+        let error = Features::new("ext4", Some("snapshot")).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().contains("'bigalloc'"), "{error}");
+        assert!(error.to_string().contains("'snapshot'"), "{error}");
+        let error = Features::new("ext3", Some("bigalloc")).unwrap_err();
+        assert!(error.to_string().contains("'bigalloc' needs feature 'extent'"), "{error}");
         let error = Features::new("ext4", Some("^extent")).unwrap_err();
         assert!(error.to_string().contains("'64bit' needs feature 'extent'"), "{error}");
-        assert!(Features::new("ext4", Some("^bigalloc")).is_ok());
+        assert!(Features::new("ext4", Some("^snapshot")).is_ok());
     }
 }
