@@ -6,7 +6,7 @@ use super::looking::look;
 use super::writing::{NEW_FILE, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Name, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Field, Kind, Param, Record, Returns, Setup, Value};
-use crate::fs::{FileType, NewKind, NewNode, SetAttributes};
+use crate::fs::{FileType, NewKind, SetAttributes};
 
 const PATH: Param = Param::required("path", Kind::Path);
 const TMPL: Param = Param::required("tmpl", Kind::Path);
@@ -266,7 +266,7 @@ fn temporary(cx: &mut Context, args: &Args, kind: NewKind, mode: u32) -> Result<
         let letters: Vec<u8> = cx.host.random()[..6].iter().map(|b| LETTERS[usize::from(*b) % LETTERS.len()]).collect();
         let path = GuestPathBuf([start, &letters, &suffix].concat());
         if look(cx, &path, false)?.is_none() {
-            cx.session.guest.make(&path, &NewNode { kind, mode, uid: 0, gid: 0 })?;
+            cx.session.guest.make_masked(&path, &kind, mode)?;
             return Ok(Value::Text(path.0));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::labelling::Labels;
 use super::walk::Tree;
+use super::write::{ACCESS_LIST, DEFAULT_LIST};
 use super::{At, Guest, Place};
 use crate::base::{Error, GuestPathBuf, Kind, Name, Result, progress};
 use crate::fs::{FileType, Metadata, NewKind, NewNode, SetAttributes};
@@ -186,9 +187,7 @@ impl Copy {
                 let kind = self.kind(guest, from, metadata)?;
                 let new = match (self.keep, guest.keeps_owners(parent)?) {
                     (true, true) => NewNode { kind, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid },
-                    // The umask is not for links.
-                    _ if metadata.file_type == FileType::Symlink => NewNode { kind, mode: 0o777, uid: 0, gid: 0 },
-                    _ => NewNode { kind, mode: guest.masked(parent, metadata.mode & 0o777)?, uid: 0, gid: 0 },
+                    _ => guest.new_node(parent, kind, metadata.mode & 0o777)?,
                 };
                 let folder = || below(&self.folder);
                 guest.create_at(&mut self.labels, parent, &folder, name, &new)?
@@ -229,7 +228,14 @@ impl Copy {
     fn attributes(&mut self, guest: &mut Guest, from: At, metadata: &Metadata, at: At) -> Result<()> {
         let owners = guest.keeps_owners(at)?;
         if owners {
-            for (name, value) in guest.fs_of(from)?.xattrs(from.node)? {
+            let kept = guest.fs_of(from)?.xattrs(from.node)?;
+            // What the new directory's default list made of it goes.
+            for (name, _) in guest.fs_of(at)?.xattrs(at.node)? {
+                if [ACCESS_LIST, DEFAULT_LIST].contains(&&*name) && kept.iter().all(|(other, _)| *other != name) {
+                    guest.edit(at)?.set_xattr(at.node, &name, None)?;
+                }
+            }
+            for (name, value) in kept {
                 guest.edit(at)?.set_xattr(at.node, &name, Some(&value))?;
             }
         }

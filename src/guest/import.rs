@@ -202,8 +202,8 @@ impl Import<'_> {
     }
 
     fn make_parent(&mut self, parent: At, name: &Name) -> Result<At> {
-        let mode = 0o777 & !self.guest.umask;
-        self.make(parent, name, &NewNode { kind: NewKind::Directory, mode, uid: 0, gid: 0 })
+        let new = self.guest.new_node(parent, NewKind::Directory, 0o777)?;
+        self.make(parent, name, &new)
     }
 
     /// Makes a node in the present directory.
@@ -237,7 +237,14 @@ impl Import<'_> {
         } else {
             NewNode { kind, mode: 0o777 & !self.guest.umask, uid: 0, gid: 0 }
         };
-        self.make(parent, name, &new)
+        let at = self.make(parent, name, &new)?;
+        let own = self.keeps_owners(parent)? && new.kind.file_type() != FileType::Symlink;
+        if own && self.guest.fs_of(at)?.metadata(at.node)?.mode != new.mode {
+            // A default list of the directory took part of it away; what is unpacked has its own mode all the same.
+            let set = SetAttributes { mode: Some(new.mode), ..SetAttributes::default() };
+            self.guest.edit(at)?.set_attributes(at.node, &set)?;
+        }
+        Ok(at)
     }
 
     fn keeps_owners(&mut self, at: At) -> Result<bool> {

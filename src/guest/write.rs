@@ -10,6 +10,12 @@ use super::{At, Guest, selinux};
 use crate::base::{GuestPathBuf, Kind, Name, Result};
 use crate::fs::{FileType, NewKind, NewNode, SetAttributes};
 
+/// The mode bit of directories whose group goes over to what comes into them.
+const SET_GROUP_ID: u32 = 0o2000;
+/// The attributes that hold lists of who may do what.
+pub(super) const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+pub(super) const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
+
 /// A source that stops when the interrupt flag is set.
 pub(super) struct Watched<'a> {
     pub source: &'a mut dyn Read,
@@ -64,12 +70,22 @@ impl Guest {
         }
     }
 
-    /// The mode of a new node in a directory: less the umask, unless a default list of the directory stands in its place
-    /// (Linux, fs/posix_acl.c, posix_acl_create).
-    pub(super) fn masked(&self, parent: At, mode: u32) -> Result<u32> {
-        let attributes = self.fs_of(parent)?.xattrs(parent.node)?;
-        let listed = attributes.iter().any(|(name, _)| **name == *b"system.posix_acl_default");
-        Ok(mode & 0o7777 & if listed { 0o7777 } else { !self.umask })
+    /// A new node of root's in a directory, with `mode` less the umask, unless a default list of the directory stands in its
+    /// place (Linux, fs/posix_acl.c, posix_acl_create). A directory with the set-group-ID bit gives its group, and the bit to
+    /// directories (Linux, fs/inode.c, inode_init_owner).
+    pub(super) fn new_node(&self, parent: At, kind: NewKind, mode: u32) -> Result<NewNode> {
+        let fs = self.fs_of(parent)?;
+        let directory = fs.metadata(parent.node)?;
+        let shared = directory.mode & SET_GROUP_ID;
+        let gid = if shared == 0 { 0 } else { directory.gid };
+        // The umask is not for links.
+        if matches!(kind, NewKind::Symlink(_)) {
+            return Ok(NewNode { kind, mode: 0o777, uid: 0, gid });
+        }
+        let listed = fs.xattrs(parent.node)?.iter().any(|(name, _)| **name == *DEFAULT_LIST);
+        let mode = mode & 0o7777 & if listed { 0o7777 } else { !self.umask };
+        let mode = if kind == NewKind::Directory { mode | shared } else { mode };
+        Ok(NewNode { kind, mode, uid: 0, gid })
     }
 
     /// Makes a node in a directory, whose path `folder` answers. It gets the SELinux label that the guest's policy says.
@@ -105,8 +121,7 @@ impl Guest {
         match walked.named() {
             Some(Named { directory: true, .. }) | None => Err(Kind::IsADirectory.into()),
             Some(named) => {
-                let mode = self.masked(named.parent, mode)?;
-                let new = NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 };
+                let new = self.new_node(named.parent, NewKind::Regular, mode)?;
                 self.create_named(&named, &new)
             }
         }
@@ -157,8 +172,8 @@ impl Guest {
         self.on(path, |guest| match guest.new_name(path)? {
             Named { directory: true, .. } => Err(Kind::IsADirectory.into()),
             named => {
-                let mode = guest.masked(named.parent, mode)?;
-                guest.create_named(&named, &NewNode { kind: NewKind::Regular, mode, uid: 0, gid: 0 }).map(|_| ())
+                let new = guest.new_node(named.parent, NewKind::Regular, mode)?;
+                guest.create_named(&named, &new).map(|_| ())
             }
         })
     }
@@ -168,11 +183,9 @@ impl Guest {
         self.make_with(path, &new.kind, |_, _| Ok(new.clone()))
     }
 
-    /// Makes a node of root's with `mode` less the umask.
+    /// Makes a node of root's, or of its directory's group, with `mode` less the umask.
     pub fn make_masked(&mut self, path: &GuestPathBuf, kind: &NewKind, mode: u32) -> Result<()> {
-        self.make_with(path, kind, |guest, parent| {
-            Ok(NewNode { kind: kind.clone(), mode: guest.masked(parent, mode)?, uid: 0, gid: 0 })
-        })
+        self.make_with(path, kind, |guest, parent| guest.new_node(parent, kind.clone(), mode))
     }
 
     /// Makes what `new` says of the directory that it comes into.
@@ -216,7 +229,7 @@ impl Guest {
 
     /// Makes a symbolic link at `path`.
     pub fn symlink(&mut self, target: &GuestPathBuf, path: &GuestPathBuf) -> Result<()> {
-        self.make(path, &NewNode { kind: NewKind::Symlink(target.clone()), mode: 0o777, uid: 0, gid: 0 })
+        self.make_masked(path, &NewKind::Symlink(target.clone()), 0o777)
     }
 
     /// Gives `target` another name; a link at its end is not followed.

@@ -1,7 +1,7 @@
 //! Which blocks and inodes are free: bitmaps, counters, and where new ones go. A bit of a block bitmap is a cluster of
 //! blocks with bigalloc, and a block without.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::Ext4;
@@ -37,6 +37,8 @@ pub(super) struct Allocator {
     longest: HashMap<u32, u32>,
     /// By group: no inode below this index is free.
     first_free_inode: HashMap<u32, u32>,
+    /// Bitmaps whose number of free bits was found to be their group's count, by group; `true` for those of blocks.
+    counted: HashSet<(u32, bool)>,
     /// Where the next file's content goes: behind the last one's.
     pub data_goal: Option<u64>,
     /// While the file system is shrunk: nothing from this block on is given out.
@@ -56,6 +58,7 @@ impl Allocator {
         self.zones.clear();
         self.longest.clear();
         self.first_free_inode.clear();
+        self.counted.clear();
         self.data_goal = None;
         self.limit = None;
     }
@@ -247,6 +250,31 @@ impl Ext4 {
         self.geometry.has_group_checksums() && Group(desc).flags() & flag != 0
     }
 
+    /// Refuses a group whose bitmap (of blocks, or of inodes) has another number of free bits than its descriptor says: one of
+    /// the two is wrong, and what the bitmap calls free may be in use. Linux does not use such a group either. Looked at once.
+    pub(super) fn check_count(&mut self, group: u32, of_blocks: bool) -> Result<()> {
+        let desc = self.group(group)?;
+        let uninit = if of_blocks { BLOCK_UNINIT } else { INODE_UNINIT };
+        if self.allocator.counted.contains(&(group, of_blocks)) || self.is_uninit(&desc, uninit) {
+            return Ok(());
+        }
+        let (what, bits, said) = match of_blocks {
+            true => ("blocks", self.geometry.group_bits(group), Group(&desc).free_blocks()),
+            false => ("inodes", self.geometry.inodes_per_group, Group(&desc).free_inodes()),
+        };
+        let bitmap = self.bitmap(group, of_blocks)?.1;
+        let used: u32 = (0..bits.div_ceil(64))
+            .map(|index| (le64(&bitmap, index as usize * 8) & !0 >> (64 - (bits - index * 64).min(64))).count_ones())
+            .sum();
+        if bits - used != said {
+            let found = bits - used;
+            let detail = format!("ext4: group {group}: its bitmap has {found} free {what}, its descriptor says {said}");
+            return Err(Error::corrupt(detail).hint("run e2fsck on it first: what is marked free may be in use"));
+        }
+        self.allocator.counted.insert((group, of_blocks));
+        Ok(())
+    }
+
     /// Writes the bitmap of a group that had none.
     pub(super) fn init_block_bitmap(&mut self, group: u32) -> Result<()> {
         let desc = self.group(group)?;
@@ -292,6 +320,7 @@ impl Ext4 {
             if free == 0 || longest.is_some_and(|longest| longest <= found) {
                 continue;
             }
+            self.check_count(group, true)?;
             let shared;
             let made;
             let used: &[u8] = if self.is_uninit(&self.group(group)?, BLOCK_UNINIT) {
@@ -368,6 +397,7 @@ impl Ext4 {
             let (group, first) = self.geometry.bit_place(at);
             let stop = self.geometry.group_range(group).end.min(end);
             let bits = first..self.geometry.bit_place(stop - 1).1 + 1;
+            self.check_count(group, true)?;
             self.init_block_bitmap(group)?;
             let (number, bitmap) = self.bitmap(group, true)?;
             if next_bit(&|index| le64(&bitmap, index as usize * 8), bits.start, bits.end, true) != bits.end {
@@ -423,6 +453,7 @@ impl Ext4 {
             let stop = self.geometry.group_range(group).end.min(end);
             let bits = first..self.geometry.bit_place(stop - 1).1 + 1;
             let word = |bytes: &[u8], index: u32| le64(bytes, index as usize * 8);
+            self.check_count(group, true)?;
             let uninit = self.is_uninit(&self.group(group)?, BLOCK_UNINIT);
             let (number, bitmap) = if uninit { (0, Default::default()) } else { self.bitmap(group, true)? };
             if uninit || next_bit(&|index| word(&bitmap, index), bits.start, bits.end, false) != bits.end {
@@ -513,6 +544,7 @@ impl Ext4 {
     pub(super) fn allocate_inode(&mut self, parent: &Inode, is_dir: bool) -> Result<Inode> {
         let group = self.inode_group(parent, is_dir)?;
         let per = self.geometry.inodes_per_group;
+        self.check_count(group, false)?;
         self.init_inode_bitmap(group)?;
         let (number, bitmap) = self.bitmap(group, false)?;
         let reserved = if group == 0 { self.geometry.first_inode.saturating_sub(1) } else { 0 };
@@ -537,6 +569,7 @@ impl Ext4 {
     /// `Kind::Corrupt` if it is in use already.
     pub(super) fn claim_inode(&mut self, inode: u32, is_dir: bool) -> Result<()> {
         let (group, index) = self.geometry.inode_place(inode)?;
+        self.check_count(group, false)?;
         self.init_inode_bitmap(group)?;
         let (number, bitmap) = self.bitmap(group, false)?;
         if bitmap.get(index as usize / 8).is_none_or(|byte| byte >> (index % 8) & 1 == 1) {
@@ -602,6 +635,7 @@ impl Ext4 {
     /// Gives an inode back.
     pub(super) fn release_inode(&mut self, inode: u32, is_dir: bool) -> Result<()> {
         let (group, index) = self.geometry.inode_place(inode)?;
+        self.check_count(group, false)?;
         let uninit = self.is_uninit(&self.group(group)?, INODE_UNINIT);
         let (number, bitmap) = if uninit { (0, Default::default()) } else { self.bitmap(group, false)? };
         let used = bit_is_set(&bitmap, index);

@@ -41,6 +41,7 @@ impl Ext4 {
     /// See [`crate::fs::Edit::zero_free`].
     pub(super) fn zero_free_runs(&mut self, within: Range<u64>, minimum: u64) -> Result<u64> {
         self.sync()?;
+        (0..self.geometry.groups).try_for_each(|group| self.check_count(group, true))?;
         let bs = self.geometry.bs();
         let mut done = 0;
         let runs = self.free_runs()?;

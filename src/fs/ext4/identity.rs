@@ -49,16 +49,20 @@ impl Ext4 {
         let mut geometry = self.geometry.clone();
         geometry.seed = superblock.checksum_seed();
         let mut descs = self.descriptors(&geometry)?;
-        if self.geometry.has_checksums() && geometry.seed != self.geometry.seed {
-            for (bit, name) in
-                [(Incompat::MMP, "'mmp' (incompat 0x100)"), (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)")]
-            {
-                if superblock.incompat().has(bit) {
-                    return Err(Error::unsupported(format!(
-                        "ext4: the checksums of a file system with feature {name} cannot be computed anew yet"
-                    )));
-                }
+        let has_checksums = self.geometry.has_checksums();
+        if geometry.seed != self.geometry.seed {
+            // Hashes of values in inodes of their own are made with the seed, checksums or not.
+            let kept = [
+                (Incompat::MMP, "'mmp' (incompat 0x100)", has_checksums),
+                (Incompat::EA_INODE, "'ea_inode' (incompat 0x400)", true),
+            ];
+            if let Some((_, name, _)) = kept.into_iter().find(|(bit, _, so)| *so && superblock.incompat().has(*bit)) {
+                return Err(Error::unsupported(format!(
+                    "ext4: the checksums of a file system with feature {name} cannot be computed anew yet"
+                )));
             }
+        }
+        if has_checksums && geometry.seed != self.geometry.seed {
             self.restamp(geometry.seed)?;
             for (group, desc) in (0..geometry.groups).zip(descs.chunks_exact_mut(geometry.desc_size)) {
                 for (of_blocks, uninit) in [(true, BLOCK_UNINIT), (false, INODE_UNINIT)] {
