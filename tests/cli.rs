@@ -244,7 +244,7 @@ fn options() {
             .starts_with("imgsh: -N parameter ‘bogus’: no such prepared disk image known.\n")
     );
     assert!(refused(&["-d", "guest", "run"]).contains("-a"));
-    assert!(refused(&["--csh"]).contains("--listen"));
+    assert!(refused(&["--listen", "echo"]).contains("--listen"));
     assert_eq!(
         imgsh(folder.path(), &["-x", "get-pgroup"], "").err,
         "libguestfs: trace: shutdown\nlibguestfs: trace: shutdown = 0\nlibguestfs: trace: close\n"
@@ -282,6 +282,84 @@ fn a_failure_commits_nothing() {
         (judged(&folder, "/f"), judged(&folder, "/g"), judged(&folder, "/h")),
         ("x".into(), "".into(), "z".into())
     );
+}
+
+/// Blocks that went with a shrink and came back with a growth are not free in the state that is committed: a new file's
+/// content must not go there ahead of the commit.
+#[test]
+fn a_failure_after_resizing_both_ways_leaves_the_image() {
+    let folder = TempDir::new().unwrap();
+    host(folder.path(), "mke2fs", &["-q", "-t", "ext4", "-b", "1024", "disk.img", "70M"]);
+    for before in [
+        "fill-dir / 200\numount /\nresize2fs-m /dev/sda\n",
+        "umount /\nresize2fs /dev/sda\nmount /dev/sda /\nmkdir /a\nmkdir /b\nmkdir /c\nwrite /c/f hello\n",
+    ] {
+        let ran = on_disk(&folder, &[], before);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+    }
+    assert_eq!(judged(&folder, "/c/f"), "hello");
+    let resized =
+        "umount /\nresize2fs-m /dev/sda\nresize2fs-size /dev/sda 24707072\nmount /dev/sda /\nfill 65 12000000 /new\n";
+    for (end, status) in [("nope", 1), ("rollback", 0)] {
+        assert_eq!(on_disk(&folder, &[], &format!("{resized}{end}\n")).status, status);
+        assert_eq!(judged(&folder, "/c/f"), "hello", "{end}");
+    }
+    let ran = on_disk(&folder, &[], resized);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!((judged(&folder, "/c/f").as_str(), judged(&folder, "/new").len()), ("hello", 12_000_000));
+}
+
+/// Bitmaps that call used blocks or the journal free: Linux does not touch such groups, and neither is anything written here.
+#[test]
+fn bitmaps_that_cannot_be_right_are_not_followed() {
+    let folder = TempDir::new().unwrap();
+    let debugfs = |script: &str| {
+        fs::write(folder.path().join("script"), script).unwrap();
+        host(folder.path(), "debugfs", &["-w", "-f", "script", "disk.img"])
+    };
+    // A block in the middle, where they are in a row.
+    let middle_block = |what: &str| -> u32 {
+        let blocks = host(folder.path(), "debugfs", &["-R", &format!("blocks {what}"), "disk.img"]);
+        let blocks: Vec<&str> = blocks.split_whitespace().collect();
+        blocks[blocks.len() / 2].parse().unwrap()
+    };
+    for (what, count) in [("/big", false), ("<8>", true)] {
+        let _ = fs::remove_file(folder.path().join("disk.img"));
+        host(
+            folder.path(),
+            "mke2fs",
+            &["-q", "-t", "ext4", "-b", "1024", "-O", "^metadata_csum,^uninit_bg", "disk.img", "8M"],
+        );
+        assert_eq!(on_disk(&folder, &[], "fill 66 300000 /big\n").status, 0);
+        let block = middle_block(what);
+        debugfs(&format!("freeb {block} 100\n"));
+        if count {
+            // Else the counts differ.
+            let text = host(folder.path(), "dumpe2fs", &["disk.img"]);
+            let free = text.split(" free blocks").next().unwrap().rsplit(' ').next().unwrap();
+            let free: u32 = free.parse().unwrap();
+            let free = free + 100;
+            debugfs(&format!("set_bg 0 free_blocks_count {free}\nset_super_value free_blocks_count {free}\n"));
+        }
+        let before = fs::read(folder.path().join("disk.img")).unwrap();
+        let words = if count { "are the journal's but marked free" } else { "its descriptor says" };
+        // More than is free without the journal's blocks.
+        let fill = if count { "fill 67 6500000 /new" } else { "fill 67 6000000 /new" };
+        for line in ["fstrim /", "zero-free-space /", fill] {
+            let ran = on_disk(&folder, &[], &format!("{line}\n"));
+            assert!(ran.status == 1 && ran.err.contains(words), "{what}, {line}: {}", ran.err);
+            assert!(fs::read(folder.path().join("disk.img")).unwrap() == before, "{what}, {line}");
+        }
+    }
+}
+
+/// Values in inodes of their own have hashes that the UUID is part of, with checksums of metadata or without.
+#[test]
+fn a_new_uuid_is_refused_where_values_would_be_lost() {
+    let folder = TempDir::new().unwrap();
+    host(folder.path(), "mke2fs", &["-q", "-t", "ext4", "-O", "ea_inode,^metadata_csum", "disk.img", "8M"]);
+    let ran = imgsh(folder.path(), &["-a", "disk.img", "run", ":", "set-uuid-random", "/dev/sda"], "");
+    assert!(ran.status == 1 && ran.err.contains("'ea_inode'"), "{}", ran.err);
 }
 
 /// What a command wrote ahead before it failed takes no space on the host from then on.

@@ -117,6 +117,20 @@ fn a_script_error_names_file_line_and_column_and_writes_nothing() {
     assert!(text(&output.stderr).contains("write 0o755"), "{}", text(&output.stderr));
 }
 
+/// Calls that Rhai does not count end in an error, too.
+#[test]
+fn endless_nesting_is_an_error() {
+    let world = World::new();
+    fs::write(world.path("itself.rhai"), "import \"itself\" as x;").unwrap();
+    fs::write(world.path("eval.rhai"), "let s = \"eval(s)\"; eval(s);").unwrap();
+    for script in ["itself.rhai", "eval.rhai"] {
+        let output = world.imgsh(&["-f", script]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("call one another too deeply") && message.len() < 1000, "{message}");
+    }
+}
+
 /// A script's functions and those of the library do not take each other's places, whoever is called first.
 #[test]
 fn functions_of_the_same_name_keep_apart() {
@@ -126,7 +140,7 @@ fn functions_of_the_same_name_keep_apart() {
         "print(beside(1, 2) + words(\"\")[0] + joined(1, 2));",
         "print(systemd::beside(\"/a/b\", \"c\") + guest::joined(guest::words(\"x  y\"), \"-\"));",
         "print(cloud::names_in(\"a, b\").len() + report::table([#{ a: cloud::names_in(\"c\")[0] }]).len());",
-        "print(systemd::does_nothing(\"/bin/true x\"));",
+        "print(!systemd::does_work(\"/bin/true x\", \"\", \"\"));",
     ];
     let said = ["mineownmine", "/a/cx-y", "5", "true"];
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {

@@ -34,7 +34,8 @@ impl Checksum {
     /// # Errors
     /// An unknown name.
     pub fn from_name(name: &str) -> Result<Self> {
-        Ok(match name {
+        // In any case, as guestfish takes them.
+        Ok(match name.to_ascii_lowercase().as_str() {
             "crc" => Checksum::Crc,
             "md5" => Checksum::Md5,
             "sha1" => Checksum::Sha1,

@@ -166,11 +166,19 @@ fn checksums_out(cx: &mut Context, args: &Args) -> Result<Value> {
     for (name, size) in files {
         let path = if name.is_empty() { directory.clone() } else { directory.join(&name) };
         let sum = Content::Path(path).sum(cx, checksum)?;
+        let odd = name.iter().any(|b| matches!(b, b'\\' | b'\n'));
         match checksum {
             Checksum::Crc => write!(out, "{sum} {size} ./")?,
-            _ => write!(out, "{sum}  ./")?,
+            // As md5sum marks a name in which it had to write something in another way.
+            _ => write!(out, "{}{sum}  ./", if odd { "\\" } else { "" })?,
         }
-        out.write_all(&name)?;
+        for byte in name.iter() {
+            match byte {
+                b'\\' if checksum != Checksum::Crc => out.write_all(b"\\\\")?,
+                b'\n' if checksum != Checksum::Crc => out.write_all(b"\\n")?,
+                byte => out.write_all(&[*byte])?,
+            }
+        }
         out.write_all(b"\n")?;
     }
     out.flush()?;

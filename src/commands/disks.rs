@@ -348,9 +348,11 @@ pub(super) const COMMANDS: &[Command] = &[
         effect: Effect::Session,
         examples: &[Example { setup: Setup::Ext4, lines: "touch /f\nshutdown\nmounts\n", output: "" }],
         run: |cx, _| {
-            let session = cx.launched()?;
-            session.guest.umount_all()?;
-            session.commit().map(|()| Value::Nothing)
+            if !cx.session.is_launched() {
+                return Ok(Value::Nothing);
+            }
+            cx.session.guest.umount_all()?;
+            cx.session.commit().map(|()| Value::Nothing)
         },
     },
     Command {
@@ -455,7 +457,10 @@ fn sectors_of_512(args: &Args) -> Result<()> {
 
 fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {
     let path = cx.host.absolute(args.host("filename"));
-    let size = Some(size::bytes(&args.text("size"))?);
+    let size = Some(size::bytes(&args.text("size"))?).filter(|size| *size > 0);
+    if size.is_none() {
+        return Err(Error::usage("invalid size: 0"));
+    }
     let preallocation = preallocation.map(str::to_string);
     disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
     attach(cx, AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
@@ -485,6 +490,8 @@ fn disk_create(cx: &mut Context, args: &Args) -> Result<Value> {
     let backing = path_if("backingfile")?;
     let size = match args.int("size") {
         -1 if backing.is_some() => None,
+        _ if backing.is_some() => return Err(Error::usage("if using a backing file, size must be passed as -1")),
+        0 => return Err(Error::usage("invalid size: 0")),
         size => Some(u64::try_from(size).map_err(|_| Error::usage(format!("size {size} is negative")))?),
     };
     let options = CreateOptions {

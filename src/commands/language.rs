@@ -145,8 +145,8 @@ pub(super) const COMMANDS: &[Command] = &[
         aliases: &["exit", "q"],
         summary: "end the session",
         help: "Stops reading lines. What was changed is committed as at any clean end. On the command line it does not \
-               stop the commands after it.",
-        params: &[],
+               stop the commands after it. Other words on the line are left alone.",
+        params: &[Param::any("words", Kind::Bytes)],
         returns: Returns::Control,
         effect: Effect::Host,
         examples: &[Example { setup: Setup::Nothing, lines: "echo a\nquit\necho b\n", output: "a\n" }],

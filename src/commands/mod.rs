@@ -31,6 +31,7 @@ mod links;
 mod long_listing;
 mod looking;
 mod lvm;
+mod lvm_facts;
 mod mke2fs;
 mod modes;
 mod mounts;
@@ -85,6 +86,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Partition tables", commands: tables::COMMANDS },
     Group { title: "File systems", commands: filesystems::COMMANDS },
     Group { title: "Logical volumes", commands: lvm::COMMANDS },
+    Group { title: "What logical volumes are", commands: lvm_facts::COMMANDS },
     Group { title: "Encrypted volumes", commands: encryption::COMMANDS },
     Group { title: "Discs", commands: iso::COMMANDS },
     Group { title: "XFS", commands: xfs::COMMANDS },

@@ -205,6 +205,9 @@ pub(super) const COMMANDS: &[Command] = &[
 
 fn fallocate(cx: &mut Context, args: &Args) -> Result<Value> {
     let len = u64::try_from(args.int("len")).map_err(|_| Error::usage("len is negative"))?;
+    if len == 0 {
+        return Err(Error::from(ErrorKind::Invalid).at(args.path("path")));
+    }
     done(cx.session.guest.write_from(&args.path("path"), len, &mut std::io::repeat(0), NEW_FILE))
 }
 

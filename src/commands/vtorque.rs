@@ -78,7 +78,7 @@ fn vtorque_check(cx: &mut Context, args: &Args) -> Result<Value> {
         None | Some("" | "false" | "no" | "0") => "",
         Some(other) => return Err(Error::usage(format!("fix:{other}: takes true, false or all"))),
     };
-    if !fix.is_empty() && cx.session.disk_facts().all(|disk| disk.read_only) {
+    if !fix.is_empty() && cx.session.has_disks() && cx.session.disk_facts().all(|disk| disk.read_only) {
         return Err(Error::new(ErrorKind::ReadOnly, "the image was added read-only: what fix changes would be lost")
             .hint("leave out --ro; --dry-run shows the edits without making them"));
     }

@@ -71,7 +71,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "fill",
         aliases: &[],
         summary: "make a file of one repeated byte",
-        help: "Writes LEN times the byte C (0 to 255).",
+        help: "Writes LEN times the byte C (0 to 255). What a longer file has behind that stays.",
         params: &[Param::required("c", Kind::Int), Param::required("len", Kind::Int), PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -85,7 +85,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "fill-pattern",
         aliases: &[],
         summary: "make a file of a repeated string",
-        help: "Writes LEN bytes: PATTERN again and again, the last time cut.",
+        help: "Writes LEN bytes: PATTERN again and again, the last time cut. What a longer file has behind that stays.",
         params: &[Param::required("pattern", Kind::Bytes), Param::required("len", Kind::Int), PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -422,7 +422,20 @@ impl Read for Repeat {
 
 fn fill(cx: &mut Context, args: &Args, pattern: Vec<u8>) -> Result<Value> {
     let len = u64::try_from(args.int("len")).map_err(|_| Error::usage("length is < 0").at(args.int("len")))?;
-    done(cx.session.guest.write_from(&args.path("path"), len, &mut Repeat { pattern, at: 0 }, NEW_FILE))
+    let (path, guest) = (args.path("path"), &mut cx.session.guest);
+    let mut source = Repeat { pattern, at: 0 };
+    if guest.stat(&path).is_ok_and(|old| old.size > len) {
+        // What a longer file has behind it stays.
+        let mut at = 0;
+        while at < len {
+            let mut part = vec![0; (len - at).min(1 << 20) as usize];
+            source.read_exact(&mut part)?;
+            guest.write_at(&path, Some(at), &part)?;
+            at += part.len() as u64;
+        }
+        return Ok(Value::Nothing);
+    }
+    done(guest.write_from(&path, len, &mut source, NEW_FILE))
 }
 
 /// A device number, which Linux keeps in 12 bits and 20 (include/linux/kdev_t.h).

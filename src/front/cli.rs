@@ -175,6 +175,7 @@ fn command() -> Command {
         )
         .disable_help_flag(true)
         .disable_version_flag(true)
+        .infer_long_args(true)
         .args_override_self(true)
         .next_line_help(false)
         .arg(valued("add", "IMAGE").short('a').long("add").help("Attach a disk image"))
@@ -334,7 +335,8 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if flag("cmd-help") {
         return Ok(Request::CommandHelp(words.first().map(|word| String::from_utf8_lossy(word).into_owned())));
     }
-    if all("domain").next().is_some() || all("connect").next().is_some() {
+    // -c alone only says where -d looks.
+    if all("domain").next().is_some() {
         return refuse("libvirt guests are not supported; name the guest's disk image with -a");
     }
     if let Some(pid) = last("remote") {
@@ -344,8 +346,11 @@ fn request(matches: &ArgMatches) -> Result<Request, String> {
     if words.first().is_some_and(|word| word == b"batch") {
         return batch(matches, words);
     }
-    if flag("csh") && !flag("listen") {
-        return refuse("--csh goes with --listen");
+    if flag("listen") && !words.is_empty() {
+        return refuse("extra parameters on the command line with --listen flag");
+    }
+    if flag("listen") && all("file").next().is_some() {
+        return refuse("cannot use --listen and --file options at the same time");
     }
     if let Some(size) = all("blocksize").map(|s| s.to_string_lossy()).find(|s| !s.is_empty() && s != "512") {
         return refuse(format!("--blocksize={size} is not supported: disks have sectors of 512 bytes"));
@@ -580,7 +585,11 @@ mod tests {
         assert!(refused(&["-d", "guest"]).contains("libvirt"));
         assert_eq!(parsed(&["--remote=5", "ls"]), Request::Remote(Some("5".into()), vec![b"ls".to_vec()], false));
         assert_eq!(parsed(&["--remote"]), Request::Remote(None, Vec::new(), false));
-        assert!(refused(&["--csh"]).contains("--listen"));
+        assert!(refused(&["--listen", "echo", "a"]).contains("extra parameters"));
+        assert!(refused(&["--listen", "-f", "a"]).contains("at the same time"));
+        assert!(options(&["--csh", "-c", "uri", "--verb"]).csh);
+        assert_eq!(parsed(&["--vers"]), parsed(&["--version"]));
+        assert!(refused(&["--ver"]).contains("--ver"));
         assert!(refused(&["-i"]).contains("-i needs a disk image"));
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{AccessFlags, access};
 
 use super::batch;
@@ -32,6 +33,9 @@ use crate::shell::check;
 use crate::shell::lines::ReaderLines;
 use crate::shell::report::{self, Place};
 use crate::shell::run::{Outcome, Shell};
+
+/// Bytes of memory that the program may have under `--sandbox`.
+const SANDBOX_MEMORY: u64 = 4 << 30;
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -218,6 +222,8 @@ fn confine(options: &Options, session: &Session, host: &RealHost) -> Result<()> 
     if options.sandbox.is_empty() {
         return Ok(());
     }
+    // A stranger's script cannot take all memory: past this the program ends, and no image has changed.
+    setrlimit(Resource::RLIMIT_AS, SANDBOX_MEMORY, SANDBOX_MEMORY).map_err(|e| Error::io("memory", e.into()))?;
     let named = options.drives.iter().filter_map(|drive| match drive {
         Drive::Image { path, .. } => Some(path.as_path()),
         Drive::Prepared(_) => None,

@@ -64,6 +64,10 @@ impl Guest {
             let how = if read_only { "writable" } else { "read-only" };
             return Err(Error::new(Kind::Busy, format!("already mounted {how}")).at(device));
         }
+        // The kernel refuses this, too; elsewhere it may be mounted again.
+        if self.mounts.iter().any(|m| m.device == device && m.mountpoint == mountpoint) {
+            return Err(Error::new(Kind::Busy, format!("already mounted on {mountpoint}")).at(device));
+        }
         let fs = self.open_index(device, open)?;
         let id = self.next_mount;
         self.next_mount += 1;

@@ -6,6 +6,12 @@ use super::{modules, own_names};
 use crate::base::{Error, Kind};
 use crate::commands;
 
+/// Calls that a message names, from the innermost on.
+const CALLS_SHOWN: usize = 8;
+
+/// Why a script was stopped before the stack is full.
+pub const TOO_DEEP: &str = "functions, eval or import call one another too deeply";
+
 /// What `catch (error)` receives from a failed command.
 #[derive(Debug, Clone)]
 pub struct CommandError {
@@ -78,6 +84,7 @@ pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
             }
             None => Error::new(Kind::Usage, value.to_string()),
         },
+        EvalAltResult::ErrorTerminated(token, _) if token.to_string() == TOO_DEEP => Error::usage(TOO_DEEP),
         EvalAltResult::ErrorTerminated(..) => Error::new(Kind::Interrupted, "interrupted"),
         EvalAltResult::ErrorParsing(kind, _) => Error::usage(kind.to_string()),
         EvalAltResult::ErrorFunctionNotFound(call, _) => {
@@ -98,9 +105,12 @@ pub fn from_eval(error: EvalAltResult, source: &str) -> Error {
         Some(call) => found.at(place(&call.source, call.position)),
         None => found,
     };
-    let calls: Vec<_> =
-        calls.iter().rev().map(|call| format!("{} for {}()", place(&call.source, call.position), call.name)).collect();
-    if calls.is_empty() { found } else { found.hint(format!("called from {}", calls.join(", "))) }
+    let shown = |call: &Call| format!("{} for {}()", place(&call.source, call.position), call.name);
+    let mut told: Vec<_> = calls.iter().rev().take(CALLS_SHOWN).map(shown).collect();
+    if calls.len() > CALLS_SHOWN {
+        told.push(format!("{} more", calls.len() - CALLS_SHOWN));
+    }
+    if told.is_empty() { found } else { found.hint(format!("called from {}", told.join(", "))) }
 }
 
 /// A place in a script, and the function that is called there.

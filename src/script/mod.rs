@@ -11,10 +11,11 @@ mod natives;
 mod own_names;
 mod yaml;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::sys::resource::{Resource, getrlimit};
 use rhai::{AST, Dynamic, Engine, Scope};
 
 use crate::base::{Error, Kind, Result};
@@ -28,6 +29,9 @@ pub use modules::LIBRARY;
 const SCRIPT_LIMIT: u64 = 16 << 20;
 /// How often Ctrl-C is looked at, in Rhai operations (about every tenth of a millisecond).
 const OPERATIONS_PER_POLL: u64 = 4096;
+
+/// Bytes of the stack of a program's first thread, as Linux has it by default.
+const STACK: u64 = 8 << 20;
 
 /// Runs lines of the guestfish language for `run_line`: the front end gives it, since this module knows no grammar.
 pub trait LineRunner {
@@ -61,6 +65,8 @@ pub struct Interpreter {
     functions: AST,
     /// Names of functions, for the modules that are imported.
     taken: modules::Taken,
+    /// Where the stack was when Rhai was called.
+    top: Rc<Cell<usize>>,
     shared: Rc<Shared>,
 }
 
@@ -80,14 +86,19 @@ impl Interpreter {
             say(host.as_ref(), &format!("{}:{position:?}: {line}", source.unwrap_or("")));
         });
         let host = shared.host.clone();
+        let (top, room) = (Rc::new(Cell::new(0_usize)), stack_room());
+        let begin = top.clone();
         engine.on_progress(move |count| {
+            if begin.get().saturating_sub(stack_place()) > room {
+                return Some(Dynamic::from(error::TOO_DEEP));
+            }
             (count.is_multiple_of(OPERATIONS_PER_POLL) && host.interrupted()).then(|| Dynamic::from("interrupted"))
         });
         error::register(&mut engine);
         yaml::register(&mut engine);
         natives::register(&mut engine, &shared);
         bind::register(&mut engine, &shared);
-        Interpreter { engine, scope: Scope::new(), functions: AST::empty(), taken, shared }
+        Interpreter { engine, scope: Scope::new(), functions: AST::empty(), taken, top, shared }
     }
 
     /// Runs a script file; `args` are its `ARGS` array.
@@ -177,10 +188,24 @@ impl Interpreter {
     /// Lends the session to the bound functions while `work` runs.
     fn lend<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         std::mem::swap(session, &mut *self.shared.session.borrow_mut());
+        self.top.set(stack_place());
         let result = work(self);
         std::mem::swap(session, &mut *self.shared.session.borrow_mut());
         result
     }
+}
+
+/// About where the stack is: the address of a variable on it.
+#[inline(never)]
+fn stack_place() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
+}
+
+/// Bytes of the stack that a script may use: Rhai counts calls of functions, but not those of `eval` and `import`.
+fn stack_room() -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_STACK).unwrap_or((STACK, STACK));
+    (soft.min(STACK) / 4 * 3) as usize
 }
 
 /// Prints one line to the host's standard output; a closed pipe is not the script's error.

@@ -4,10 +4,11 @@
 //! there with dots between them. Scalars are read as YAML 1.1 readers such as cloud-init's do. What cannot be trusted is bounded: a
 //! document is refused once its aliases stand for too much.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rhai::{Array, Dynamic, Engine, EvalAltResult, Map, Position};
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 /// Most values of a document, aliases counted as often as they stand.
 const VALUES_MAX: usize = 100_000;
@@ -62,6 +63,16 @@ struct Builder {
 /// The value of the only document and the lines of its keys.
 fn parse(text: &str) -> Result<(Dynamic, Map), String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Lines of YAML 1.1 end in these, too.
+    let text: Cow<'_, str> = match text.contains(['\r', '\u{85}', '\u{2028}', '\u{2029}']) {
+        true => text.replace("\r\n", "\n").replace(['\r', '\u{85}', '\u{2028}', '\u{2029}'], "\n").into(),
+        false => text.into(),
+    };
+    let text = text.as_ref();
+    let version = text.lines().find_map(|line| line.strip_prefix("%YAML"));
+    if version.is_some_and(|version| !version.trim_start().starts_with("1.")) {
+        return Err("another version of YAML".into());
+    }
     if let Some(odd) = text.chars().find(|c| !printable(*c)) {
         return Err(format!("the character {:#x}", u32::from(odd)));
     }
@@ -98,26 +109,38 @@ impl Builder {
         match event {
             Event::DocumentStart(_) if self.whole.is_some() => Err("a second document".into()),
             Event::Scalar(text, style, anchor, tag) => {
-                let string = tag.as_ref().is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
-                if tag.is_some_and(|tag| !tag.is_yaml_core_schema()) {
+                let string = tag.as_ref().is_some_and(|tag| tag.suffix == "str" || is_bare(tag));
+                if !is_known(tag.as_deref()) {
                     return Err("a tag that is not known".into());
+                }
+                if tag.is_some_and(|tag| tag.suffix == "int") && !scalar(&text).is_int() {
+                    return Err("a number that is none".into());
                 }
                 let size = Size { values: 1, bytes: text.len() };
                 if self.wants_key() {
                     return self.key(&text, line);
                 }
                 let plain = style == ScalarStyle::Plain && !string;
+                if plain && (matches!(&*text, "=" | "<<") || is_no_date(&text)) {
+                    return Err(format!("'{text}' is no value"));
+                }
                 let value = if plain { scalar(&text) } else { Dynamic::from(text.into_owned()) };
                 self.put(value, size, anchor)
             }
             Event::Alias(anchor) => {
-                let Some((value, size)) = self.anchors.get(&anchor).cloned() else {
-                    return Err("an alias of what is not complete".into());
+                // What contains itself is read by cloud-init; here it ends.
+                let inside = self.open.iter().any(|open| open.anchor == anchor);
+                let own = inside.then_some((Dynamic::UNIT, Size { values: 1, bytes: 0 }));
+                let Some((value, size)) = own.or_else(|| self.anchors.get(&anchor).cloned()) else {
+                    return Err("an alias of nothing".into());
                 };
                 if self.wants_key() {
                     return self.key(&value.to_string(), line);
                 }
                 self.put(value, size, 0)
+            }
+            Event::SequenceStart(_, tag) | Event::MappingStart(_, tag) if !is_known(tag.as_deref()) => {
+                Err("a tag that is not known".into())
             }
             Event::SequenceStart(anchor, _) => self.start(anchor, Kind::List(Array::new())),
             Event::MappingStart(anchor, _) => {
@@ -217,6 +240,38 @@ impl Builder {
     }
 }
 
+/// Whether a tag is `!` alone: a text, whatever it looks like.
+fn is_bare(tag: &Tag) -> bool {
+    matches!((tag.handle.as_str(), tag.suffix.as_str()), ("", "!") | ("!", ""))
+}
+
+/// Whether a tag is one that YAML's safe readers know.
+fn is_known(tag: Option<&Tag>) -> bool {
+    const KNOWN: [&str; 12] =
+        ["str", "int", "float", "bool", "null", "seq", "map", "set", "omap", "pairs", "binary", "timestamp"];
+    tag.is_none_or(|tag| is_bare(tag) || (tag.is_yaml_core_schema() && KNOWN.contains(&tag.suffix.as_str())))
+}
+
+/// Whether a plain scalar looks like a date of YAML 1.1, but no calendar has it: its readers refuse the document.
+fn is_no_date(text: &str) -> bool {
+    let Some((date, rest)) = text.split_at_checked(10) else { return false };
+    let part = |range: std::ops::Range<usize>| date.get(range).and_then(|digits| digits.parse::<u32>().ok());
+    let bytes = date.as_bytes();
+    let alone = rest.is_empty() || rest.starts_with(['T', 't', ' ']);
+    if !alone || bytes[4] != b'-' || bytes[7] != b'-' || date.bytes().any(|b| b != b'-' && !b.is_ascii_digit()) {
+        return false;
+    }
+    let (Some(year), Some(month), Some(day)) = (part(0..4), part(5..7), part(8..10)) else { return false };
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    year == 0 || !(1..=days).contains(&day)
+}
+
 /// A plain scalar: nothing, a boolean, an integer, else text.
 fn scalar(text: &str) -> Dynamic {
     match text {
@@ -257,6 +312,12 @@ mod tests {
             ("x: &x {p: 1, q: 2}\ny: {<<: *x, q: 3}\n", r#"#{"x": #{"p": 1, "q": 2}, "y": #{"p": 1, "q": 3}}"#),
             ("a: \"x\ty\" #\tno\nb: |\n  o\tne\n", "#{\"a\": \"x\\ty\", \"b\": \"o\\tne\\n\"}"),
             ("a: |\n  one\n  two\n", r#"#{"a": "one\ntwo\n"}"#),
+            ("# c\u{85}a: 1\u{2028}b: 2\rc: 3\r\nd: 4\n", r#"#{"a": 1, "b": 2, "c": 3, "d": 4}"#),
+            ("a: !\nb: ! 12\nc: &c [*c]\n", r#"#{"a": "", "b": "12", "c": [()]}"#),
+            (
+                "a: 2024-02-29\nb: 2026-02-28 10:00:00\nc: 2026-1x-30\n",
+                r#"#{"a": "2024-02-29", "b": "2026-02-28 10:00:00", "c": "2026-1x-30"}"#,
+            ),
         ] {
             assert_eq!(shown(text), wanted, "{text}");
         }
@@ -282,7 +343,12 @@ mod tests {
             "a: !x 1\n",
             "a: *b\n",
             "a: \u{7}\n",
-            "a: &a [*a]\n",
+            "a: 2026-02-30\n",
+            "a: !!int x\n",
+            "a: !x {b: 1}\n",
+            "a: !!python/tuple [1]\n",
+            "a: =\n",
+            "%YAML 2.0\n---\na: 1\n",
         ] {
             assert!(parse(text).is_err(), "{text:?}: {}", shown(text));
         }

@@ -7,7 +7,7 @@ use crate::session::Session;
 pub(super) fn matches(session: &Session, word: &[u8]) -> Result<Vec<Vec<u8>>> {
     let found: Vec<Vec<u8>> = if word.starts_with(b"/dev/") {
         let pattern = String::from_utf8_lossy(word);
-        let names = session.devices().into_iter().chain(session.partitions()?);
+        let names = session.devices().into_iter().chain(session.partitions()?).chain(session.logical_volumes()?);
         names.filter(|name| device_matches(pattern.as_bytes(), name.as_bytes())).map(String::into_bytes).collect()
     } else if word.starts_with(b"/") {
         session.guest.glob(&GuestPathBuf(word.to_vec()), true)?.into_iter().map(|p| p.0).collect()

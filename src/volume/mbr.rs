@@ -270,10 +270,14 @@ impl Mbr {
             TableEdit::Delete { number } => self.delete(device, *number),
             TableEdit::Resize { number, end_sector } => self.resize(device, *number, *end_sector),
             TableEdit::SetBootable { number, bootable } => {
-                if *bootable && *number <= 4 {
-                    // Boot code takes the first active one, so there is to be one.
+                if *bootable {
+                    // Boot code takes the first active one, so there is to be one; parted has it so, too.
                     self.find(*number)?;
                     (0..4).for_each(|slot| self.first[slot_at(slot)] &= 0x7f);
+                    device.write_at(0, &self.first)?;
+                    for other in (5..).take(self.logical.len()).filter(|other| other != number) {
+                        self.change(device, other, |entry| entry[0] &= 0x7f)?;
+                    }
                 }
                 self.change(device, *number, |entry| entry[0] = if *bootable { 0x80 } else { 0 })
             }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::Ext4;
 use super::cache::Role;
+use super::features::Compat;
 use super::group::{BLOCK_UNINIT, Group, INODE_UNINIT};
 use super::inode::{self, Inode};
 use crate::base::bytes::{le64, u8_at};
@@ -30,6 +31,8 @@ pub(super) struct Grant {
 pub(super) struct Allocator {
     /// Blocks with metadata at fixed places: ascending, without overlap.
     zones: Vec<Range<u64>>,
+    /// Blocks of the journal inside the file system: a bitmap that calls them free is wrong.
+    journal: Vec<Range<u64>>,
     /// By group: blocks that were taken or given back since the last commit. They are not written fresh
     /// again, not even after a rollback, and are used last.
     touched: HashMap<u32, Vec<u8>>,
@@ -43,6 +46,9 @@ pub(super) struct Allocator {
     pub data_goal: Option<u64>,
     /// While the file system is shrunk: nothing from this block on is given out.
     limit: Option<u64>,
+    /// The file system was shrunk to here since the last commit: what lies behind, the committed state may use, though a file
+    /// system that grew again does not know it.
+    fresh_end: Option<u64>,
     /// Whether fresh writes are allowed: what is free was so in the committed state too.
     takes_fresh: bool,
 }
@@ -56,6 +62,7 @@ impl Allocator {
     /// After a rollback: what is free must be looked up again, but what was touched stays so.
     pub fn forget(&mut self) {
         self.zones.clear();
+        self.journal.clear();
         self.longest.clear();
         self.first_free_inode.clear();
         self.counted.clear();
@@ -84,7 +91,13 @@ impl Allocator {
     pub fn committed(&mut self) {
         self.touched.clear();
         self.longest.clear();
+        self.fresh_end = None;
         self.takes_fresh = true;
+    }
+
+    /// Nothing from a block on is written fresh before the next commit.
+    pub fn end_fresh(&mut self, block: u64) {
+        self.fresh_end = Some(self.fresh_end.map_or(block, |end| end.min(block)));
     }
 
     /// Blocks that are not to be written fresh before the next commit.
@@ -203,7 +216,27 @@ impl Ext4 {
             }
         }
         self.allocator.zones = merged;
+        let journal = self.superblock.journal_inode();
+        if self.superblock.compat().has(Compat::HAS_JOURNAL) && journal != 0 {
+            // A journal that cannot be mapped is told where it is used.
+            let map = self.inode(journal).and_then(|inode| self.map(&inode));
+            let runs = map.map(|map| map.runs).unwrap_or_default();
+            self.allocator.journal = runs.iter().map(|run| run.physical..run.physical + u64::from(run.len)).collect();
+        }
         Ok(())
+    }
+
+    /// Refuses free blocks that are the journal's.
+    pub(super) fn check_journal(&self, free: &Range<u64>) -> Result<()> {
+        match self.allocator.journal.iter().find(|run| run.start < free.end && free.start < run.end) {
+            Some(run) => Err(Error::corrupt(format!(
+                "ext4: blocks {}..{} are the journal's but marked free",
+                run.start.max(free.start),
+                run.end.min(free.end)
+            ))
+            .hint("run e2fsck on it first")),
+            None => Ok(()),
+        }
     }
 
     /// The zones that touch a range of blocks.
@@ -372,12 +405,14 @@ impl Ext4 {
         if self.zones_in(start..start + u64::from(len)).next().is_some() {
             return Err(Error::corrupt(format!("ext4: group {group}: block {start} is metadata but marked free")));
         }
+        self.check_journal(&(start..end))?;
         self.init_block_bitmap(group)?;
         let (number, _) = self.bitmap(group, true)?;
         set_bits(self.block_mut(number, Role::BlockBitmap(group))?, bits.clone(), true);
         self.count_blocks(group, -i64::from(clusters))?;
         self.allocator.touch(self.geometry.block_size, group, bits);
-        Ok(Grant { start, len, fresh: untouched && self.allocator.takes_fresh })
+        let known = self.allocator.fresh_end.is_none_or(|known| end <= known);
+        Ok(Grant { start, len, fresh: untouched && known && self.allocator.takes_fresh })
     }
 
     /// Marks these very blocks as used.

@@ -50,6 +50,7 @@ impl Ext4 {
             if let Some(zone) = self.zones_in(run.clone()).next() {
                 return Err(Error::corrupt(format!("ext4: block {} is metadata but marked free", zone.start)));
             }
+            self.check_journal(&run)?;
             progress::add((run.end - run.start) * bs);
             let bytes = (run.start * bs).max(within.start)..(run.end * bs).min(within.end);
             if !bytes.is_empty() && bytes.end - bytes.start >= minimum {

@@ -94,6 +94,6 @@ mod tests {
         space.take(70..71);
         space.take(90..91);
         space.fill(16);
-        assert!(space.used(0..200).eq([0..96]));
+        assert!(space.used(0..200).eq(std::iter::once(0..96)));
     }
 }

@@ -358,6 +358,7 @@ impl Ext4 {
         copies::write_descriptors(self.base.as_ref(), &new, &descs)?;
         copies::write_superblocks(self.base.as_ref(), &new, &sb)?;
         self.allocator.set_limit(None);
+        self.allocator.end_fresh(blocks);
         self.reload()
     }
 
