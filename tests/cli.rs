@@ -353,6 +353,25 @@ fn bitmaps_that_cannot_be_right_are_not_followed() {
     }
 }
 
+/// A count that is wrong where a file waits to be removed is mended, too.
+#[test]
+fn counts_beside_orphans_are_mended() {
+    let folder = TempDir::new().unwrap();
+    host(folder.path(), "mke2fs", &["-q", "-t", "ext4", "disk.img", "32M"]);
+    assert_eq!(on_disk(&folder, &[], "write /f hello\nwrite /g there\n").status, 0);
+    let stat = host(folder.path(), "debugfs", &["-R", "stat /f", "disk.img"]);
+    let inode = stat.split_whitespace().nth(1).unwrap();
+    let script = format!(
+        "sif /f links_count 0\nsif /f dtime 0\nunlink /f\nssv last_orphan {inode}\nset_bg 1 free_blocks_count 5000\n\
+         set_bg 1 checksum calc\n"
+    );
+    fs::write(folder.path().join("script"), script).unwrap();
+    host(folder.path(), "debugfs", &["-w", "-f", "script", "disk.img"]);
+    let ran = imgsh(folder.path(), &["-a", "disk.img", "run", ":", "e2fsck", "/dev/sda", "correct:true"], "");
+    assert_eq!(ran.status, 0, "{}", ran.err);
+    assert_eq!(judged(&folder, "/g"), "there");
+}
+
 /// Values in inodes of their own have hashes that the UUID is part of, with checksums of metadata or without.
 #[test]
 fn a_new_uuid_is_refused_where_values_would_be_lost() {

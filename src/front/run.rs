@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{AccessFlags, access};
 
 use super::batch;
@@ -222,8 +222,10 @@ fn confine(options: &Options, session: &Session, host: &RealHost) -> Result<()> 
     if options.sandbox.is_empty() {
         return Ok(());
     }
-    // A stranger's script cannot take all memory: past this the program ends, and no image has changed.
-    setrlimit(Resource::RLIMIT_AS, SANDBOX_MEMORY, SANDBOX_MEMORY).map_err(|e| Error::io("memory", e.into()))?;
+    // A stranger's script cannot take all memory: past this the program ends, as by kill -9.
+    let (_, hard) = getrlimit(Resource::RLIMIT_AS).map_err(|e| Error::io("memory", e.into()))?;
+    let most = SANDBOX_MEMORY.min(hard);
+    setrlimit(Resource::RLIMIT_AS, most, most).map_err(|e| Error::io("memory", e.into()))?;
     let named = options.drives.iter().filter_map(|drive| match drive {
         Drive::Image { path, .. } => Some(path.as_path()),
         Drive::Prepared(_) => None,

@@ -69,7 +69,8 @@ fn parse(text: &str) -> Result<(Dynamic, Map), String> {
         false => text.into(),
     };
     let text = text.as_ref();
-    let version = text.lines().find_map(|line| line.strip_prefix("%YAML"));
+    let head = text.lines().take_while(|line| line.is_empty() || line.starts_with(['%', '#']));
+    let version = head.filter_map(|line| line.strip_prefix("%YAML")).next();
     if version.is_some_and(|version| !version.trim_start().starts_with("1.")) {
         return Err("another version of YAML".into());
     }
@@ -113,7 +114,8 @@ impl Builder {
                 if !is_known(tag.as_deref()) {
                     return Err("a tag that is not known".into());
                 }
-                if tag.is_some_and(|tag| tag.suffix == "int") && !scalar(&text).is_int() {
+                let number = tag.is_some_and(|tag| tag.suffix == "int").then(|| scalar(&text.replace('_', "")));
+                if number.as_ref().is_some_and(|number| !number.is_int()) {
                     return Err("a number that is none".into());
                 }
                 let size = Size { values: 1, bytes: text.len() };
@@ -124,7 +126,11 @@ impl Builder {
                 if plain && (matches!(&*text, "=" | "<<") || is_no_date(&text)) {
                     return Err(format!("'{text}' is no value"));
                 }
-                let value = if plain { scalar(&text) } else { Dynamic::from(text.into_owned()) };
+                let value = match number {
+                    Some(number) => number,
+                    None if plain => scalar(&text),
+                    None => Dynamic::from(text.into_owned()),
+                };
                 self.put(value, size, anchor)
             }
             Event::Alias(anchor) => {
@@ -257,7 +263,12 @@ fn is_no_date(text: &str) -> bool {
     let Some((date, rest)) = text.split_at_checked(10) else { return false };
     let part = |range: std::ops::Range<usize>| date.get(range).and_then(|digits| digits.parse::<u32>().ok());
     let bytes = date.as_bytes();
-    let alone = rest.is_empty() || rest.starts_with(['T', 't', ' ']);
+    let time = rest.trim_start_matches(['T', 't', ' ', '\t']);
+    let clock = |part: Option<&str>| {
+        part.is_some_and(|part| matches!(part.len(), 1 | 2) && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut parts = time.split(':');
+    let alone = rest.is_empty() || (time.len() < rest.len() && clock(parts.next()) && clock(parts.next()));
     if !alone || bytes[4] != b'-' || bytes[7] != b'-' || date.bytes().any(|b| b != b'-' && !b.is_ascii_digit()) {
         return false;
     }
@@ -315,9 +326,10 @@ mod tests {
             ("# c\u{85}a: 1\u{2028}b: 2\rc: 3\r\nd: 4\n", r#"#{"a": 1, "b": 2, "c": 3, "d": 4}"#),
             ("a: !\nb: ! 12\nc: &c [*c]\n", r#"#{"a": "", "b": "12", "c": [()]}"#),
             (
-                "a: 2024-02-29\nb: 2026-02-28 10:00:00\nc: 2026-1x-30\n",
-                r#"#{"a": "2024-02-29", "b": "2026-02-28 10:00:00", "c": "2026-1x-30"}"#,
+                "a: 2024-02-29\nb: 2026-02-28 10:00:00\nc: 2026-1x-30\nd: 2026-13-45 build\n",
+                r#"#{"a": "2024-02-29", "b": "2026-02-28 10:00:00", "c": "2026-1x-30", "d": "2026-13-45 build"}"#,
             ),
+            ("a: !!int 1_000\nb: !!int \"5\"\nc: |\n  %YAML 2\n", "#{\"a\": 1000, \"b\": 5, \"c\": \"%YAML 2\\n\"}"),
         ] {
             assert_eq!(shown(text), wanted, "{text}");
         }
@@ -344,6 +356,7 @@ mod tests {
             "a: *b\n",
             "a: \u{7}\n",
             "a: 2026-02-30\n",
+            "a: 2026-02-30 1:00:00\n",
             "a: !!int x\n",
             "a: !x {b: 1}\n",
             "a: !!python/tuple [1]\n",

@@ -42,6 +42,8 @@ pub(super) struct Allocator {
     first_free_inode: HashMap<u32, u32>,
     /// Bitmaps whose number of free bits was found to be their group's count, by group; `true` for those of blocks.
     counted: HashSet<(u32, bool)>,
+    /// While the file system is mended: counts are not looked at, since they are what is mended.
+    pub mending: bool,
     /// Where the next file's content goes: behind the last one's.
     pub data_goal: Option<u64>,
     /// While the file system is shrunk: nothing from this block on is given out.
@@ -288,7 +290,10 @@ impl Ext4 {
     pub(super) fn check_count(&mut self, group: u32, of_blocks: bool) -> Result<()> {
         let desc = self.group(group)?;
         let uninit = if of_blocks { BLOCK_UNINIT } else { INODE_UNINIT };
-        if self.allocator.counted.contains(&(group, of_blocks)) || self.is_uninit(&desc, uninit) {
+        if self.allocator.mending
+            || self.allocator.counted.contains(&(group, of_blocks))
+            || self.is_uninit(&desc, uninit)
+        {
             return Ok(());
         }
         let (what, bits, said) = match of_blocks {

@@ -64,7 +64,10 @@ impl Ext4 {
         }
         self.replay()?;
         self.load_zones()?;
-        self.clean_orphans()
+        self.allocator.mending = true;
+        let cleaned = self.clean_orphans();
+        self.allocator.mending = false;
+        cleaned
     }
 
     /// Takes away the marks of a damaged file system.
