@@ -457,12 +457,12 @@ fn sectors_of_512(args: &Args) -> Result<()> {
 
 fn make_and_add(cx: &mut Context, args: &Args, preallocation: Option<&str>) -> Result<Value> {
     let path = cx.host.absolute(args.host("filename"));
-    let size = Some(size::bytes(&args.text("size"))?).filter(|size| *size > 0);
-    if size.is_none() {
+    let size = size::bytes(&args.text("size"))?;
+    if size == 0 {
         return Err(Error::usage("invalid size: 0"));
     }
     let preallocation = preallocation.map(str::to_string);
-    disk::create(&path, Format::Raw, &CreateOptions { size, preallocation, ..CreateOptions::default() })?;
+    disk::create(&path, Format::Raw, &CreateOptions { size: Some(size), preallocation, ..CreateOptions::default() })?;
     attach(cx, AddDisk { path, format: Some(Format::Raw), ..AddDisk::default() })?;
     Ok(Value::Nothing)
 }
