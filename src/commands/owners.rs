@@ -1,6 +1,6 @@
 //! Owners by name: the guest's own passwd and group files decide, never the host's.
 
-use super::reading::MEMORY_LIMIT;
+use super::reading::EDIT_LIMIT;
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result};
 use crate::command::Context;
 
@@ -9,7 +9,7 @@ pub(super) fn id_of(cx: &Context, text: &str, file: &str) -> Result<u32> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let content = cx.session.guest.read_file(&GuestPathBuf::from(file), MEMORY_LIMIT)?;
+    let content = cx.session.guest.read_file(&GuestPathBuf::from(file), EDIT_LIMIT)?;
     let found = String::from_utf8_lossy(&content).lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != text {

@@ -7,6 +7,8 @@ use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Retur
 
 /// What an answer in memory may take; larger files go through `download`.
 pub(super) const MEMORY_LIMIT: u64 = 1 << 30;
+/// The most bytes of a text file that is taken apart and written anew; a sparse one costs its writer nothing.
+pub(super) const EDIT_LIMIT: u64 = 64 << 20;
 
 const PATH: Param = Param::required("path", Kind::Path);
 

@@ -3,7 +3,7 @@
 use super::editing::replace_content;
 use super::looking::look;
 use super::pattern::{self, Syntax};
-use super::reading::MEMORY_LIMIT;
+use super::reading::EDIT_LIMIT;
 use crate::base::{Error, GuestPathBuf, Result};
 use crate::command::{Args, Command, Context, Effect, Example, Kind, Param, Returns, Setup, Value};
 
@@ -47,7 +47,7 @@ pub(super) const COMMANDS: &[Command] = &[
 /// A text file's content, through links, and where it really is.
 fn content(cx: &Context, path: &GuestPathBuf) -> Result<(GuestPathBuf, Vec<u8>)> {
     let real = cx.session.guest.realpath(path)?;
-    let bytes = cx.session.guest.read_file(&real, MEMORY_LIMIT)?;
+    let bytes = cx.session.guest.read_file(&real, EDIT_LIMIT)?;
     Ok((real, bytes))
 }
 

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::editing::replace_content;
 use super::looking::look;
-use super::reading::MEMORY_LIMIT;
+use super::reading::EDIT_LIMIT;
 use super::writing::{NEW_DIRECTORY, done};
 use crate::base::{Error, GuestPathBuf, Kind as ErrorKind, Result, crypt};
 use crate::command::{Args, Command, Context, Effect, Example, HostFile, Kind, Param, Returns, Setup, Value};
@@ -88,7 +88,7 @@ fn table(cx: &Context, path: &str) -> Result<Option<(GuestPathBuf, Table)>> {
     let path = GuestPathBuf::from(path);
     match cx.session.guest.realpath(&path) {
         Ok(real) => {
-            let table = Table::parse(&cx.session.guest.read_file(&real, MEMORY_LIMIT)?);
+            let table = Table::parse(&cx.session.guest.read_file(&real, EDIT_LIMIT)?);
             Ok(Some((real, table)))
         }
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -271,7 +271,7 @@ fn ssh_inject(cx: &mut Context, args: &Args) -> Result<Value> {
         cx.session.guest.make(&folder, &NewNode { kind: NewKind::Directory, mode: 0o700, uid, gid })?;
     }
     let there = match look(cx, &file, true)? {
-        Some(_) => cx.session.guest.read_file(&file, MEMORY_LIMIT)?,
+        Some(_) => cx.session.guest.read_file(&file, EDIT_LIMIT)?,
         None => {
             cx.session.guest.make(&file, &NewNode { kind: NewKind::Regular, mode: 0o600, uid, gid })?;
             Vec::new()

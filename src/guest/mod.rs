@@ -15,6 +15,7 @@ mod import;
 pub mod inspect;
 mod labelling;
 mod mounts;
+mod open;
 mod read;
 mod resolve;
 pub mod selinux;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{Error, GuestPathBuf, Kind, Result, Timestamp};
 use crate::fs::{FileSystem, Metadata, NodeId};
+use open::Open;
 
 /// A node of one of the open file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,14 +68,6 @@ pub struct WalkEntry {
     pub place: Place,
     /// Its attributes.
     pub metadata: Metadata,
-}
-
-/// An open file system. It stays open when it is unmounted, so that its driver remembers which blocks were freed.
-struct Open {
-    device: String,
-    fs: Box<dyn FileSystem>,
-    /// Whether the driver may hold changes that the stage has not.
-    edited: bool,
 }
 
 /// A node as it was reached: the same file system may be mounted in several places.
@@ -142,11 +136,16 @@ impl Guest {
         Ok(())
     }
 
+    fn open(&self, index: usize) -> Result<&Open> {
+        self.file_systems.get(index).and_then(Option::as_ref).ok_or_else(closed)
+    }
+
+    fn open_mut(&mut self, index: usize) -> Result<&mut Open> {
+        self.file_systems.get_mut(index).and_then(Option::as_mut).ok_or_else(closed)
+    }
+
     fn fs(&self, index: usize) -> Result<&dyn FileSystem> {
-        match self.file_systems.get(index) {
-            Some(Some(open)) => Ok(open.fs.as_ref()),
-            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
-        }
+        Ok(self.open(index)?.fs())
     }
 
     fn fs_of(&self, at: At) -> Result<&dyn FileSystem> {
@@ -159,4 +158,8 @@ impl Guest {
             None => Err(Error::new(Kind::Internal, "a path is used after its file system was unmounted")),
         }
     }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Internal, "a file system is used after it was closed")
 }

@@ -26,7 +26,7 @@ impl Guest {
         if let Some(index) = self.file_systems.iter().position(is_it) {
             return Ok(index);
         }
-        let opened = Open { device: device.to_string(), fs: open().map_err(|e| e.at(device))?, edited: false };
+        let opened = Open::new(device, open().map_err(|e| e.at(device))?);
         match self.file_systems.iter().position(Option::is_none) {
             Some(index) => {
                 self.file_systems[index] = Some(opened);
@@ -125,7 +125,7 @@ impl Guest {
     /// Writes back what the drivers keep.
     pub fn sync(&mut self) -> Result<()> {
         for open in self.file_systems.iter_mut().flatten().filter(|o| o.edited) {
-            open.fs.edit(self.now).and_then(|edit| edit.sync()).map_err(|e| e.at(&open.device))?;
+            open.fs_mut().edit(self.now).and_then(|edit| edit.sync()).map_err(|e| e.at(&open.device))?;
             open.edited = false;
         }
         Ok(())
@@ -140,7 +140,7 @@ impl Guest {
         for slot in &mut self.file_systems {
             if let Some(open) = slot {
                 open.edited = false;
-                if open.fs.reload().is_err() {
+                if open.fs_mut().reload().is_err() {
                     *slot = None;
                 }
             }
@@ -181,7 +181,7 @@ impl Guest {
     /// After a commit.
     pub fn committed(&mut self) {
         for open in self.file_systems.iter_mut().flatten() {
-            open.fs.committed();
+            open.fs_mut().committed();
         }
     }
 
@@ -241,13 +241,10 @@ impl Guest {
         if self.mounts.get(at.mount).is_some_and(|m| m.read_only) {
             return Err(Kind::ReadOnly.into());
         }
-        match self.file_systems.get_mut(place.fs) {
-            Some(Some(open)) => {
-                open.edited = true;
-                open.fs.edit(self.now)
-            }
-            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
-        }
+        let now = self.now;
+        let open = self.open_mut(place.fs)?;
+        open.edited = true;
+        open.fs_mut().edit(now)
     }
 }
 

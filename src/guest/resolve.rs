@@ -108,7 +108,7 @@ impl Guest {
         if name.len() > NAME_MAX {
             return Err(Kind::NameTooLong.into());
         }
-        match self.fs_of(dir)?.lookup(dir.node, name)? {
+        match self.open(self.place(dir)?.fs)?.lookup(dir.node, name)? {
             Some(node) => Ok(Some(self.cross(At { mount: dir.mount, node })?)),
             None => Ok(None),
         }

@@ -60,6 +60,31 @@ fn links_and_dots_stay_inside() {
     assert_eq!(error.to_string(), "/abs/none: No such file or directory");
 }
 
+/// Names that were looked up are remembered until something changes.
+#[test]
+fn remembered_names_follow_changes() {
+    let mut g = guest();
+    g.mkdir(&path("/d"), 0o755).unwrap();
+    let ask = |g: &Guest, there: &str| {
+        for name in (0..30).map(|i| format!("/d/f{i}")) {
+            assert_eq!(g.exists(&path(&name)).unwrap(), name == there, "{name}");
+        }
+    };
+    for _ in 0..2 {
+        ask(&g, "");
+        ask(&g, "");
+        g.write_file(&path("/d/f29"), b"x").unwrap();
+        ask(&g, "/d/f29");
+        ask(&g, "/d/f29");
+        g.rename(&path("/d/f29"), &path("/d/f3")).unwrap();
+        ask(&g, "/d/f3");
+        g.remove_tree(&path("/d/f3")).unwrap();
+    }
+    ask(&g, "");
+    g.reload().unwrap();
+    ask(&g, "");
+}
+
 #[test]
 fn lengths_are_those_of_linux() {
     let mut g = guest();

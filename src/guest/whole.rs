@@ -26,10 +26,7 @@ impl Guest {
     /// The file system of a device to look at; opened if it is not.
     pub fn whole(&mut self, device: &str, open: Opener<'_>) -> Result<&mut dyn FileSystem> {
         let index = self.open_index(device, open)?;
-        match self.file_systems.get_mut(index) {
-            Some(Some(open)) => Ok(open.fs.as_mut()),
-            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
-        }
+        Ok(self.open_mut(index)?.fs_mut())
     }
 
     /// The same to change; ready for writing and with the time set.
@@ -52,13 +49,9 @@ impl Guest {
             return Err(Error::from(Kind::ReadOnly).at(device));
         }
         let index = self.open_index(device, open)?;
-        match self.file_systems.get_mut(index) {
-            Some(Some(open)) => {
-                open.edited = true;
-                Ok(open.fs.as_mut())
-            }
-            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
-        }
+        let open = self.open_mut(index)?;
+        open.edited = true;
+        Ok(open.fs_mut())
     }
 
     /// The device of the file system that holds a path.
@@ -87,9 +80,6 @@ impl Guest {
             self.edit(at)?;
         }
         let index = self.place(at)?.fs;
-        match self.file_systems.get_mut(index) {
-            Some(Some(open)) => Ok((ext4(open.fs.as_mut()).map_err(|e| e.at(path))?, at.node)),
-            _ => Err(Error::new(Kind::Internal, "a file system is used after it was closed")),
-        }
+        Ok((ext4(self.open_mut(index)?.fs_mut()).map_err(|e| e.at(path))?, at.node))
     }
 }

@@ -77,6 +77,8 @@ impl Interpreter {
         let mut engine = Engine::new();
         engine.set_max_expr_depths(256, 256);
         engine.set_max_call_levels(128);
+        // A full table of strings is searched for each new one: 6 % of a check of a guest.
+        engine.set_max_strings_interned(0);
         let taken = modules::Taken::default();
         engine.set_module_resolver(modules::Resolver::new(shared.host.clone(), taken.clone()));
         let host = shared.host.clone();

@@ -96,6 +96,23 @@ fn lying_snapshot_tables_are_refused() {
     }
 }
 
+/// Every bit of a place in the refcount table counts: QEMU does not leave out the highest ones, as it does in L1 and L2 tables.
+#[test]
+fn places_of_refcount_blocks_have_no_spare_bits() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("image.qcow2");
+    let good = with_snapshots(temp.path(), "cluster_size=4k");
+    let table = u64::from_be_bytes(good[48..56].try_into().unwrap()) as usize;
+    for byte in [0, 7] {
+        let mut bytes = good.clone();
+        bytes[table + byte] |= 1;
+        everything_of("spare bits", &path, &bytes);
+        fs::write(&path, &bytes).unwrap();
+        let applied = qcow2::apply_snapshot(&path, "one").map_err(|e| e.kind());
+        assert_eq!(applied.unwrap_err(), Kind::Corrupt);
+    }
+}
+
 #[test]
 fn tables_without_end_are_not_walked_for_ever() {
     let temp = tempfile::tempdir().unwrap();

@@ -104,8 +104,7 @@ impl Refcounts {
         let size = (place.end - place.start) << header.cluster_bits;
         let mut bytes = vec![0; size as usize];
         read_metadata(image.storage.as_ref(), header.table_offset, &mut bytes, "the refcount table")?;
-        let mut table = entries(&bytes);
-        table.iter_mut().for_each(|entry| *entry &= OFFSET);
+        let table = entries(&bytes);
         let mut counts = Refcounts {
             storage: image.storage.clone(),
             cluster_bits: header.cluster_bits,
@@ -119,6 +118,9 @@ impl Refcounts {
             next: 0,
             floor: 0,
         };
+        if let Some(index) = counts.table.iter().position(|entry| entry & !OFFSET != 0) {
+            return Err(counts.corrupt(format!("refcount table entry {index}: no place of a block")));
+        }
         counts.reserve(image);
         Ok(counts)
     }
