@@ -20,11 +20,11 @@ use super::repl;
 use super::scripting::Scripting;
 use super::user_files;
 use super::{remote, serve};
-use crate::base::{Error, GuestPathBuf, Result};
+use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::command::Host;
 use crate::commands;
-use crate::disk;
 use crate::disk::target::Target;
+use crate::disk::{self, Format, OpenOptions};
 use crate::host::{self, RealHost};
 use crate::script;
 use crate::session::{Session, SessionOptions};
@@ -250,13 +250,23 @@ fn check_script(options: &Options, path: &Path) -> Result<bool> {
     Ok(findings.is_empty())
 }
 
-/// What an image lacks that the words only ask to judge: its header is an answer, too. `None` if it can be opened.
+/// Why an image cannot be opened that the words only ask to judge: its header is an answer, too. `None` if it can, or if another
+/// program holds it.
 fn only_judged(options: &Options, path: &Path) -> Option<String> {
     let alone = options.drives.len() == 1 && options.mounts.is_empty() && !options.inspect && options.output.is_none();
     if !alone || !options.keys.is_empty() || options.words.first().is_none_or(|word| word != CHECK) {
         return None;
     }
-    disk::info::info(path).ok()?.lacks(path)
+    let known = disk::info::info(path);
+    if let Some(lacks) = known.as_ref().ok().and_then(|info| info.lacks(path)) {
+        return Some(lacks);
+    }
+    let damage = match known {
+        Ok(info) if info.format == Format::Raw => return None,
+        Ok(_) => disk::open(path, OpenOptions { read_only: true, ..OpenOptions::default() }).err()?,
+        Err(error) => error,
+    };
+    matches!(damage.kind(), Kind::Corrupt | Kind::Unsupported).then(|| damage.to_string())
 }
 
 /// How the opening of the disks ended.

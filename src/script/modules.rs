@@ -33,6 +33,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("std/vtorque_cloud", include_str!("../../stdlib/vtorque_cloud.rhai")),
     ("std/vtorque_guest", include_str!("../../stdlib/vtorque_guest.rhai")),
     ("std/vtorque_image", include_str!("../../stdlib/vtorque_image.rhai")),
+    ("std/vtorque_network", include_str!("../../stdlib/vtorque_network.rhai")),
 ];
 
 /// Whether a name is that of a module of the library.

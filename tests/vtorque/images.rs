@@ -71,6 +71,12 @@ fn images_that_cannot_be_opened() {
         // Any other command needs the disk.
         assert!(!world.imgsh(&["--ro", "-a", image, "run"]).status.success());
     }
+    // Damage that keeps it from being opened makes all unknown.
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &path("short-debian.qcow2"), "1G"]);
+    fs::File::options().write(true).open(world.path("short-debian.qcow2")).unwrap().set_len(131_072).unwrap();
+    let output = world.imgsh(&["-a", "short-debian.qcow2", "vtorque-check"]);
+    assert!(text(&output.stdout).contains("unknown VT-ROOT        cannot tell: the disk cannot be opened: "));
+    assert_eq!(output.status.code(), Some(3));
     // A root that may be behind a lock is not said to be missing.
     fs::write(world.path("key"), "x").unwrap();
     fs::write(world.path("luks-debian.img"), vec![0; 8 << 20]).unwrap();
@@ -142,8 +148,8 @@ fn osv_images() {
     assert_eq!(["VT-OS", "VT-O-CMD", "VT-O-ISO"].map(verdict), ["pass", "pass", "unknown"]);
     fs::write(
         world.path("root.gfs"),
-        "run\nmkfs ext4 /dev/sda2\nmount /dev/sda2 /\nmkdir-p /usr/bin\ntouch /usr/bin/iso-read.so\nmkdir /init\n\
-         write /init/30-cloud-init \"/usr/mgmt/cloud-init.so\"\n",
+        "run\nmkfs ext4 /dev/sda2\nmount /dev/sda2 /\nmkdir-p /usr/bin\ntouch /usr/bin/iso-read.so\nmkdir /init\nmkdir /etc\n\
+         write /etc/hosts \"127.0.0.1 localhost\\n\"\nwrite /s \"/usr/mgmt/cloud-init.so; /app\\n\"\nwrite /init/30-cloud-init \"/usr/mgmt/cloud-init.so\"\n",
     )
     .unwrap();
     world.good(&["-a", "osv.img", "-f", "root.gfs"]);
@@ -180,6 +186,13 @@ fn osv_images() {
         ("--noinit /app /usr/mgmt/cloud-init.so", "fail"),
         ("--noinit /not-cloud-init.so", "fail"),
         ("--noinit --ip=eth0,10.0.0.2 /usr/mgmt/cloud-init.so & /app", "pass"),
+        ("/usr/mgmt/cloud-init.so --help", "fail"),
+        ("--nomount /usr/mgmt/cloud-init.so", "fail"),
+        ("--noinit java /usr/mgmt/cloud-init.so", "fail"),
+        ("--noinit --env=A=/x/y.so /usr/mgmt/cloud-init.so! /app", "pass"),
+        ("runscript /s", "pass"),
+        ("--noinit runscript /s", "pass"),
+        ("--noinit --hostname=/usr/mgmt/cloud-init.so /app", "fail"),
         ("--noinit /app", "fail"),
     ] {
         fs::write(world.path("line.gfs"), format!("run\nosv-command-line \"{line}\"\n")).unwrap();
@@ -209,6 +222,10 @@ fn osv_images() {
     let now = fs::read(world.path("osv.img")).unwrap();
     assert_eq!(&now[512..512 + 15], b"--noinit /app\0\0".get(..15).unwrap());
     assert!(now[..510] == disk[..510] && now[65536..65540] == disk[65536..65540]);
+    // There is nothing to mend: the second look is as the first.
+    let fixed = text(&world.imgsh(&["-a", "osv.img", "vtorque-check", "fix:all"]).stdout);
+    assert!(fixed.contains("pass    VT-OS          family osv"), "{fixed}");
+    assert!(fs::read(world.path("osv.img")).unwrap() == now);
     let long = "x".repeat(32256);
     assert!(!world.imgsh(&["-a", "osv.img", "run", ":", "osv-command-line", &long]).status.success());
     let part = world.path("part");

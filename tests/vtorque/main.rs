@@ -174,10 +174,10 @@ fn fix_harms_nothing() {
          mkdir /dev\nmknod-c 0666 1 3 /dev/null\nln-sf /dev/null /etc/cloud/cloud.cfg.d/99_nocloud.cfg\n\
          rm /etc/machine-id\nmkdir-p /var/lib/dbus\nwrite /var/lib/dbus/machine-id \"0123456789abcdef\\n\"\n\
          ln-s /var/lib/dbus/machine-id /etc/machine-id\n\
-         mkdir-p /etc/udev/rules.d\nwrite /etc/udev/rules.d/70-persistent-net.rules \"A\\nATTR{address}==\\\"00:11\\\"\\nB\"\n\
+         mkdir-p /etc/udev/rules.d\nwrite /etc/udev/rules.d/70-persistent-net.rules \"A\\nC, \\\\\\nATTR{address}==\\\"00:11\\\", \\\\\\nNAME=\\\"e\\\"\\nB\"\n\
          rm /etc/systemd/system/multi-user.target.wants/ssh.service\nmkdir /etc/systemd/system/multi-user.target.wants/ssh.service\n\
          mkdir /srv\nwrite /srv/f x\nmkdir-p /var/lib/cloud/instances/iid-local01\nln-s /srv /var/lib/cloud/data\nln-s /srv /var/lib/cloud/instance\n\
-         write /boot/grub/grub.cfg \"menuentry 'A' {\\n linux /boot/vmlinuz-6.1.0-9-amd64 root=/dev/sda2 ro\\n}\"\n\
+         write /boot/grub/grub.cfg \"menuentry 'A' {\\n linux /boot/vmlinuz-6.1.0-9-amd64 overlayroot=/dev/sda2 root=/dev/sda2 ro\\n}\"\n\
          write /var/lib/random-seed x\nset-e2attrs /var/lib/random-seed i\n",
     );
     fs::write(world.path("site.rhai"), "fn checks(about, results) { results.filter(|r| r.id != \"VT-SSH\") }\n")
@@ -208,6 +208,7 @@ fn fix_harms_nothing() {
     assert_eq!(cat("/var/lib/dbus/machine-id"), "");
     assert_eq!(cat("/etc/udev/rules.d/70-persistent-net.rules"), "A\nB");
     assert_eq!(cat("/srv/f"), "x");
+    assert!(cat("/boot/grub/grub.cfg").contains(" overlayroot=/dev/sda2 root=PARTUUID="));
     // Without an initrd the kernel finds no file system by its UUID, but the partition by its own.
     let grub = cat("/boot/grub/grub.cfg");
     let uuid =
@@ -235,6 +236,7 @@ fn fix_all_changes_references() {
          ln-s ../../opt/tool/bin/run /usr/bin/run\nln-s /opt/tool /etc/alternatives/tool\n\
          ln-s /etc/alternatives/tool /usr/bin/tool\nln-s /opt/other /usr/bin/other\n\
          write /opt/tool/y.service \"[Service]\\nExecStart=/opt/tool/bin/run\\n\"\n\
+         ln-s /opt/tool /opt/java\nln-s /opt/tool/bin/run /opt/tool/start\n\
          ln-s /opt/tool/y.service /etc/systemd/system/y.service\n\
          ln-s /opt/tool/y.service /etc/systemd/system/multi-user.target.wants/y.service\n",
     );
@@ -262,6 +264,8 @@ fn fix_all_changes_references() {
         ("/etc/alternatives/tool", "/opt-vm/tool"),
         ("/usr/bin/tool", "/etc/alternatives/tool"),
         ("/usr/bin/other", "/opt/other"),
+        ("/opt-vm/java", "/opt-vm/tool"),
+        ("/opt-vm/tool/start", "/opt-vm/tool/bin/run"),
     ] {
         let stat = run("debugfs", &["-R", &format!("stat {link}"), &part]);
         assert!(stat.contains(&format!("Fast link dest: \"{target}\"")), "{stat}");

@@ -1,6 +1,6 @@
 //! Writing guest data to clusters that are free on disk. Nothing that the committed state uses is touched.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bitmaps;
@@ -58,8 +58,8 @@ impl<'a> RunWriter<'a> {
 }
 
 /// Sees that no L2 table stands for two places, that bitmaps have their clusters alone, and that nothing of the disk and of
-/// internal snapshots is at a cluster that the refcounts call free: new data would go over it. Where that is too much to look
-/// through, new data goes behind the end of the file alone.
+/// internal snapshots is at a cluster that has more users than its refcount says: new data would go over it once one of them has
+/// given it back. Where that is too much to look through, new data goes behind the end of the file alone.
 fn verify(image: &Image, counts: &mut Refcounts) -> Result<()> {
     let bits = image.header.cluster_bits;
     let corrupt = |what: String| {
@@ -67,28 +67,30 @@ fn verify(image: &Image, counts: &mut Refcounts) -> Result<()> {
             .at(image.path.display())
             .hint("nothing was changed; qemu-img check tells more")
     };
-    let mut seen = HashSet::new();
-    for (index, entry) in image.l1.iter().enumerate().filter(|(_, entry)| **entry & OFFSET != 0) {
-        if !seen.insert(entry & OFFSET) {
-            return Err(corrupt(format!("L1 entry {index}: its L2 table has another entry too")));
+    // By L2 table: how many L1 entries have it. Snapshots share most tables with the disk and with each other.
+    let mut tables: HashMap<u64, u64> = HashMap::new();
+    let places = |l1: &[u64]| l1.iter().map(|entry| entry & OFFSET).filter(|place| *place != 0).collect::<Vec<_>>();
+    for place in places(&image.l1) {
+        if tables.insert(place, 1).is_some() {
+            return Err(corrupt(format!("the L2 table at {place} has two L1 entries")));
         }
     }
     let bitmaps = bitmaps::verify(image, counts)?;
     let mut roots: Vec<Vec<u64>> = vec![image.l1.clone()];
     let snapshots = snapshot::read(image)?;
-    let mut tables: Vec<_> = vec![snapshots.place.clone()];
+    let mut used: Vec<(u64, u64)> = snapshots.place.clone().map(|cluster| (cluster, 1)).collect();
     let mut size = 0;
     for record in &snapshots.records {
-        tables.push(record.l1_place(image));
+        used.extend(record.l1_place(image).map(|cluster| (cluster, 1)));
         size += (record.l1_place(image).end - record.l1_place(image).start) << bits;
         if size <= VERIFY_LIMIT {
             let l1 = record.l1(image)?;
-            seen.extend(l1.iter().map(|entry| entry & OFFSET).filter(|place| *place != 0));
+            places(&l1).into_iter().for_each(|place| *tables.entry(place).or_default() += 1);
             roots.push(l1);
         }
     }
     let grows = image.storage.grows();
-    if size > VERIFY_LIMIT || (seen.len() as u64) << bits > if grows { VERIFY_LIMIT } else { DEVICE_LIMIT } {
+    if size > VERIFY_LIMIT || (tables.len() as u64) << bits > if grows { VERIFY_LIMIT } else { DEVICE_LIMIT } {
         if !grows {
             return Err(Error::unsupported("qcow2: there are too many tables to look through before a write")
                 .at(image.path.display()));
@@ -96,33 +98,33 @@ fn verify(image: &Image, counts: &mut Refcounts) -> Result<()> {
         counts.only_from(image.storage.len()?.div_ceil(1 << bits));
         return Ok(());
     }
-    let is_free = |cluster: &u64| matches!(counts.get(*cluster), Ok(0));
-    if let Some(cluster) = tables.into_iter().flatten().find(is_free) {
-        return Err(corrupt(format!("a table of the snapshots is at {}, where the refcount is 0", cluster << bits)));
-    }
+    used.extend(tables.iter().map(|(place, users)| (place >> bits, *users)));
     let per_table = image.header.l2_entries();
-    for (number, l1) in roots.iter().enumerate() {
-        for (index, entry) in (0..).zip(l1).filter(|(_, entry)| **entry & OFFSET != 0) {
-            // Snapshots share most tables with the disk and with each other.
-            if !seen.remove(&(entry & OFFSET)) {
-                continue;
-            }
+    for l1 in &roots {
+        for (index, entry) in (0..).zip(l1) {
+            let Some(users) = tables.remove(&(entry & OFFSET)) else { continue };
             let Some(table) = image.table_of(index, *entry)? else { continue };
-            let whose = if number == 0 { "" } else { "of a snapshot " };
-            if number > 0 && is_free(&((entry & OFFSET) >> bits)) {
-                return Err(corrupt(format!("L2 table {index} {whose}is where the refcount is 0")));
-            }
             for slot in 0..per_table {
                 let cluster = index * per_table + slot;
-                let used = image.clusters_of(cluster, image.entry(&table, slot as usize))?;
-                if let Some(host) = used.into_iter().find(|host| bitmaps.contains(host) || is_free(host)) {
-                    let what = if bitmaps.contains(&host) { "a bitmap is" } else { "the refcount is 0" };
-                    return Err(corrupt(format!(
-                        "guest cluster {cluster} {whose}is at {}, where {what}",
-                        host << bits
-                    )));
+                for host in image.clusters_of(cluster, image.entry(&table, slot as usize))? {
+                    if bitmaps.contains(&host) {
+                        return Err(corrupt(format!(
+                            "guest cluster {cluster} is at {}, where a bitmap is",
+                            host << bits
+                        )));
+                    }
+                    used.push((host, users));
                 }
             }
+        }
+    }
+    used.sort_unstable();
+    for users in used.chunk_by(|one, other| one.0 == other.0) {
+        let (cluster, count) = (users[0].0, counts.get(users[0].0)?);
+        let users: u64 = users.iter().map(|(_, users)| users).sum();
+        if users > count {
+            let place = cluster << bits;
+            return Err(corrupt(format!("the cluster at {place} is used {users} times, its refcount is {count}")));
         }
     }
     Ok(())

@@ -153,15 +153,27 @@ impl Ext4 {
         Ok(seen.found)
     }
 
+    /// How many inodes of a group may have been used, by its descriptor.
+    fn inodes_to_look_at(&self, group: u32) -> Result<u32> {
+        let desc = self.group(group)?;
+        let all = self.geometry.inodes_per_group;
+        if !self.geometry.has_group_checksums() {
+            return Ok(all);
+        }
+        let unused = if Group(&desc).flags() & INODE_UNINIT != 0 { all } else { Group(&desc).itable_unused() };
+        Ok(all.saturating_sub(unused))
+    }
+
+    /// Whether a node is there although the descriptor of its group says that none is so far behind.
+    fn is_behind_used(&self, number: u32) -> bool {
+        let Ok((group, index)) = self.geometry.inode_place(number) else { return false };
+        self.inodes_to_look_at(group).is_ok_and(|end| index >= end)
+            && self.raw_inode(number).is_ok_and(|inode| inode.links() > 0)
+    }
+
     /// The inodes of a group that are in use, whatever the bitmap says.
     fn check_inodes(&self, group: u32, seen: &mut Seen) -> Result<()> {
-        let desc = self.group(group)?;
-        let mut end = self.geometry.inodes_per_group;
-        if self.geometry.has_group_checksums() {
-            let unused = if Group(&desc).flags() & INODE_UNINIT != 0 { end } else { Group(&desc).itable_unused() };
-            end = end.saturating_sub(unused);
-        }
-        for index in 0..end {
+        for index in 0..self.inodes_to_look_at(group)? {
             let number = group * self.geometry.inodes_per_group + index + 1;
             let raw = self.raw_inode(number)?;
             let reserved = number < self.geometry.first_inode;
@@ -292,6 +304,14 @@ impl Ext4 {
         for entry in self.list_dir(dir)? {
             let number = entry.node.0 as u32;
             if !self.is_alive(seen, number) {
+                // After a crash without a journal the file may be there, and the descriptor may be the one that is behind.
+                if self.is_behind_used(number) {
+                    seen.found.hopeless(format!(
+                        "ext4: directory inode {owner}: {} is inode {number}, behind the used ones of its group; run e2fsck -p",
+                        entry.name
+                    ));
+                    continue;
+                }
                 seen.found.mendable(format!(
                     "ext4: directory inode {owner}: {} is inode {number}, which is free",
                     entry.name

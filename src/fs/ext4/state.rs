@@ -69,8 +69,14 @@ impl Ext4 {
         if ro_compat.has(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM) {
             return Ok(Some("both 'metadata_csum' and 'uninit_bg' are set".into()));
         }
-        if self.geometry.ratio() > 1 && self.geometry.first_block != 0 {
-            return Ok(Some("'bigalloc' with a first block other than 0".into()));
+        // Linux and e2fsck know one first block for each size of blocks.
+        let small = self.geometry.block_size == 1024 && self.geometry.ratio() == 1;
+        if self.geometry.first_block != u64::from(small) {
+            let first = self.geometry.first_block;
+            return Ok(Some(format!(
+                "s_first_data_block is {first} with blocks of {} bytes",
+                self.geometry.block_size
+            )));
         }
         if superblock.creator_os() != 0 {
             return Ok(Some(format!("s_creator_os is {}, not Linux (0)", superblock.creator_os())));
