@@ -55,7 +55,7 @@ fn decoys() {
         (grub("systemd.mask=cloud-init.service"), "fail VT-CI-CMDLINE"),
         ("write /boot/grub/grub.cfg \"set default=1\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nmenuentry b {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r cloud-init=disabled\\n}\\n\"\n".into(), "fail VT-CI-CMDLINE"),
         ("write /boot/grub/grub.cfg \"set default=0\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nmenuentry b {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r cloud-init=disabled\\n}\\n\"\n".into(), "pass VT-CI-CMDLINE"),
-        ("write /boot/grub/grub.cfg \"set default='${saved_entry}'\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nsubmenu s {\\nmenuentry b --id x {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r ds=ec2\\n}\\n}\\n\"\nwrite /boot/grub/grubenv \"saved_entry=s>x\\n\"\n".into(), "fail VT-CI-CMDLINE"),
+        ("write /boot/grub/grub.cfg \"load_env\\nset default=${saved_entry}\\nmenuentry a {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r\\n}\\nsubmenu s {\\nmenuentry b --id x {\\n linux /vmlinuz-6.1.0-9-amd64 root=LABEL=r ds=ec2\\n}\\n}\\n\"\nwrite /boot/grub/grubenv \"saved_entry=s>x\\n\"\n".into(), "fail VT-CI-CMDLINE"),
         ("rm /boot/grub/grub.cfg\nmkdir-p /boot/grub2\nmkdir-p /boot/loader/entries\nwrite /boot/grub2/grubenv \"saved_entry=b\\nkernelopts=root=LABEL=r cloud-init=disabled\\n\"\nwrite /boot/loader/entries/a.conf \"version 2\\nlinux /vmlinuz-6.1.0-9-amd64\\noptions root=LABEL=r\\n\"\nwrite /boot/loader/entries/b.conf \"version 1\\nlinux /vmlinuz-6.1.0-9-amd64\\noptions $kernelopts\\n\"\n".into(), "fail VT-CI-CMDLINE"),
         ("rm /boot/grub/grub.cfg\n".into(), "unknown VT-CI-CMDLINE"),
         // Units.
