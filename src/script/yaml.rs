@@ -7,6 +7,7 @@
 
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Position};
 
+mod names;
 mod parser;
 mod scalar;
 mod scanner;

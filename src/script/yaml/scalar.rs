@@ -57,7 +57,7 @@ impl Tag {
     }
 }
 
-/// The tag of a text without one. Fractions count as texts.
+/// The tag of a text without one. Fractions, which can always be read, count as texts.
 pub fn resolved(text: &str) -> Tag {
     let line = text.strip_suffix('\n').filter(|line| !line.is_empty()).unwrap_or(text);
     match line {
@@ -65,6 +65,8 @@ pub fn resolved(text: &str) -> Tag {
         "<<" => Tag::Merge,
         "=" => Tag::Value,
         "!" | "&" | "*" => Tag::Unknown,
+        ".nan" | ".NaN" | ".NAN" => Tag::Float,
+        _ if matches!(line.strip_prefix(['-', '+']).unwrap_or(line), ".inf" | ".Inf" | ".INF") => Tag::Float,
         _ if boolean(line).is_some() && is_cased(line) => Tag::Bool,
         _ if looks_like_int(line) => Tag::Int,
         _ if Time::read(line).is_some_and(|time| time.clock.is_some() || line.len() == 10) => Tag::Timestamp,

@@ -39,7 +39,11 @@ impl Values {
             self.size.grow(Size::of(""))?;
             return Ok((Dynamic::UNIT, Size::of("")));
         }
-        let made = if self.nodes[node].tag.is_collection() { self.collection(node)? } else { self.scalar(node)? };
+        let made = match self.nodes[node].tag {
+            Tag::Unknown => return self.fail(node, "a tag that is not known"),
+            tag if tag.is_collection() => self.collection(node)?,
+            _ => self.scalar(node)?,
+        };
         if self.nodes[node].anchored {
             self.size.grow(made.1)?;
             self.known.insert(node, made.clone());
