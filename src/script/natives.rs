@@ -74,18 +74,19 @@ pub fn register(engine: &mut Engine, shared: &Rc<Shared>) {
 
 /// Expressions that are compiled already: scripts go over the lines of files with the same few.
 #[derive(Default)]
-struct Patterns(RefCell<HashMap<String, Regex>>);
+struct Patterns(RefCell<HashMap<String, Rc<Regex>>>);
 
 impl Patterns {
     /// Each may take some MiB.
-    const MOST: usize = 16;
+    const MOST: usize = 32;
 
-    fn get(&self, regex: &str) -> Result<Regex> {
+    /// A copy of an expression would have to make its tables anew.
+    fn get(&self, regex: &str) -> Result<Rc<Regex>> {
         let mut known = self.0.borrow_mut();
         if let Some(found) = known.get(regex) {
             return Ok(found.clone());
         }
-        let made = pattern::compile(regex.as_bytes(), Syntax::WholeText, false)?;
+        let made = Rc::new(pattern::compile(regex.as_bytes(), Syntax::WholeText, false)?);
         if known.len() >= Self::MOST {
             known.clear();
         }
