@@ -208,6 +208,23 @@ pub(super) const COMMANDS: &[Command] = &[
         },
     },
     Command {
+        name: "modprobe",
+        aliases: &[],
+        summary: "accepted: load a module of the kernel",
+        help: "There is no kernel: the name is only looked at. What imgsh can read and write needs no module.",
+        params: &[Param::required("modulename", Kind::Text)],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "modprobe ext4\n", output: "" }],
+        run: |_, args| {
+            let name = args.text("modulename");
+            match !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+                true => Ok(Value::Nothing),
+                false => Err(Error::new(ErrorKind::NotFound, "modprobe: this is no name of a module").at(name)),
+            }
+        },
+    },
+    Command {
         name: "parse-environment",
         aliases: &[],
         summary: "take settings from environment variables",

@@ -9,6 +9,9 @@ const NAME: Param = Param::required("device", Kind::Text);
 const UUID: Param = Param::required("uuid", Kind::Text);
 const LABEL: Param = Param::required("label", Kind::Text);
 
+/// Where udev's names for devices are.
+const LINKS: &str = "/dev/disk/";
+
 /// As many as the kernel's names for disks go on.
 const DISKS_MAX: i64 = 255;
 
@@ -58,20 +61,32 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "blockdev-getbsz",
         aliases: &[],
         summary: "block size of a device in bytes",
-        help: "What Linux answers for a device that nothing has changed: 4096.",
+        help: "What Linux answers for a device that nothing has changed: the largest power of two that divides its size, from 512 to 4096.",
         params: &[DEVICE],
         returns: Returns::Int,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-getbsz /dev/sda\n", output: "4096\n" }],
-        run: |cx, args| cx.session.device(&args.text("device")).map(|_| Value::Int(4096)),
+        run: |cx, args| {
+            let bits = cx.session.device(&args.text("device"))?.len().trailing_zeros();
+            Ok(Value::Int(1 << bits.clamp(9, 12)))
+        },
     },
-    kernel!(
-        "blockdev-rereadpt",
-        "read the partition table of a device again",
-        "Only the device's name is checked: imgsh always sees the table as it is.",
-        &[DEVICE],
-        "blockdev-rereadpt /dev/sda\n"
-    ),
+    Command {
+        name: "blockdev-rereadpt",
+        aliases: &[],
+        summary: "read the partition table of a device again",
+        help: "Only the device is checked, which must be a whole disk: imgsh always sees the table as it is.",
+        params: &[DEVICE],
+        returns: Returns::Nothing,
+        effect: Effect::Reads,
+        examples: &[Example { setup: Setup::EmptyDisk, lines: "blockdev-rereadpt /dev/sda\n", output: "" }],
+        run: |cx, args| match cx.session.devices().contains(&args.text("device")) {
+            true => Ok(Value::Nothing),
+            false => Err(Error::new(ErrorKind::Invalid, "ioctl error on BLKRRPART: Invalid argument")
+                .at(args.text("device"))
+                .hint("only a whole disk has a partition table")),
+        },
+    },
     kernel!(
         "blockdev-setbsz",
         "set the block size of a device",
@@ -121,8 +136,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "canonical-device-name",
         aliases: &[],
         summary: "usual spelling of a device name",
-        help: "/dev/vda1, /dev/hda1 and /dev/disk/... are /dev/sda1. Other names stay as they are; the device need not be \
-               there.",
+        help: "/dev/vda1 and /dev/hda1 are /dev/sda1, /dev/mapper/vg-root is /dev/vg/root. Other names, also those below /dev/disk, stay \
+               as they are; the device need not be there.",
         params: &[NAME],
         returns: Returns::Text,
         effect: Effect::Reads,
@@ -133,6 +148,9 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let name = args.text("device");
+            if name.starts_with(LINKS) {
+                return Ok(Value::text(name));
+            }
             if let Ok(found) = cx.session.canonical(&name) {
                 return Ok(Value::text(found));
             }
@@ -145,12 +163,18 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "device-index",
         aliases: &[],
         summary: "number of a disk",
-        help: "0 for /dev/sda.",
-        params: &[DEVICE],
+        help: "0 for /dev/sda. Names below /dev/disk are not looked up.",
+        params: &[NAME],
         returns: Returns::Int,
         effect: Effect::Reads,
         examples: &[Example { setup: Setup::EmptyDisk, lines: "device-index /dev/sda\n", output: "0\n" }],
-        run: |cx, args| Ok(Value::Int(cx.session.disk_index(&args.text("device"))? as i64)),
+        run: |cx, args| {
+            let name = args.text("device");
+            if name.starts_with(LINKS) {
+                return Err(Error::new(ErrorKind::NotFound, "device not found").at(name).hint("give it as /dev/sda"));
+            }
+            Ok(Value::Int(cx.session.disk_index(&cx.session.canonical(&name)?)? as i64))
+        },
     },
     Command {
         name: "device-name",

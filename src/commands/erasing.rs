@@ -93,15 +93,13 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "scrub-freespace",
         aliases: &[],
         summary: "overwrite the free space of a file system",
-        help: "With zeros, once: as `zero-free-space` of the file system with the directory.",
+        help: "With zeros, once: as `zero-free-space`. DIR is a new directory of the file system, which is gone afterwards; one that is \
+               there is refused.",
         params: &[Param::required("dir", Kind::Path)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
-        examples: &[Example { setup: Setup::Ext4, lines: "scrub-freespace /\nls /\n", output: "lost+found\n" }],
-        run: |cx, args| {
-            let device = cx.session.guest.device_of_directory(&args.path("dir"))?.to_string();
-            super::extfs::zero(cx, &device, 0..u64::MAX, 0)
-        },
+        examples: &[Example { setup: Setup::Ext4, lines: "scrub-freespace /scrub\nls /\n", output: "lost+found\n" }],
+        run: scrub_free_space,
     },
     Command {
         name: "wipefs",
@@ -168,6 +166,19 @@ fn unused(cx: &mut Context, args: &Args) -> Result<Device> {
 fn zero_all(cx: &mut Context, args: &Args) -> Result<Value> {
     let device = unused(cx, args)?;
     done(device.zero(0..device.len()))
+}
+
+fn scrub_free_space(cx: &mut Context, args: &Args) -> Result<Value> {
+    let dir = args.path("dir");
+    if cx.session.guest.exists(&dir)? {
+        return Err(Error::new(ErrorKind::Exists, "scrub: -X directory already exists")
+            .at(dir)
+            .hint("give the name of a new directory, or use zero-free-space"));
+    }
+    cx.session.guest.mkdir(&dir, 0o700)?;
+    let device = cx.session.guest.device_of(&dir)?.to_string();
+    cx.session.guest.rmdir(&dir)?;
+    super::extfs::zero(cx, &device, 0..u64::MAX, 0)
 }
 
 fn scrub_file(cx: &mut Context, args: &Args) -> Result<Value> {

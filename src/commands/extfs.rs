@@ -114,7 +114,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "get-e2attrs",
         aliases: &[],
-        summary: "ext2, ext3 and ext4 flags of a file, as letters",
+        summary: "ext2, ext3, ext4 and XFS flags of a file, as letters",
         help: "The letters of lsattr, sorted.",
         params: &[FILE],
         returns: Returns::Text,
@@ -124,10 +124,7 @@ pub(super) const COMMANDS: &[Command] = &[
             lines: "touch /f\nset-e2attrs /f is\nget-e2attrs /f\n",
             output: "eis\n",
         }],
-        run: |cx, args| {
-            let (fs, node) = cx.session.guest.ext4_node(&args.path("file"), false)?;
-            Ok(Value::text(fs.flag_letters(node)?))
-        },
+        run: |cx, args| Ok(Value::text(cx.session.guest.flag_letters(&args.path("file"))?)),
     },
     Command {
         name: "get-e2generation",
@@ -196,7 +193,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "resize2fs",
         aliases: &[],
         summary: "make an ext2, ext3 or ext4 file system as long as its device",
-        help: "Make the disk or partition longer first. The file system must not be mounted.",
+        help: "Make the disk, partition or volume longer first. A mounted file system can grow.",
         params: &[DEVICE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -212,8 +209,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "resize2fs-m",
         aliases: &[],
         summary: "shrink an ext2, ext3 or ext4 file system as far as it goes",
-        help: "What lies at the end moves to the front. `vfs-minimum-size` tells the size before. The file system must \
-               not be mounted.",
+        help: "What lies at the end moves to the front. `vfs-minimum-size` tells the size before. A mounted file system does not \
+               shrink.",
         params: &[DEVICE],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -233,7 +230,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "resize2fs-size",
         aliases: &[],
         summary: "set the size of an ext2, ext3 or ext4 file system",
-        help: "In bytes, whole kilobytes. The file system must not be mounted.",
+        help: "In bytes, whole kilobytes. A mounted file system can grow, not shrink.",
         params: &[DEVICE, Param::required("size", Kind::Int64)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -417,10 +414,16 @@ pub(super) const COMMANDS: &[Command] = &[
         }],
         run: |cx, args| {
             let facts = ext4(cx.session.file_system(&args.text("device"))?)?.facts();
+            // The appliance, whose tune2fs guestfish asks, has no names for users and groups.
+            let nameless = |label: &str, value: String| match label.strip_prefix("Reserved blocks ") {
+                Some("uid") => value.split(' ').next().map(|number| format!("{number} (user unknown)")),
+                Some("gid") => value.split(' ').next().map(|number| format!("{number} (group unknown)")),
+                _ => Some(value),
+            };
             // guestfish shows what tune2fs marks as missing as empty.
             let missing = |value: &str| matches!(value, "<none>" | "<not available>" | "(none)");
             let shown = facts.into_iter().map(|(label, value)| {
-                let value = if missing(&value) { String::new() } else { value };
+                let value = if missing(&value) { String::new() } else { nameless(label, value).unwrap_or_default() };
                 (label.as_bytes().to_vec(), value.into_bytes())
             });
             Ok(Value::Hash(shown.collect()))
@@ -616,9 +619,9 @@ fn mklost_and_found(cx: &mut Context, args: &Args) -> Result<Value> {
 
 fn resize(cx: &mut Context, args: &Args, size: Option<u64>) -> Result<Value> {
     let device = args.text("device");
-    cx.session.check_unmounted(&device)?;
+    let mounted = cx.session.guest.is_mounted(&device);
     let fs = ext4(cx.session.file_system_mut(&device)?).map_err(|e| e.at(&device))?;
-    done(fs.set_size(size).map_err(|e| e.at(device)))
+    done(if mounted { fs.grow_mounted(size) } else { fs.set_size(size) }.map_err(|e| e.at(device)))
 }
 
 fn set_label(cx: &mut Context, device: &str, label: &[u8]) -> Result<Value> {
@@ -656,6 +659,11 @@ fn tune2fs(cx: &mut Context, args: &Args) -> Result<Value> {
         last_mounted: args.text_if("lastmounteddirectory"),
     };
     let device = args.text("device");
+    if tuning == Tuning::default() && !args.bool("force") {
+        return Err(Error::usage("no option was given")
+            .at(device)
+            .hint("help tune2fs lists them: maxmountcount:30, ..."));
+    }
     let fs = ext4(cx.session.file_system_mut(&device)?).map_err(|e| e.at(&device))?;
     done(fs.tune(&tuning).map_err(|e| e.at(device)))
 }

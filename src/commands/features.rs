@@ -132,8 +132,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "supported",
         aliases: &[],
         summary: "table of the feature groups, yes or no",
-        help: "",
-        params: &[],
+        help: "Words behind it have no effect.",
+        params: &[Param::any("words", Kind::Text)],
         returns: Returns::Bytes,
         effect: Effect::Reads,
         examples: &[Example {

@@ -215,7 +215,8 @@ fn statvfs(cx: &mut Context, args: &Args) -> Result<Value> {
         Fsid::Number(number) => number,
         Fsid::OfDevice => device_number(cx.session.guest.device_of(&path)?),
     };
-    let flag = if info.read_only.is_some() { RELATIME | 1 } else { RELATIME };
+    let read_only = info.read_only.is_some() || cx.session.guest.is_read_only(&path)?;
+    let flag = if read_only { RELATIME | 1 } else { RELATIME };
     let fields: [(&'static str, i128); 11] = [
         ("bsize", info.block_size.into()),
         ("frsize", info.block_size.into()),

@@ -65,7 +65,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "find",
         aliases: &[],
         summary: "everything below a directory",
-        help: "Prints the paths below the directory, without the directory itself, sorted by bytes.",
+        help: "Prints the paths below the directory, without the directory itself, sorted by bytes. There is nothing below a link to a \
+               directory, unless a slash follows its name.",
         params: &[DIRECTORY],
         returns: Returns::List,
         effect: Effect::Reads,
@@ -232,6 +233,10 @@ fn is_type(cx: &mut Context, args: &Args, wanted: FileType) -> Result<Value> {
 
 fn find(cx: &mut Context, directory: &GuestPathBuf) -> Result<Vec<Vec<u8>>> {
     cx.session.guest.stat(directory)?.file_type.check_directory().map_err(|e| e.at(directory))?;
+    // As find(1) has it: a link to a directory is only followed with a slash behind it.
+    if cx.session.guest.lstat(directory)?.file_type == FileType::Symlink {
+        return Ok(Vec::new());
+    }
     // The answer is what follows the directory as it was typed.
     let slash: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
     let host = cx.host;

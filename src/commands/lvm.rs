@@ -163,7 +163,8 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "lvresize",
         aliases: &[],
         summary: "set the size of a logical volume in MiB",
-        help: "Rounded up to whole extents. What is on it is not told: grow a file system after its volume, shrink it before.",
+        help: "Rounded up to whole extents. What is on it is not told: grow a file system after its volume, shrink it before. A volume \
+               may grow while it is mounted, not shrink.",
         params: &[DEVICE, Param::required("mbytes", Kind::Int)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -174,7 +175,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "lvresize-free",
         aliases: &[],
         summary: "grow a logical volume by a part of what is free",
-        help: "By PERCENT of the group's free extents, rounded up.",
+        help: "By PERCENT of the group's free extents, rounded up. It may be mounted.",
         params: &[Param::required("lv", Kind::Device), Param::required("percent", Kind::Int)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -372,15 +373,19 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "vgrename",
         aliases: &[],
         summary: "rename a volume group",
-        help: "",
+        help: "What is mounted stays mounted.",
         params: &[Param::required("volgroup", Kind::Text), Param::required("newvolgroup", Kind::Text)],
         returns: Returns::Nothing,
         effect: Effect::Writes,
         examples: example!("vgrename vg data\nlvs\n", "/dev/data/root\n"),
         run: |cx, args| {
-            let name = args.text("volgroup");
-            release_group(cx, &name)?;
-            done(cx.session.lvm()?.rename_group(&name, &args.text("newvolgroup"), stamp(cx, "vgrename")))
+            let (from, to) = (args.text("volgroup"), args.text("newvolgroup"));
+            let volumes = volumes_of(cx, &from)?;
+            cx.session.lvm()?.rename_group(&from, &to, stamp(cx, "vgrename"))?;
+            for (_, volume) in volumes {
+                cx.session.renamed(&volume_name(&from, &volume), &volume_name(&to, &volume));
+            }
+            Ok(Value::Nothing)
         },
     },
 ];
@@ -423,8 +428,8 @@ fn create(cx: &mut Context, args: &Args, size: Allocation) -> Result<Value> {
 
 fn resize(cx: &mut Context, device: &str, size: Allocation) -> Result<Value> {
     let (group, volume) = logical(cx, device)?;
-    cx.session.release(device)?;
-    done(cx.session.lvm()?.resize_volume(&group, &volume, size, stamp(cx, "lvresize")))
+    let now = stamp(cx, "lvresize");
+    done(cx.session.resize_logical(device, |lvm| lvm.resize_volume(&group, &volume, size, now)))
 }
 
 /// Group and name of each visible volume of a group.

@@ -30,6 +30,18 @@ const REFUSED: &[&str] = &["mmpupdateinterval"];
 /// Switches that are not handled.
 const REFUSED_SWITCHES: &[&str] = &["writesbandgrouponly", "quotatype"];
 
+/// What mke2fs gets as `-E`, in the order in which guestfish gives it, and whether it is a word that is only there when it is true.
+/// mke2fs takes the last `-E` alone.
+const EXTENDED: &[(&str, bool)] = &[
+    ("stridesize", false),
+    ("stripewidth", false),
+    ("maxonlineresize", false),
+    ("lazyitableinit", false),
+    ("lazyjournalinit", false),
+    ("testfs", true),
+    ("discard", false),
+];
+
 const FSTYPE: Param = Param::required("fstype", Kind::Text);
 const BLOCK_SIZE: Param = Param::required("blocksize", Kind::Int);
 const DEVICE: Param = Param::required("device", Kind::Device);
@@ -44,7 +56,8 @@ pub(super) const COMMANDS: &[Command] = &[
         help: "`fstype` is ext2 (if it is left out), ext3 or ext4; sizes are in bytes. `journalsize` is in MiB, \
            `maxonlineresize` in blocks, `journaldevice` a device, `LABEL=...` or `UUID=...`; `usagetype` is one of floppy, small, default, big, \
            huge, news, largefile and largefile4; `journaldev` makes a journal for other file systems; `creatoros` is Linux; \
-           `fragsize`, `forcecreate`, `lazyitableinit`, `lazyjournalinit` and `discard` change nothing here. `mmpupdateinterval`, \
+           `fragsize`, `forcecreate`, `lazyitableinit`, `lazyjournalinit` and `discard` change nothing here. As in guestfish, only the last one counts \
+           of `stridesize`, `stripewidth`, `maxonlineresize`, `lazyitableinit`, `lazyjournalinit`, `testfs`, `discard`, in this order. `mmpupdateinterval`, \
            `quotatype` and `writesbandgrouponly` are refused. What was on the device is gone.",
         params: &[
             Param::required("device", Kind::Device),
@@ -241,7 +254,10 @@ fn ext_options(args: &Args) -> Result<ExtOptions> {
         };
         args.int_if(name).map(checked).transpose()
     };
-    let stride = count("stridesize")?.map(u16::try_from).transpose();
+    let given = |(name, word): &&(&str, bool)| if *word { args.bool(name) } else { args.get(name).is_some() };
+    let last = EXTENDED.iter().rfind(given).map_or("", |(name, _)| *name);
+    let extended = |name: &str| -> Result<Option<u32>> { Ok(count(name)?.filter(|_| name == last)) };
+    let stride = extended("stridesize")?.map(u16::try_from).transpose();
     Ok(ExtOptions {
         blocks_per_group: count("blockspergroup")?,
         flex_groups: count("numberofgroups")?,
@@ -249,10 +265,10 @@ fn ext_options(args: &Args) -> Result<ExtOptions> {
         inodes: count("numberofinodes")?,
         journal_size: count("journalsize")?,
         stride: stride.map_err(|_| Error::new(ErrorKind::Invalid, "stridesize: at most 65535 blocks"))?,
-        stripe_width: count("stripewidth")?,
-        grows_to: count("maxonlineresize")?.map(u64::from),
+        stripe_width: extended("stripewidth")?,
+        grows_to: extended("maxonlineresize")?.map(u64::from),
         usage: args.text_if("usagetype"),
-        test: args.bool("testfs"),
+        test: last == "testfs",
     })
 }
 

@@ -79,7 +79,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "mount-vfs",
         aliases: &[],
         summary: "mount a file system with options and a type",
-        help: "As `mount-options`; a device that holds another type of file system is refused.",
+        help: "As `mount-options`; a device that holds another type of file system is refused. An empty type is any.",
         params: &[
             Param::required("options", Kind::Text),
             Param::required("vfstype", Kind::Text),
@@ -237,6 +237,10 @@ fn mount(cx: &mut Context, args: &Args, read_only: bool) -> Result<Value> {
 
 fn mount_vfs(cx: &mut Context, args: &Args) -> Result<Value> {
     let (wanted, device) = (args.text("vfstype"), args.text("mountable"));
+    let read_only = args.text("options").split(',').any(|word| word == "ro");
+    if wanted.is_empty() {
+        return mount(cx, args, read_only);
+    }
     let found = cx.launched()?.identify(&device)?.map(|i| i.fs_type).unwrap_or_default();
     let names = fs::DRIVERS.iter().map(|driver| driver.names).find(|names| names.contains(&wanted.as_str()));
     match names {
@@ -247,6 +251,5 @@ fn mount_vfs(cx: &mut Context, args: &Args) -> Result<Value> {
         }
         Some(_) => {}
     }
-    let read_only = args.text("options").split(',').any(|word| word == "ro");
     mount(cx, args, read_only)
 }

@@ -55,6 +55,11 @@ pub(super) const COMMANDS: &[Command] = &[
                 }
             };
             let (start_sector, end_sector) = (args.int("startsect"), args.int("endsect"));
+            if start_sector < 0 {
+                return Err(
+                    Error::usage("startsect cannot be negative").hint("only the last sector counts from the end")
+                );
+            }
             let guid = Uuid::from_random(cx.host.random());
             edit(cx, args, TableEdit::Add { role, start_sector, end_sector, guid })
         },

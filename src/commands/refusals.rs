@@ -126,7 +126,7 @@ const REFUSALS: &[Refusal] = &[
     ),
     refuse(&["remove-drive"], "drives cannot be taken away", "use reopen and add the drives that are wanted"),
     refuse(
-        &["config", "debug", "debug-upload", "dmesg", "utsname", "get-pid", "c-pointer", "internal-exit", "modprobe"],
+        &["config", "debug", "debug-upload", "dmesg", "utsname", "get-pid", "c-pointer", "internal-exit"],
         "this is a question to guestfish's virtual machine, and there is none",
         "leave it out",
     ),

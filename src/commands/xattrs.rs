@@ -156,7 +156,7 @@ pub(super) const COMMANDS: &[Command] = &[
         name: "setxattr",
         aliases: &[],
         summary: "set an extended attribute",
-        help: "The name is the full one, like `user.x`. VALLEN is the length of VAL in bytes.",
+        help: "The name is the full one, like `user.x`. VALLEN is the length of VAL in bytes; one more adds a NUL.",
         params: &[XATTR, VAL, VALLEN, PATH],
         returns: Returns::Nothing,
         effect: Effect::Writes,
@@ -185,8 +185,10 @@ fn all(cx: &mut Context, args: &Args, follow: bool) -> Result<Value> {
     Ok(Value::Structs(found.into_iter().map(|(name, value)| record(name.0, value)).collect()))
 }
 
+/// The value may be counted with the NUL at its end, as guestfish has it in its memory.
 fn set(cx: &mut Context, args: &Args, follow: bool) -> Result<Value> {
-    let value = usize::try_from(args.int("vallen")).ok().and_then(|len| args.bytes("val").get(..len));
+    let with_end = [args.bytes("val"), b"\0"].concat();
+    let value = usize::try_from(args.int("vallen")).ok().and_then(|len| with_end.get(..len));
     let value = value.ok_or_else(|| {
         Error::usage(format!(
             "vallen {} is not within the {} bytes of val",

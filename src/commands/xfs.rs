@@ -51,7 +51,8 @@ fn info(cx: &mut Context, args: &Args) -> Result<Value> {
         ("xfs_logsunit", number(found.log_stripe_unit)),
         ("xfs_lazycount", number(found.lazy_counts.into())),
         ("xfs_rtname", text(if found.realtime_blocks == 0 { "none" } else { "external" })),
-        ("xfs_rtextsize", number(found.realtime_extent)),
+        // Without a realtime device guestfish does not find it in what xfs_info prints.
+        ("xfs_rtextsize", number(if found.realtime_blocks == 0 { u32::MAX } else { found.realtime_extent })),
         ("xfs_rtblocks", Field::Int(found.realtime_blocks.into())),
         ("xfs_rtextents", Field::Int(found.realtime_extents.into())),
     ])))

@@ -406,6 +406,10 @@ pub trait FileSystem: Send {
     fn as_ext4(&mut self) -> Option<&mut ext4::Ext4> {
         None
     }
+    /// The driver itself, for the flags of files of XFS.
+    fn as_xfs(&mut self) -> Option<&mut xfs::Xfs> {
+        None
+    }
     /// The driver itself, for the subvolumes that only btrfs has.
     fn as_btrfs(&mut self) -> Option<&mut btrfs::Btrfs> {
         None

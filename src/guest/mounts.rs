@@ -39,11 +39,12 @@ impl Guest {
         }
     }
 
-    /// Mounts a file system; it is opened by `open` unless it is open already under that device name.
+    /// Mounts a file system; it is opened by `open` unless it is open already under that device name. One that is mounted
+    /// read-only is mounted so again.
     ///
     /// # Errors
     /// `Kind::NotADirectory` for a mount point that is none, `Kind::NotMounted` for one other than `/` without a
-    /// root, `Kind::Busy` for a device that is mounted the other way (read-only beside writable), what `open` says.
+    /// root, `Kind::Busy` for a device that is mounted there, or writable if it is to be read-only, what `open` says.
     pub fn mount(
         &mut self,
         device: &str,
@@ -60,14 +61,15 @@ impl Guest {
             }
             (Some((self.mounts[at.mount].id, at.node)), self.realpath(mountpoint)?)
         };
-        if self.mounts.iter().any(|m| m.device == device && m.read_only != read_only) {
-            let how = if read_only { "writable" } else { "read-only" };
-            return Err(Error::new(Kind::Busy, format!("already mounted {how}")).at(device));
-        }
         // The kernel refuses this, too; elsewhere it may be mounted again.
         if self.mounts.iter().any(|m| m.device == device && m.mountpoint == mountpoint) {
             return Err(Error::new(Kind::Busy, format!("already mounted on {mountpoint}")).at(device));
         }
+        let mounted = self.mounts.iter().find(|m| m.device == device);
+        if read_only && mounted.is_some_and(|m| !m.read_only) {
+            return Err(Error::new(Kind::Busy, "already mounted writable").at(device));
+        }
+        let read_only = read_only || mounted.is_some_and(|m| m.read_only);
         let fs = self.open_index(device, open)?;
         let id = self.next_mount;
         self.next_mount += 1;
@@ -207,6 +209,18 @@ impl Guest {
             }
         }
         self.check_mounts()
+    }
+
+    /// Opens the file system of a device anew if it is open: the device got another length. Mounts stay, and paths are found
+    /// as before, since the file system is the same one.
+    ///
+    /// # Errors
+    /// What `open` says; then nothing has changed.
+    pub fn reopen(&mut self, device: &str, open: &mut dyn FnMut() -> Result<Box<dyn FileSystem>>) -> Result<()> {
+        if let Some(slot) = self.file_systems.iter_mut().flatten().find(|slot| slot.device == device) {
+            *slot = Open::new(device, open().map_err(|e| e.at(device))?);
+        }
+        Ok(())
     }
 
     /// Gives an open device another name, mounted or not.

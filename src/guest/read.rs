@@ -151,6 +151,12 @@ impl Guest {
         self.fs_of(at)?.xattrs(at.node).map_err(|e| e.at(path))
     }
 
+    /// Whether the mount that holds a path is read-only.
+    pub fn is_read_only(&self, path: &GuestPathBuf) -> Result<bool> {
+        let at = self.at(path, true)?;
+        Ok(self.mounts.get(at.mount).is_some_and(|mount| mount.read_only))
+    }
+
     /// The file system that holds a path.
     pub fn statvfs(&self, path: &GuestPathBuf) -> Result<FsInfo> {
         let at = self.at(path, true)?;

@@ -70,6 +70,21 @@ impl Guest {
         self.device_of(path)
     }
 
+    /// Flags of what a path names as letters of lsattr, sorted. A link at its end is not followed.
+    ///
+    /// # Errors
+    /// `Kind::Unsupported` for file systems other than ext2, ext3, ext4 and XFS.
+    pub fn flag_letters(&mut self, path: &GuestPathBuf) -> Result<String> {
+        let at = self.at(path, false).map_err(|e| e.at(path))?;
+        let index = self.place(at)?.fs;
+        let fs = self.open_mut(index)?.fs_mut();
+        let letters = match fs.as_xfs() {
+            Some(xfs) => xfs.flag_letters(at.node),
+            None => ext4(fs).and_then(|fs| fs.flag_letters(at.node)),
+        };
+        letters.map_err(|e| e.at(path))
+    }
+
     /// The ext4 driver that holds a path, and the path's node there. A link at its end is not followed.
     ///
     /// # Errors

@@ -106,6 +106,46 @@ impl Session {
         self.forget_layout();
     }
 
+    /// Changes the size of a logical volume by `change`. What is mounted from it stays mounted and gets the longer device; what
+    /// else is open on it is closed.
+    ///
+    /// # Errors
+    /// `Kind::Busy` if a mounted volume got shorter: the transaction must be taken back then; as [`Session::release`]; what
+    /// `change` says.
+    pub fn resize_logical(&mut self, device: &str, change: impl FnOnce(&Lvm) -> Result<()>) -> Result<()> {
+        if !self.guest.is_mounted(device) {
+            self.release(device)?;
+            return change(self.lvm()?.as_ref());
+        }
+        self.check_unopened(device)?;
+        // Its driver is replaced: nothing may be left in it.
+        self.guest.sync()?;
+        let before = self.device(device)?.len();
+        change(self.lvm()?.as_ref())?;
+        self.forget_layout();
+        if self.device(device)?.len() < before {
+            return Err(Error::new(Kind::Busy, "a mounted volume is not made smaller")
+                .at(device)
+                .hint(format!("umount {device}, and shrink the file system on it with resize2fs-size first")));
+        }
+        self.reopen_in_place(device)
+    }
+
+    /// Opens the file system of a device anew, since the device got another length; what is mounted stays mounted.
+    pub(super) fn reopen_in_place(&mut self, device: &str) -> Result<()> {
+        let open = self.opener(device)?;
+        self.guest.reopen(device, &mut || open())?;
+        self.note_opened(device)
+    }
+
+    /// Whether a file system that is open stands on a logical volume that begins where it did, but has another length now.
+    pub(super) fn has_other_length(&self, device: &str) -> bool {
+        let start = |place: &Place| place.first().map(|(disk, range)| (*disk, range.start));
+        let before = self.opened.get(device).and_then(start);
+        let now = self.opened_place(device).ok().as_ref().and_then(start);
+        self.is_logical(device) && before.is_some() && before == now
+    }
+
     /// Where a logical volume's bytes are.
     pub(super) fn logical_place(&self, name: &str) -> Result<Place> {
         let (lvm, opened) = self.open_logical(name)?;

@@ -89,7 +89,8 @@ impl Session {
                 Ok(place) => self.opened.get(&device) != Some(&place),
                 Err(_) => true,
             };
-            if moved {
+            // A volume that was made longer and is as before now keeps its mounts.
+            if moved && !(self.has_other_length(&device) && self.reopen_in_place(&device).is_ok()) {
                 for lost in self.guest.forget(&device) {
                     self.notices.push(format!(
                         "{} was unmounted from {}: the device is no longer as it was",

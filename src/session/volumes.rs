@@ -336,7 +336,7 @@ impl Session {
     }
 
     /// Whether a canonical name is neither a disk's nor a partition's.
-    fn is_logical(&self, name: &str) -> bool {
+    pub(super) fn is_logical(&self, name: &str) -> bool {
         self.parse_canonical(name).is_err()
     }
 
@@ -441,6 +441,9 @@ impl Session {
         let read_only = read_only || opened.read_only();
         let open = self.opener(&name)?;
         self.guest.mount(&name, mountpoint, read_only, &mut || open())?;
+        if !read_only && self.guest.mounts().last().is_some_and(|mount| mount.read_only) {
+            self.notices.push(format!("{name}: mounted read-only, as it is elsewhere"));
+        }
         if let Some(notice) = self.guest.whole(&name, &mut || open())?.notice() {
             self.notices.push(format!("{name}: {notice}"));
         }

@@ -52,11 +52,15 @@ impl Handlers {
         Ok(())
     }
 
-    /// Forgets all of a name; answers whether there were any.
+    /// Forgets all of a name; answers whether there were any. As in libguestfs, only the number that was given out last is given
+    /// again.
     pub fn remove(&mut self, name: &str) -> bool {
-        let count = self.all.len();
-        self.all.retain(|handler| handler.name != name);
-        self.all.len() != count
+        let (gone, kept): (Vec<Handler>, _) = self.all.drain(..).partition(|handler| handler.name == name);
+        self.all = kept;
+        for handler in &gone {
+            self.next -= u64::from(handler.number + 1 == self.next);
+        }
+        !gone.is_empty()
     }
 
     /// Forgets all.
@@ -105,6 +109,10 @@ mod tests {
         assert_eq!(handlers.list()[3], b"\"e3\" (3): enter,trace,warning: z");
         assert!(handlers.remove("e1") && !handlers.remove("e1"));
         assert_eq!(handlers.list().len(), 2);
+        handlers.remove("e3");
+        handlers.remove("e2");
+        handlers.add("e4", "enter", "a").unwrap();
+        assert_eq!(handlers.list(), [b"\"e4\" (2): enter: a"]);
         assert_eq!(handlers.add("a", "bogus", "x").unwrap_err(), "unknown event name: bogus");
     }
 }

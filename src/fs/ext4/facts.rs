@@ -2,7 +2,7 @@
 
 use super::Ext4;
 use super::features;
-use super::superblock::{FLAG_UNSIGNED_HASH, STATE_ERROR, STATE_VALID};
+use super::superblock::{STATE_ERROR, STATE_VALID};
 use crate::base::bytes::{le16, le32, u8_at};
 use crate::base::{Timestamp, Uuid};
 
@@ -18,6 +18,10 @@ const MOUNT_OPTIONS: &[(u32, &str)] = &[
     (0x400, "discard"),
     (0x800, "nodelalloc"),
 ];
+
+/// `s_flags`.
+const FLAGS: &[(u32, &str)] =
+    &[(0x1, "signed_directory_hash "), (0x2, "unsigned_directory_hash "), (0x4, "test_filesystem ")];
 
 /// A number of kilobytes in the unit that fits.
 fn kilobytes(count: u64) -> String {
@@ -74,8 +78,9 @@ impl Ext4 {
         let words = features::words(compat, incompat, ro_compat).join(" ");
         add("Filesystem features", if words.is_empty() { "(none)".into() } else { words });
         if sb.flags() != 0 {
-            let hash = if sb.flags() & FLAG_UNSIGNED_HASH != 0 { "unsigned" } else { "signed" };
-            add("Filesystem flags", format!("{hash}_directory_hash "));
+            let words = FLAGS.iter().filter(|(bit, _)| sb.flags() & bit != 0);
+            let words: String = words.map(|(_, word)| *word).collect();
+            add("Filesystem flags", if words.is_empty() { "(none)".into() } else { words });
         }
         let options = le32(bytes, 0x100);
         let mut words: Vec<&str> =

@@ -107,6 +107,11 @@ impl Inode {
         be64(&self.bytes, 64)
     }
 
+    /// `di_flags`.
+    pub fn flags(&self) -> u16 {
+        be16(&self.bytes, 90)
+    }
+
     fn time(&self, at: usize) -> Timestamp {
         if self.flags2 & BIGTIME != 0 {
             let nanos = be64(&self.bytes, at);

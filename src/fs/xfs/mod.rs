@@ -42,6 +42,10 @@ const RECOUNTED: u32 = 1 << 14;
 const CACHE: usize = 16 << 20;
 /// Blocks that every group keeps back, as Linux counts them for statfs.
 const KEPT_BACK: u64 = 8;
+/// Inodes are made in chunks of so many.
+const CHUNK: u64 = 64;
+/// Flags of inodes (`XFS_DIFLAG_`) that lsattr has letters for.
+const FLAGS: &[(u16, char)] = &[(0x40, 'A'), (0x20, 'S'), (0x10, 'a'), (0x80, 'd'), (0x8, 'i')];
 
 /// See [`crate::fs::Driver::probe`].
 pub fn probe(device: &dyn BlockDevice) -> Result<Option<Identity>> {
@@ -138,6 +142,24 @@ impl Xfs {
         }
         (self.superblock.free, self.superblock.inodes, self.superblock.free_inodes) = (free, inodes, free_inodes);
         Ok(())
+    }
+
+    /// Inodes that there are and could be in so many free blocks, as Linux counts them for statfs (fs/xfs/xfs_super.c): no more than
+    /// the superblock's part of the space holds, in whole chunks of 64.
+    fn inodes_possible(&self, free: u64) -> u64 {
+        let superblock = &self.superblock;
+        let could = superblock.inodes.saturating_add(free.saturating_mul(1 << superblock.inode_log));
+        let chunk = (CHUNK >> superblock.inode_log).max(1);
+        let part = (u128::from(superblock.blocks) * u128::from(superblock.inodes_most) / 100) as u64;
+        let most = (part / chunk * chunk).saturating_mul(1 << superblock.inode_log);
+        let could = if superblock.inodes_most == 0 { could } else { could.min(most) };
+        could.max(superblock.inodes)
+    }
+
+    /// Flags of a file as letters of lsattr, sorted.
+    pub fn flag_letters(&self, node: NodeId) -> Result<String> {
+        let flags = self.inode(node)?.flags();
+        Ok(FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, letter)| *letter).collect())
     }
 
     /// A block by its number with the group in the high bits.
@@ -237,7 +259,7 @@ impl FileSystem for Xfs {
         let superblock = &self.superblock;
         let log = if superblock.log_start == 0 { 0 } else { superblock.log_blocks };
         let free = superblock.free.saturating_sub(KEPT_BACK * u64::from(superblock.groups));
-        let more = free.saturating_mul(1 << superblock.inode_log);
+        let inodes = self.inodes_possible(free);
         Ok(FsInfo {
             fs_type: "xfs".into(),
             label: String::from_utf8_lossy(&superblock.label).into_owned(),
@@ -246,8 +268,8 @@ impl FileSystem for Xfs {
             blocks: superblock.blocks.saturating_sub(log.into()),
             free_blocks: free,
             available_blocks: free,
-            inodes: superblock.inodes.saturating_add(more),
-            free_inodes: superblock.free_inodes.saturating_add(more),
+            inodes,
+            free_inodes: inodes.saturating_sub(superblock.inodes.saturating_sub(superblock.free_inodes)),
             name_max: 255,
             read_only: Some("XFS is read only here".into()),
             owners: true,
@@ -373,6 +395,10 @@ impl FileSystem for Xfs {
 
     fn notice(&self) -> Option<String> {
         self.notice.clone()
+    }
+
+    fn as_xfs(&mut self) -> Option<&mut Xfs> {
+        Some(self)
     }
 
     fn committed(&mut self) {}

@@ -64,6 +64,8 @@ pub struct Superblock {
     /// First block of the log inside the file system, 0 for one elsewhere, and its blocks.
     pub log_start: u64,
     pub log_blocks: u32,
+    /// Most of the space that inodes may take, in percent; 0 for all.
+    pub inodes_most: u8,
     pub root: u64,
     /// Blocks of a group, and number of groups.
     pub group_blocks: u32,
@@ -289,6 +291,7 @@ impl Superblock {
             free_inodes: be64(&block, 136),
             log_start: be64(&block, 48),
             log_blocks: be32(&block, 96),
+            inodes_most: u8_at(&block, 127),
             root: be64(&block, 56),
             group_blocks,
             groups,

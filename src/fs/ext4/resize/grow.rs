@@ -75,6 +75,8 @@ impl Ext4 {
         sb.set_free_inodes(sb.free_inodes().saturating_add((new.groups - old.groups) * new.inodes_per_group));
         copies::write_descriptors(self.base.as_ref(), &new, &descs)?;
         copies::write_superblocks(self.base.as_ref(), &new, &sb)?;
+        // What lies there may have been another partition or volume, which the committed state uses.
+        self.allocator.end_fresh(old.blocks);
         self.reload()?;
         self.begin_edit()?;
         self.write_resize_inode()

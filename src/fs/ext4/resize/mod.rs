@@ -32,6 +32,25 @@ impl Ext4 {
     /// feature that is not handled.
     pub fn set_size(&mut self, bytes: Option<u64>) -> Result<()> {
         self.begin_edit()?;
+        let wanted = self.wanted_blocks(bytes)?;
+        self.set_blocks(wanted)
+    }
+
+    /// [`Ext4::set_size`] of a file system that is mounted: it only grows, as in Linux.
+    ///
+    /// # Errors
+    /// Those of [`Ext4::set_size`]; `Kind::Busy` if it would shrink.
+    pub fn grow_mounted(&mut self, bytes: Option<u64>) -> Result<()> {
+        self.begin_edit()?;
+        let wanted = self.wanted_blocks(bytes)?;
+        if self.useful(wanted) < self.geometry.blocks {
+            return Err(Error::new(Kind::Busy, "On-line shrinking not supported").hint("umount it first"));
+        }
+        self.set_blocks(wanted)
+    }
+
+    /// Blocks that fit into so many bytes, or on the device.
+    fn wanted_blocks(&self, bytes: Option<u64>) -> Result<u64> {
         let device = self.base.len();
         let bytes = match bytes {
             None => device / PAGE.max(self.geometry.bs()) * PAGE.max(self.geometry.bs()),
@@ -41,7 +60,11 @@ impl Ext4 {
             }
             Some(bytes) => bytes,
         };
-        let wanted = bytes / self.geometry.bs();
+        Ok(bytes / self.geometry.bs())
+    }
+
+    /// Makes the file system as many blocks long as are useful of the `wanted` ones.
+    fn set_blocks(&mut self, wanted: u64) -> Result<()> {
         let mut blocks = self.useful(wanted);
         let room = self.room_for_descriptors();
         self.check_layout()?;
