@@ -354,8 +354,9 @@ fn redhat_decoys() {
         (format!("upload damaged.db {database}\n"), "unknown VT-CI-PKG"),
         (format!("truncate-size {database} 5000\n"), "unknown VT-CI-PKG"),
         (format!("rm {database}\n"), "unknown VT-CI-PKG"),
-        // The folder that was used before the other one came.
-        (format!("upload without.db {database}\nmkdir /var/lib/rpm\nupload with.db /var/lib/rpm/Packages.db\n"), "fail VT-CI-PKG"),
+        // The folder that this release uses, and the one that newer ones use.
+        (format!("upload without.db {database}\nmkdir /var/lib/rpm\nupload with.db /var/lib/rpm/Packages.db\n"), "pass VT-CI-PKG"),
+        (format!("upload without.db {database}\nmkdir /var/lib/rpm\nupload with.db /var/lib/rpm/Packages.db\nwrite /etc/os-release \"ID=fedora\\nVERSION_ID=40\\n\"\n"), "fail VT-CI-PKG"),
         ("mkdir-p /var/lib\nmv /usr/lib/sysimage/rpm /var/lib/rpm\n".into(), "pass VT-CI-PKG"),
         ("ln-s ../../usr/lib/sysimage/rpm /var/lib/rpm\n".into(), "pass VT-CI-PKG"),
         // A distribution that nobody knows, but for what it is like.

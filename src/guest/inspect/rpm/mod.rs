@@ -8,12 +8,12 @@ mod hash;
 mod ndb;
 mod sqlite;
 
-use super::Application;
+use super::{Application, System, release};
 use crate::base::bytes::{be32, u8_at};
 use crate::base::{Error, GuestPathBuf, Kind, Result};
 use crate::guest::Guest;
 
-/// Folders of the database: only a guest whose rpm uses the first one has it; the second may be a link to it.
+/// Folders of the database, the newer first; the older may be a link to it.
 const FOLDERS: [&str; 2] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
 /// Largest header of a package.
 const HEADER_MAX: usize = 64 << 20;
@@ -84,23 +84,41 @@ pub(super) fn files(guest: &Guest, start: &str, add: &mut dyn FnMut(&str, &str))
 
 /// Gives each package's header, which is damaged if the answer is `None`.
 fn headers(guest: &Guest, each: &mut dyn FnMut(&Header<'_>) -> Option<()>) -> Result<()> {
-    for folder in FOLDERS {
-        let mut each = |file: &File<'_>, blob: &[u8]| {
+    let (folders, kinds) = places(guest);
+    for (folder, kind) in folders.into_iter().flat_map(|folder| kinds.map(|kind| (folder, kind))) {
+        let Some(file) = File::open(guest, &format!("{folder}/{kind}"))? else { continue };
+        let mut each = |blob: &[u8]| {
             let good = Header::parse(blob).and_then(|header| each(&header));
             good.ok_or_else(|| file.bad("a package's header is damaged"))
         };
-        if let Some(file) = File::open(guest, &format!("{folder}/rpmdb.sqlite"))? {
-            let log = File::open(guest, &format!("{folder}/rpmdb.sqlite-wal"))?;
-            return sqlite::blobs(&file, log.as_ref(), &mut |blob| each(&file, blob));
-        }
-        if let Some(file) = File::open(guest, &format!("{folder}/Packages"))? {
-            return hash::blobs(&file, &mut |blob| each(&file, blob));
-        }
-        if let Some(file) = File::open(guest, &format!("{folder}/Packages.db"))? {
-            return ndb::blobs(&file, &mut |blob| each(&file, blob));
-        }
+        return match kind {
+            "rpmdb.sqlite" => {
+                let log = File::open(guest, &format!("{folder}/rpmdb.sqlite-wal"))?;
+                sqlite::blobs(&file, log.as_ref(), &mut each)
+            }
+            "Packages" => hash::blobs(&file, &mut each),
+            _ => ndb::blobs(&file, &mut each),
+        };
     }
     Err(Error::new(Kind::NotFound, "no package database of rpm was found").at(FOLDERS[1]))
+}
+
+/// Where this guest's rpm looks, and which of several databases in a folder is its own: Fedora has sqlite from 33 on and the newer folder from
+/// 36 on, RHEL sqlite from 9 on and that folder from 10 on.
+fn places(guest: &Guest) -> ([&'static str; 2], [&'static str; 3]) {
+    let mut system = System::default();
+    let known = release::read(guest, &mut system).unwrap_or(false);
+    let [newer, older] = FOLDERS;
+    let fedora = system.distro == "fedora";
+    let redhat = ["rhel", "centos", "rocky", "almalinux", "oraclelinux", "scientificlinux", "redhat-based"];
+    let (sqlite, moved) = match known && system.major > 0 {
+        true if fedora => (system.major >= 33, system.major >= 36),
+        true if redhat.contains(&system.distro.as_str()) => (system.major >= 9, system.major >= 10),
+        _ => (true, true),
+    };
+    let folders = if moved { [newer, older] } else { [older, newer] };
+    let (new, old) = ("rpmdb.sqlite", "Packages");
+    (folders, if sqlite { [new, old, "Packages.db"] } else { [old, new, "Packages.db"] })
 }
 
 /// A package's header: an index of tags and a store of values.
