@@ -370,6 +370,43 @@ fn does_not_mend_what_is_not_certain() {
     }
 }
 
+/// After a crash without a journal the directory and the node may be there, and the descriptor that counts it not. e2fsck keeps the file.
+#[test]
+fn files_behind_the_used_nodes_are_kept() {
+    let dir = scratch();
+    let made = image(dir.path(), &["-t", "ext4", "-O", "^has_journal"]);
+    let number = run("debugfs", &["-R", "stat many", made.to_str().unwrap()]);
+    let number: u32 = number.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let unused = run("dumpe2fs", &[made.to_str().unwrap()]);
+    let per_group: u32 =
+        unused.lines().find_map(|line| line.strip_prefix("Inodes per group:")).unwrap().trim().parse().unwrap();
+    for command in [
+        format!("set_bg 0 itable_unused {}", per_group - number + 1),
+        "set_bg 0 checksum calc".into(),
+        "ssv state 0".into(),
+    ] {
+        run("debugfs", &["-w", "-R", &command, made.to_str().unwrap()]);
+    }
+    let error = open(&Sparse::load(&made)).mend(NOW).unwrap_err().to_string();
+    assert!(error.contains("behind the used ones of its group"), "{error}");
+}
+
+/// A first block other than that of the size of blocks shifts all bitmaps; Linux does not mount it.
+#[test]
+fn another_first_block_is_not_written() {
+    let dir = scratch();
+    // One group: in others the bitmaps would not fit the counts.
+    let made = dir.path().join("small");
+    let file = made.to_str().unwrap();
+    run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^metadata_csum", file, "4M"]);
+    let mut bytes = std::fs::read(&made).unwrap();
+    assert_eq!(bytes[1024 + 20], 1);
+    bytes[1024 + 20] = 0;
+    let refused = Ext4::open(Sparse::from_bytes(&bytes).device()).and_then(|mut fs| fs.edit(NOW).map(drop));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("s_first_data_block is 0 with blocks of 1024 bytes"), "{error}");
+}
+
 /// Whatever the bytes are: each operation ends with an answer, soon.
 #[test]
 fn damaged_file_systems() {

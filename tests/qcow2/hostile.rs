@@ -96,6 +96,38 @@ fn lying_snapshot_tables_are_refused() {
     }
 }
 
+/// A cluster with more users than its refcount says would be given back while the others need it; QEMU does so.
+#[test]
+fn clusters_with_more_users_than_counted_are_not_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = dir.join("image.qcow2");
+    qemu(dir, "create -q -f qcow2 image.qcow2 1M");
+    run("qemu-io", &["-c", "write -P 1 0 64k", "-c", "write -P 2 64k 64k", "image.qcow2"], dir);
+    qemu(dir, "snapshot -c one image.qcow2");
+    let good = fs::read(&path).unwrap();
+    let be64 = |at: usize| u64::from_be_bytes(good[at..at + 8].try_into().unwrap()) & 0x00ff_ffff_ffff_fe00;
+    let table = be64(be64(40) as usize) as usize;
+    // Both places of the disk, and so those of the snapshot, at one cluster that is counted twice.
+    let mut bytes = good.clone();
+    bytes.copy_within(table..table + 8, table + 8);
+    everything_of("one cluster, four users", &path, &bytes);
+    for work in [
+        (&|| qcow2::create_snapshot(&path, "two", Timestamp::from_seconds(1)).err()) as &dyn Fn() -> Option<_>,
+        &|| qcow2::delete_snapshot(&path, "one").err(),
+        &|| qcow2::apply_snapshot(&path, "one").err(),
+        &|| {
+            disk::open(&path, disk::OpenOptions::default())
+                .and_then(|disk| disk.write_fresh(1 << 19, &[1; 65536]))
+                .err()
+        },
+    ] {
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(work().map(|e| e.kind()), Some(Kind::Corrupt));
+        assert!(fs::read(&path).unwrap() == bytes, "touched");
+    }
+}
+
 /// Every bit of a place in the refcount table counts: QEMU does not leave out the highest ones, as it does in L1 and L2 tables.
 #[test]
 fn places_of_refcount_blocks_have_no_spare_bits() {

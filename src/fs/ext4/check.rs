@@ -307,7 +307,7 @@ impl Ext4 {
                 // After a crash without a journal the file may be there, and the descriptor may be the one that is behind.
                 if self.is_behind_used(number) {
                     seen.found.hopeless(format!(
-                        "ext4: directory inode {owner}: {} is inode {number}, behind the used ones of its group; run e2fsck -p",
+                        "ext4: directory inode {owner}: {} is inode {number}, behind the used ones of its group",
                         entry.name
                     ));
                     continue;
