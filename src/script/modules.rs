@@ -25,6 +25,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("std/files", include_str!("../../stdlib/files.rhai")),
     ("std/guest", include_str!("../../stdlib/guest.rhai")),
     ("std/image", include_str!("../../stdlib/image.rhai")),
+    ("std/kernel", include_str!("../../stdlib/kernel.rhai")),
     ("std/packages", include_str!("../../stdlib/packages.rhai")),
     ("std/report", include_str!("../../stdlib/report.rhai")),
     ("std/systemd", include_str!("../../stdlib/systemd.rhai")),
